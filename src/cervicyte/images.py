@@ -1,0 +1,250 @@
+"""The one place where image files are opened: safe decode, crop, resize, and finding files.
+
+Every image becomes a uint8 array of shape (height, width, 3), RGB, upright. What cannot
+become one honestly raises an ImageError that says why; nothing is guessed.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import warnings
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from cervicyte import settings
+from cervicyte.errors import CervicyteError, ImageError, MissingError
+
+#: File names with these endings are taken for images when a folder is searched.
+SUFFIXES = frozenset({".bmp", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp"})
+
+#: Formats that are decoded; the name of the file does not matter, its content does.
+FORMATS = ("BMP", "PNG", "JPEG", "MPO", "TIFF", "WEBP")
+
+Box = tuple[int, int, int, int]
+
+#: How a crop of any shape becomes a square: stretched, or padded with its border pixels.
+FITS = ("stretch", "pad")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """Where the pixels of one cell are: a file, perhaps a box in it, perhaps an augmented copy (variant >= 1)."""
+
+    path: str
+    box: Box | None = None
+    variant: int = 0
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a file says of itself before any pixel is decoded (width and height as stored)."""
+
+    width: int
+    height: int
+    format: str
+    mode: str
+    frames: int
+
+
+def read_bytes(path: Path | str) -> bytes:
+    """Return a file's content; a missing, unreadable or empty one raises ImageError."""
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise ImageError(f"cannot read the file: {error.strerror}", path, "check its name and permissions") from error
+    if not data:
+        raise ImageError("the file is empty (0 bytes)", path, "copy it again from its source")
+    return data
+
+
+def read_header(data: bytes, name: object = "image", max_pixels: int | None = None) -> Header:
+    """Read the header of an encoded image and refuse what must not be decoded.
+
+    Raises
+    ------
+    ImageError : not an image of a known format, more than ``max_pixels`` pixels (default:
+        the setting), or more than one frame
+    """
+    with _opened(data, name, max_pixels) as image:
+        return _header(image)
+
+
+def decode(data: bytes, name: object = "image", max_pixels: int | None = None) -> np.ndarray:
+    """Decode an encoded image to uint8 (height, width, 3) RGB, upright.
+
+    16-bit greys are scaled from 0..65535 to 0..255; grey becomes three equal channels;
+    transparency is laid over white; CMYK is converted; the EXIF orientation is applied.
+
+    Raises
+    ------
+    ImageError : see `read_header`; also truncated or damaged data
+    """
+    with _opened(data, name, max_pixels) as image:
+        try:
+            ImageOps.exif_transpose(image, in_place=True)
+            return np.ascontiguousarray(_to_rgb(image, name))
+        except ImageError:
+            raise
+        except (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, MemoryError) as error:
+            raise ImageError(f"the image is damaged or truncated ({error})", name, "copy it again") from error
+
+
+def load(path: Path | str, box: Box | None = None) -> np.ndarray:
+    """Read, decode and crop one image file: uint8 (height, width, 3) RGB.
+
+    Raises
+    ------
+    ImageError : as `read_bytes`, `decode` and `crop`
+    """
+    image = decode(read_bytes(path), path)
+    return image if box is None else crop(image, box)
+
+
+def crop(image: np.ndarray, box: Box) -> np.ndarray:
+    """Cut the box (left, top, right, bottom; pixels) out; outside the image its border repeats.
+
+    Raises
+    ------
+    ImageError : an empty box, or one wholly outside the image
+    """
+    left, top, right, bottom = box
+    height, width = image.shape[:2]
+    if right <= left or bottom <= top or right <= 0 or bottom <= 0 or left >= width or top >= height:
+        raise ImageError("the box lies outside the image or is empty", f"{box} in {width} x {height}", "mend the table")
+    before_y, after_y = max(0, -top), max(0, bottom - height)
+    before_x, after_x = max(0, -left), max(0, right - width)
+    inner = image[max(0, top) : min(height, bottom), max(0, left) : min(width, right)]
+    if before_y or after_y or before_x or after_x:
+        return np.pad(inner, ((before_y, after_y), (before_x, after_x), (0, 0)), mode="edge")
+    return np.ascontiguousarray(inner)
+
+
+def resize(image: np.ndarray, size: int, fit: str = "stretch") -> np.ndarray:
+    """Resize to uint8 (size, size, 3): area averaging when shrinking, bilinear when growing.
+
+    ``fit`` is ``stretch`` (the aspect ratio changes) or ``pad`` (the border repeats to a square).
+    """
+    import cv2
+
+    if fit == "pad" and image.shape[0] != image.shape[1]:
+        height, width = image.shape[:2]
+        side = max(height, width)
+        top, left = (side - height) // 2, (side - width) // 2
+        image = crop(image, (-left, -top, side - left, side - top))
+    if image.shape[:2] == (size, size):
+        return image
+    shrinking = min(image.shape[:2]) > size
+    return cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA if shrinking else cv2.INTER_LINEAR)
+
+
+@dataclass(frozen=True)
+class Found:
+    """One input of a search: a file, and the reason when it cannot be used."""
+
+    path: Path
+    problem: CervicyteError | None = None
+
+
+def find_images(inputs: Iterable[Path | str]) -> Iterator[Found]:
+    """Yield the image files that files, folders and glob patterns name, in a stable order.
+
+    Folders are searched to their full depth, links followed once (a loop is reported, not
+    followed). A file named outright is yielded whatever its ending. What does not exist,
+    cannot be listed or matches nothing is yielded with its problem.
+    """
+    import glob
+
+    for item in inputs:
+        path = Path(item)
+        if path.is_dir():
+            yield from _walk(path)
+        elif path.is_file() or path.is_symlink():
+            yield Found(path)
+        else:
+            matches = sorted(glob.glob(str(item), recursive=True)) if glob.has_magic(str(item)) else []
+            if not matches:
+                yield Found(path, MissingError("no such file, folder or match", repr(str(item)), "check the name"))
+            for match in matches:
+                yield from _walk(Path(match)) if Path(match).is_dir() else [Found(Path(match))]
+
+
+def _walk(top: Path) -> Iterator[Found]:
+    found_any = False
+    stack: list[tuple[Path, frozenset[str]]] = [(top, frozenset({os.path.realpath(top)}))]
+    while stack:
+        folder, above = stack.pop()
+        try:
+            entries = sorted(os.scandir(folder), key=lambda e: e.name)
+        except OSError as error:
+            found_any = True
+            yield Found(folder, ImageError(f"cannot list the folder: {error.strerror}", folder, "check permissions"))
+            continue
+        deeper = []
+        for entry in entries:
+            path = Path(entry.path)
+            if path.is_dir():
+                real = os.path.realpath(path)
+                if real in above:
+                    found_any = True
+                    yield Found(path, ImageError("a link that leads back to its own folder", path, "remove the link"))
+                else:
+                    deeper.append((path, above | {real}))
+            elif path.suffix.lower() in SUFFIXES and not entry.name.startswith("."):
+                found_any = True
+                yield Found(path)
+        stack.extend(reversed(deeper))
+    if not found_any:
+        endings = ", ".join(sorted(SUFFIXES))
+        yield Found(top, MissingError("no images in the folder", top, f"files must end in one of {endings}"))
+
+
+def _opened(data: bytes, name: object, max_pixels: int | None) -> Image.Image:
+    limit = settings.get_int("max_pixels") if max_pixels is None else max_pixels
+    too_large = ImageError(
+        f"the image has more than {limit:,} pixels and was not decoded",
+        name,
+        "raise CERVICYTE_MAX_PIXELS if it is real",
+    )
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            image = Image.open(io.BytesIO(data), formats=FORMATS)
+    except Image.DecompressionBombError as error:
+        raise too_large from error
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, TypeError, EOFError) as error:
+        raise ImageError("not an image of a known format", name, f"known formats: {', '.join(FORMATS)}") from error
+    if image.width * image.height > limit:
+        raise too_large
+    frames = _frames(image)
+    if frames > 1 and image.format != "MPO":
+        raise ImageError(f"the file holds {frames} frames, not one picture", name, "save the frame you mean by itself")
+    return image
+
+
+def _frames(image: Image.Image) -> int:
+    try:
+        return int(getattr(image, "n_frames", 1))
+    except (OSError, ValueError, EOFError, SyntaxError):
+        return 1
+
+
+def _header(image: Image.Image) -> Header:
+    return Header(image.width, image.height, image.format or "", image.mode, _frames(image))
+
+
+def _to_rgb(image: Image.Image, name: object) -> np.ndarray:
+    image.load()
+    if image.mode.startswith("I") or image.mode == "F":
+        grey = np.asarray(image).astype(np.float64)
+        if image.mode == "F" or grey.min() < 0 or grey.max() > 65535:
+            raise ImageError("pixel values that are not 8 or 16 bits deep", name, "save it as an 8-bit image")
+        return np.repeat((grey / 257).round().astype(np.uint8)[..., None], 3, axis=2)
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", rgba.size, (255, 255, 255, 255)), rgba)
+    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))

@@ -1,0 +1,83 @@
+"""The settings: one table of (name, default, help), read from CERVICYTE_* variables.
+
+Settings are about the machine (where caches live, how many threads), never about
+the science: what changes a result is an option of a command or a line of a recipe,
+so that it is stored with the run.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from cervicyte.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One row: its name, default (as text), kind, and a line of help."""
+
+    name: str
+    default: str
+    kind: type
+    help: str
+
+    @property
+    def variable(self) -> str:
+        """The environment variable that sets it."""
+        return f"CERVICYTE_{self.name.upper()}"
+
+
+SETTINGS: tuple[Setting, ...] = (
+    Setting("cache_dir", "~/.cache/cervicyte", Path, "Where features, exported networks and compiled models are kept."),
+    Setting("weights", "", str, "File or folder with pretrained weights, used when --weights is not given."),
+    Setting("threads", "0", int, "Processor threads for inference; 0 takes all."),
+    Setting("engine", "openvino", str, "Inference engine: openvino or onnxruntime."),
+    Setting("precision", "auto", str, "auto (bfloat16 where the processor has it, else float32), float32 or bfloat16."),
+    Setting("max_pixels", "50000000", int, "Images with more pixels are refused before they are decoded."),
+    Setting("batch_size", "16", int, "Images per inference request."),
+    Setting("progress", "auto", str, "Progress bars: auto (only on a terminal), on or off."),
+)
+
+_BY_NAME = {row.name: row for row in SETTINGS}
+
+
+def get(name: str, environ: Mapping[str, str] | None = None) -> object:
+    """Return the value of one setting: the environment's, else the default.
+
+    Raises
+    ------
+    UsageError : the variable is set to something that is not of its kind
+
+    >>> get("threads", {"CERVICYTE_THREADS": "2"})
+    2
+    """
+    row = _BY_NAME[name]
+    text = (os.environ if environ is None else environ).get(row.variable, row.default)
+    if row.kind is Path:
+        return Path(text).expanduser()
+    if row.kind is int:
+        try:
+            return int(text)
+        except ValueError:
+            raise UsageError(f"{row.variable} must be a whole number", repr(text), row.help) from None
+    return text
+
+
+def get_int(name: str) -> int:
+    """A whole-number setting."""
+    value = get(name)
+    assert isinstance(value, int)
+    return value
+
+
+def get_str(name: str) -> str:
+    """A text setting."""
+    return str(get(name))
+
+
+def get_path(name: str) -> Path:
+    """A path setting, with ~ expanded."""
+    return Path(str(get(name)))

@@ -1,0 +1,214 @@
+"""Protocols: how cells are divided into training and test sets, and what that makes of the numbers.
+
+``grouped`` keeps every group on one side and is the default. ``random`` (system B) and
+``as-published`` (system A: augment, then split) are here to reproduce published numbers,
+and every output made with them says that it is optimistic or leaking.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from cervicyte.cells import CellTable
+from cervicyte.errors import DataError, UsageError
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """One way to divide cells.
+
+    Attributes
+    ----------
+    name : its name on the command line
+    honest : False where test cells may have siblings or copies in the training set
+    words : what was done, in plain words, for reports
+    warning : what is wrong with the numbers; empty for an honest protocol
+    """
+
+    name: str
+    honest: bool
+    words: str
+    warning: str = ""
+
+
+PROTOCOLS: tuple[Protocol, ...] = (
+    Protocol(
+        "grouped",
+        True,
+        "Cells of one group (slide, patient, acquisition or field) were kept together: no group has cells in both "
+        "the training and the test set of a fold. Everything that is fitted was fitted inside the training fold.",
+    ),
+    Protocol(
+        "random",
+        False,
+        "Cells were divided at random, as system B did.",
+        "OPTIMISTIC: siblings of the test cells (same slide, patient or acquisition) are in the training set, so these "
+        "numbers are higher than on a new slide.",
+    ),
+    Protocol(
+        "as-published",
+        False,
+        "Every cell was first copied with geometric augmentation, then originals and copies were divided at random, "
+        "as system A did.",
+        "LEAKING: rotated and flipped copies of the test cells are in the training set, so these numbers measure "
+        "recognition of known cells, not diagnosis of new ones.",
+    ),
+)
+
+
+def get_protocol(name: str) -> Protocol:
+    """Return a protocol by name; an unknown one is answered with those that exist."""
+    for row in PROTOCOLS:
+        if row.name == name:
+            return row
+    raise UsageError("unknown protocol", repr(name), f"there are: {', '.join(p.name for p in PROTOCOLS)}")
+
+
+@dataclass(frozen=True)
+class Folds:
+    """A division of n cells into test sets, each with its training set.
+
+    Attributes
+    ----------
+    protocol, seed : how it was made
+    train, test : row indices of each fold, int64 arrays
+    """
+
+    protocol: str
+    seed: int
+    train: tuple[np.ndarray, ...]
+    test: tuple[np.ndarray, ...]
+
+    def __len__(self) -> int:
+        return len(self.test)
+
+    def to_json(self) -> dict[str, object]:
+        """A plain form, saved with every run."""
+        return {
+            "protocol": self.protocol,
+            "seed": self.seed,
+            "folds": [{"train": a.tolist(), "test": b.tolist()} for a, b in zip(self.train, self.test, strict=True)],
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, object]) -> Folds:
+        """Read the form that `to_json` wrote; raises DataError if it is not of that form."""
+        try:
+            rows: Sequence[Mapping[str, Sequence[int]]] = value["folds"]  # type: ignore[assignment]
+            return cls(
+                str(value["protocol"]),
+                int(value["seed"]),  # type: ignore[call-overload]
+                tuple(np.array(r["train"], dtype=np.int64) for r in rows),
+                tuple(np.array(r["test"], dtype=np.int64) for r in rows),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError("not a table of folds", type(value).__name__) from error
+
+
+def grouped_folds(codes: np.ndarray, groups: np.ndarray, n_folds: int, seed: int) -> Folds:
+    """Stratified k folds in which no group is divided.
+
+    Parameters
+    ----------
+    codes : class index of each cell, int (n,)
+    groups : group of each cell, (n,)
+    n_folds : at least 2
+
+    Raises
+    ------
+    DataError : fewer than two classes, or a class with fewer groups than folds
+    """
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    codes = np.asarray(codes)
+    _check(codes, n_folds)
+    _, group_codes = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
+    for code in np.unique(codes):
+        found = len(np.unique(group_codes[codes == code]))
+        if found < n_folds:
+            raise DataError(
+                "a class has fewer groups than folds, so some fold could not test it",
+                f"class number {code} has {found} group(s) for {n_folds} folds",
+                f"use --folds {max(2, found)} or less" if found >= 2 else "add groups of that class, or leave it out",
+            )
+    splitter = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
+    parts = list(splitter.split(np.zeros(len(codes)), codes, group_codes))
+    return _folds("grouped", seed, parts)
+
+
+def random_folds(codes: np.ndarray, n_folds: int, seed: int, protocol: str = "random") -> Folds:
+    """Stratified k folds at random, groups ignored: optimistic by construction.
+
+    Raises
+    ------
+    DataError : fewer than two classes, or a class with fewer cells than folds
+    """
+    from sklearn.model_selection import StratifiedKFold
+
+    codes = np.asarray(codes)
+    _check(codes, n_folds)
+    smallest = int(np.bincount(codes)[np.unique(codes)].min())
+    if smallest < n_folds:
+        raise DataError("a class has fewer cells than folds", f"{smallest} cell(s) for {n_folds} folds", "use fewer")
+    splitter = StratifiedKFold(n_folds, shuffle=True, random_state=seed)
+    return _folds(protocol, seed, list(splitter.split(np.zeros(len(codes)), codes)))
+
+
+def holdout(folds: Folds) -> Folds:
+    """Only the first fold: with five folds, the 80/20 split."""
+    return replace(folds, train=folds.train[:1], test=folds.test[:1])
+
+
+def augmented(cells: CellTable, copies: int) -> CellTable:
+    """Every cell and ``copies`` augmented copies of it, made on the fly when they are read."""
+    return cells.with_cells(
+        replace(c, variant=k, original=c.path if k else c.original) for c in cells.cells for k in range(copies + 1)
+    )
+
+
+def make_folds(cells: CellTable, protocol: str, n_folds: int, seed: int) -> Folds:
+    """Divide a table by a named protocol (for ``as-published``, the table is already augmented).
+
+    Raises
+    ------
+    UsageError : an unknown protocol
+    DataError : the table cannot be divided so
+    """
+    if get_protocol(protocol).name == "grouped":
+        try:
+            return grouped_folds(cells.codes, cells.groups, n_folds, seed)
+        except DataError as error:
+            raise _named(error, cells) from error
+    return random_folds(cells.codes, n_folds, seed, protocol)
+
+
+def shared_groups(train: np.ndarray, test: np.ndarray) -> list[str]:
+    """Groups that stand on both sides, sorted."""
+    return sorted(set(map(str, train)) & set(map(str, test)))
+
+
+def _folds(protocol: str, seed: int, parts: list[tuple[np.ndarray, np.ndarray]]) -> Folds:
+    return Folds(
+        protocol,
+        seed,
+        tuple(a.astype(np.int64) for a, _ in parts),
+        tuple(b.astype(np.int64) for _, b in parts),
+    )
+
+
+def _check(codes: np.ndarray, n_folds: int) -> None:
+    if n_folds < 2:
+        raise UsageError("at least two folds are needed", n_folds, "use --folds 5")
+    found = len(np.unique(codes))
+    if found < 2:
+        raise DataError("a classifier needs at least two classes", f"{found} class(es), {len(codes)} cell(s)")
+
+
+def _named(error: DataError, cells: CellTable) -> DataError:
+    received = error.received or ""
+    for code, name in enumerate(cells.system.classes):
+        received = received.replace(f"class number {code} has", f"class {name!r} has")
+    return DataError(error.what, received, error.todo)
