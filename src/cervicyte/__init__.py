@@ -1,5 +1,56 @@
-"""cervicyte: classify cervical cell images, with numbers that hold on the next slide."""
+"""cervicyte: classify cervical cell images, with numbers that hold on the next slide.
+
+>>> import cervicyte
+>>> cells = cervicyte.load("herlev/")                                     # doctest: +SKIP
+>>> run = cervicyte.train(cells, "run", "resnet50-lr", weights="weights/")  # doctest: +SKIP
+>>> run.bundle.predict(["cell.png"])                                      # doctest: +SKIP
+>>> test = cervicyte.evaluate(run.bundle, cervicyte.load("other/"), "test") # doctest: +SKIP
+"""
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from cervicyte.bundle import Bundle
+    from cervicyte.cells import CellTable
+    from cervicyte.datasets import load
+    from cervicyte.errors import CervicyteError
+    from cervicyte.external import evaluate
+    from cervicyte.recipes import Recipe
+    from cervicyte.training import train
+
+#: Public name and the module that holds it (never a module of the same name, which would hide the function); imported when first used, so that `import cervicyte` is instant.
+_HOMES = {
+    "Bundle": "bundle",
+    "CellTable": "cells",
+    "CervicyteError": "errors",
+    "Recipe": "recipes",
+    "evaluate": "external",
+    "load": "datasets",
+    "train": "training",
+}
+
+__all__ = [
+    "Bundle",
+    "CellTable",
+    "CervicyteError",
+    "Recipe",
+    "__version__",
+    "evaluate",
+    "load",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'cervicyte' has no attribute {name!r}")
+    return getattr(import_module(f"cervicyte.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

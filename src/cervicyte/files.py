@@ -73,3 +73,8 @@ def sha256_file(path: Path | str) -> str:
     """The SHA-256 of a file's bytes, as 64 hexadecimal digits."""
     with open(path, "rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def printable(path: object) -> str:
+    """A path as valid text: bytes of a file name that are not UTF-8 are shown as \\xNN."""
+    return os.fsencode(str(path)).decode("utf-8", "backslashreplace")

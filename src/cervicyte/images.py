@@ -173,15 +173,17 @@ def find_images(inputs: Iterable[Path | str]) -> Iterator[Found]:
                 yield from _walk(Path(match)) if Path(match).is_dir() else [Found(Path(match))]
 
 
-def _walk(top: Path) -> Iterator[Found]:
-    found_any = False
+def walk(top: Path) -> Iterator[Found]:
+    """Yield every file under a folder, whatever its name, in a stable order.
+
+    Links are followed once; a loop, or a folder that cannot be listed, is yielded with its problem.
+    """
     stack: list[tuple[Path, frozenset[str]]] = [(top, frozenset({os.path.realpath(top)}))]
     while stack:
         folder, above = stack.pop()
         try:
             entries = sorted(os.scandir(folder), key=lambda e: e.name)
         except OSError as error:
-            found_any = True
             yield Found(folder, ImageError(f"cannot list the folder: {error.strerror}", folder, "check permissions"))
             continue
         deeper = []
@@ -190,14 +192,25 @@ def _walk(top: Path) -> Iterator[Found]:
             if path.is_dir():
                 real = os.path.realpath(path)
                 if real in above:
-                    found_any = True
                     yield Found(path, ImageError("a link that leads back to its own folder", path, "remove the link"))
                 else:
                     deeper.append((path, above | {real}))
-            elif path.suffix.lower() in SUFFIXES and not entry.name.startswith("."):
-                found_any = True
+            else:
                 yield Found(path)
         stack.extend(reversed(deeper))
+
+
+def named_as_image(path: Path) -> bool:
+    """True where a file's ending is an image's and its name is not hidden."""
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+
+
+def _walk(top: Path) -> Iterator[Found]:
+    found_any = False
+    for found in walk(top):
+        if found.problem or named_as_image(found.path):
+            found_any = True
+            yield found
     if not found_any:
         endings = ", ".join(sorted(SUFFIXES))
         yield Found(top, MissingError("no images in the folder", top, f"files must end in one of {endings}"))

@@ -1,0 +1,197 @@
+"""From scores to verdicts: temperature, operating point, and the band in which we do not know.
+
+All of it is fitted on out-of-fold predictions, never on cells that the classifier saw.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+
+def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
+    """Probabilities from logits: float64 (n, k) to float64 (n, k), each row summing to 1."""
+    scaled = np.asarray(logits, dtype=np.float64) / temperature
+    scaled = scaled - scaled.max(axis=1, keepdims=True)
+    exponential = np.exp(scaled)
+    return exponential / exponential.sum(axis=1, keepdims=True)
+
+
+def fit_temperature(logits: np.ndarray, codes: np.ndarray) -> float:
+    """The temperature that minimises the log loss of out-of-fold logits.
+
+    Guo et al. 2017, On calibration of modern neural networks, section 4.2.
+
+    Parameters
+    ----------
+    logits : float (n, k), out of fold
+    codes : class index of each row, int (n,)
+
+    Returns
+    -------
+    temperature between 0.05 and 20; above 1 the classifier was overconfident
+    """
+    from scipy.optimize import minimize_scalar
+
+    rows = np.arange(len(codes))
+
+    def loss(log_temperature: float) -> float:
+        p = softmax(logits, float(np.exp(log_temperature)))[rows, codes]
+        return float(-np.log(np.maximum(p, 1e-12)).mean())
+
+    found = minimize_scalar(loss, bounds=(np.log(0.05), np.log(20.0)), method="bounded")
+    return float(np.exp(found.x))
+
+
+def operating_point(p_abnormal: np.ndarray, abnormal: np.ndarray, sensitivity: float = 0.95) -> float:
+    """The highest threshold at which at least ``sensitivity`` of the abnormal cells are at or above it.
+
+    Parameters
+    ----------
+    p_abnormal : out-of-fold probabilities (n,)
+    abnormal : bool (n,)
+
+    Returns
+    -------
+    threshold on P(abnormal); 0 when there is no abnormal cell to learn it from
+    """
+    scores = np.sort(p_abnormal[abnormal])
+    if len(scores) == 0:
+        return 0.0
+    missed_at_most = int(np.floor((1 - sensitivity) * len(scores) + 1e-9))
+    return float(scores[missed_at_most])
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Where verdicts begin and end on P(abnormal), or on confidence where abnormal is not defined.
+
+    Attributes
+    ----------
+    threshold : the operating point; at or above it a cell is flagged; None without normal/abnormal
+    sensitivity : the sensitivity that the threshold was set for
+    normal_below : a cell is called normal only below this; never above the threshold; 0 for never
+    abnormal_from : a cell is called abnormal only from here on; never below the threshold; inf for never
+    confidence_from : without normal/abnormal, a class is named only from this probability on; inf for never
+    max_risk : the share of errors among answered cells that the band was set for
+    """
+
+    threshold: float | None
+    sensitivity: float
+    normal_below: float
+    abnormal_from: float
+    confidence_from: float
+    max_risk: float
+
+    def uncertain(self, probabilities: np.ndarray, p_abnormal: np.ndarray | None) -> np.ndarray:
+        """Which cells must be answered with "I do not know": bool (n,)."""
+        if p_abnormal is None:
+            return np.asarray(probabilities.max(axis=1) < self.confidence_from)
+        return np.asarray((p_abnormal >= self.normal_below) & (p_abnormal < self.abnormal_from))
+
+    def to_json(self) -> dict[str, float | None]:
+        """A plain form for manifests, with null for "never"; `from_json` reads it back."""
+        return {k: None if v is None or np.isinf(v) else float(v) for k, v in vars(self).items()}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, float | None]) -> Limits:
+        """Read the form that `to_json` wrote; KeyError or TypeError if it is not of that form."""
+
+        def number(name: str) -> float:
+            found = value[name]
+            return float("inf") if found is None else float(found)
+
+        threshold = value["threshold"]
+        return cls(
+            None if threshold is None else float(threshold),
+            number("sensitivity"),
+            number("normal_below"),
+            number("abnormal_from"),
+            number("confidence_from"),
+            number("max_risk"),
+        )
+
+    def flagged(self, p_abnormal: np.ndarray | None) -> np.ndarray | None:
+        """Which cells are at or above the operating point: bool (n,), or None."""
+        return None if p_abnormal is None or self.threshold is None else np.asarray(p_abnormal >= self.threshold)
+
+
+def fit_limits(
+    probabilities: np.ndarray,
+    codes: np.ndarray,
+    abnormal_classes: np.ndarray | None,
+    sensitivity: float = 0.95,
+    max_risk: float = 0.05,
+) -> Limits:
+    """Set the operating point and the uncertain band from out-of-fold probabilities.
+
+    The band is a risk-coverage rule (Geifman and El-Yaniv 2017, Selective classification for deep
+    neural networks), applied to each verdict by itself: among the cells answered "normal" at most
+    ``max_risk`` may be abnormal, and among those answered "abnormal" at most ``max_risk`` normal.
+    A verdict that cannot keep this is not given at all.
+
+    Parameters
+    ----------
+    probabilities : calibrated, out of fold, (n, k)
+    codes : class index of each row, int (n,)
+    abnormal_classes : bool (k,), or None where normal and abnormal are not defined
+    """
+    if abnormal_classes is None:
+        confidence = probabilities.max(axis=1)
+        wrong = probabilities.argmax(axis=1) != codes
+        return Limits(None, sensitivity, 0.0, 0.0, _lowest_answer(confidence, wrong, max_risk), max_risk)
+    p = probabilities[:, abnormal_classes].sum(axis=1)
+    abnormal = abnormal_classes[codes]
+    threshold = operating_point(p, abnormal, sensitivity)
+    # "normal" is answered from the low end upward, so its confidence is -p.
+    below = p < threshold
+    normal_up_to = -_lowest_answer(-p[below], abnormal[below], max_risk)
+    normal_below = 0.0 if np.isinf(normal_up_to) else min(threshold, float(np.nextafter(normal_up_to, np.inf)))
+    abnormal_from = _lowest_answer(p[~below], ~abnormal[~below], max_risk)
+    return Limits(threshold, sensitivity, normal_below, abnormal_from, 0.0, max_risk)
+
+
+def _lowest_answer(confidence: np.ndarray, wrong: np.ndarray, max_risk: float) -> float:
+    """The lowest confidence down to which the share of wrong answers stays within max_risk; inf for none."""
+    order = np.argsort(-confidence, kind="stable")
+    risk = np.cumsum(wrong[order]) / np.arange(1, len(order) + 1)
+    ordered = confidence[order]
+    # Equal confidences are answered together or not at all.
+    last_of_tie = np.append(ordered[1:] != ordered[:-1], True)
+    good = np.flatnonzero((risk <= max_risk) & last_of_tie)
+    return float(ordered[good[-1]]) if len(good) else float("inf")
+
+
+#: The label of a cell that the model does not answer for.
+UNCERTAIN = "uncertain"
+
+
+def name_cells(
+    probabilities: np.ndarray, classes: Sequence[str], abnormal_classes: np.ndarray | None, limits: Limits
+) -> list[str]:
+    """The label of each cell, never at odds with its flag.
+
+    An uncertain cell is called ``uncertain``. A cell at or above the operating point gets its most
+    probable abnormal class, the others their most probable normal class, even where a class of the
+    other kind is the single most probable one: many abnormal classes may share what one normal class
+    has alone.
+
+    Parameters
+    ----------
+    probabilities : calibrated (n, k)
+    abnormal_classes : bool (k,), or None where normal and abnormal are not defined
+    """
+    names = np.asarray(classes, dtype=object)
+    if abnormal_classes is None:
+        labels = names[probabilities.argmax(axis=1)]
+        labels[limits.uncertain(probabilities, None)] = UNCERTAIN
+        return [str(x) for x in labels]
+    p = probabilities[:, abnormal_classes].sum(axis=1)
+    flagged = limits.flagged(p)
+    assert flagged is not None
+    allowed = np.where(flagged[:, None], abnormal_classes[None, :], ~abnormal_classes[None, :])
+    labels = names[np.where(allowed, probabilities, -1.0).argmax(axis=1)]
+    labels[limits.uncertain(probabilities, p)] = UNCERTAIN
+    return [str(x) for x in labels]

@@ -1,0 +1,336 @@
+"""The command line: thin. Each command reads its options, calls one function and says what came of it.
+
+Heavy imports happen inside the commands, so that `cervicyte --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+import cervicyte
+from cervicyte.errors import EXIT_CODES, SOME_INPUTS_FAILED, CervicyteError
+
+_EXITS = "\n\n".join(f"{code}: {meaning}" for code, meaning in EXIT_CODES.items())
+
+app = typer.Typer(
+    name="cervicyte",
+    help="Classify cervical cell images, with numbers that hold on the next slide. For research, not for diagnosis.",
+    epilog=f"Exit codes: {_EXITS}",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+data_app = typer.Typer(help="List, inspect and audit data sets.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(data_app, name="data")
+
+# Options that several commands share.
+Data = Annotated[Path, typer.Argument(help="Folder of a data set, or a CSV/Parquet table of path, label, group.")]
+Reader = Annotated[
+    Optional[str], typer.Option("--reader", help="herlev, sipakmed, cric, lbc, folder or table; found by itself if left out.")
+]
+GroupFrom = Annotated[
+    Optional[str], typer.Option("--group-from", help="Regular expression; its first group, in the path, is the cell's group.")
+]
+GroupsCsv = Annotated[Optional[Path], typer.Option("--groups", help="CSV file with the columns path and group.")]
+Normal = Annotated[Optional[str], typer.Option("--normal", help="Which of your own classes are normal: CLASS[,CLASS...].")]
+Weights = Annotated[
+    Optional[str], typer.Option("--weights", help="File or folder with pretrained weights, or the word random.")
+]
+Precision = Annotated[Optional[str], typer.Option("--precision", help="auto, float32 or bfloat16.")]
+ProtocolName = Annotated[str, typer.Option("--protocol", help="grouped (honest), random or as-published (both marked).")]
+Seed = Annotated[int, typer.Option("--seed", help="Seed of folds, augmentation and intervals.")]
+
+
+def _load(
+    data: Path, reader: str | None, group_from: str | None, groups: Path | None, normal: str | None
+) -> "cervicyte.CellTable":
+    from cervicyte.datasets import load
+
+    names = [name.strip() for name in (normal or "").split(",") if name.strip()]
+    return load(data, reader, group_from=group_from, groups_csv=groups, normal=names)
+
+
+@app.command()
+def train(
+    data: Data,
+    out: Annotated[Path, typer.Option("--out", help="Folder for the bundle, the report and the numbers.")],
+    recipe: Annotated[
+        str, typer.Option("--recipe", help="Name of a recipe (see `cervicyte recipes`) or FILE.toml.")
+    ] = "morphology-lr",
+    reader: Reader = None,
+    group_from: GroupFrom = None,
+    groups: GroupsCsv = None,
+    normal: Normal = None,
+    protocol: ProtocolName = "grouped",
+    folds: Annotated[
+        Optional[int], typer.Option("--folds", help="Folds; left out: the data's own train/test folders, else 5.")
+    ] = None,
+    holdout: Annotated[bool, typer.Option("--holdout", help="Test only the first fold: with five, the 80/20 split.")] = False,
+    compare: Annotated[bool, typer.Option("--compare", help="Run the random protocol beside the chosen one.")] = False,
+    backbone: Annotated[Optional[str], typer.Option("--backbone", help="Instead of the recipe's; or onnx:FILE.")] = None,
+    preprocess: Annotated[
+        Optional[str], typer.Option("--preprocess", help="For onnx:FILE: caffe, tf, torch, none or 0-1.")
+    ] = None,
+    size: Annotated[Optional[int], typer.Option("--size", help="Input side in pixels, instead of the backbone's own.")] = None,
+    fit: Annotated[Optional[str], typer.Option("--fit", help="How other shapes become a square: stretch or pad.")] = None,
+    filters: Annotated[
+        Optional[str], typer.Option("--filters", help="Filter chain, for example normalise,clahe,median,nlm.")
+    ] = None,
+    target: Annotated[Optional[str], typer.Option("--target", help="native, bethesda or binary.")] = None,
+    label_map: Annotated[
+        Optional[str], typer.Option("--map", help="Label map to use, for example sipakmed-to-binary-clinical.")
+    ] = None,
+    c: Annotated[
+        Optional[float], typer.Option("--C", help="Inverse regularisation strength; 0 chooses it by inner folds.")
+    ] = None,
+    sensitivity: Annotated[
+        Optional[float], typer.Option("--sensitivity", help="Sensitivity that the operating point is set for.")
+    ] = None,
+    weights: Weights = None,
+    precision: Precision = None,
+    seed: Seed = 0,
+    join_duplicates: Annotated[
+        bool, typer.Option("--join-duplicates", help="Make one group of groups that share near duplicates.")
+    ] = False,
+) -> None:
+    """Cross-validate a recipe on DATA, fit it on all of it, and write bundle and report."""
+    from cervicyte.recipes import load_recipe
+    from cervicyte.training import train as run_training
+
+    chosen = load_recipe(recipe).changed(
+        backbone=backbone,
+        preprocess=preprocess,
+        size=size,
+        fit=fit,
+        filters=_chain(filters),
+        target=target,
+        maps=None if label_map is None else (label_map,),
+        C=c,
+        sensitivity=sensitivity,
+    )
+    cells = _load(data, reader, group_from, groups, normal)
+    for note in cells.notes:
+        _say(note)
+    run = run_training(
+        cells,
+        out,
+        chosen,
+        protocol=protocol,
+        folds=folds,
+        holdout=holdout,
+        compare=("random" if protocol == "grouped" else "grouped",) if compare else (),
+        weights=weights,
+        precision=precision,
+        seed=seed,
+        join_duplicates=join_duplicates,
+        command=_command_line(),
+    )
+    _show_scores(run.evaluations)
+    _end(run.folder, run.failed)
+
+
+@app.command()
+def evaluate(
+    model: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder of a bundle, or of the run that made it.")],
+    data: Data,
+    out: Annotated[Path, typer.Option("--out", help="Folder for the report and the numbers.")],
+    reader: Reader = None,
+    group_from: GroupFrom = None,
+    groups: GroupsCsv = None,
+    normal: Normal = None,
+    protocol: ProtocolName = "grouped",
+    precision: Precision = None,
+    seed: Seed = 0,
+) -> None:
+    """Test a bundle on labelled cells of other slides; refuse cells that it was trained on."""
+    from cervicyte.external import evaluate as run_test
+
+    cells = _load(data, reader, group_from, groups, normal)
+    for note in cells.notes:
+        _say(note)
+    test = run_test(model, cells, out, protocol=protocol, precision=precision, seed=seed, command=_command_line())
+    _show_scores((test.evaluation,))
+    _end(test.folder, test.failed)
+
+
+@app.command()
+def predict(
+    inputs: Annotated[list[str], typer.Argument(metavar="IMAGE|DIR...", help="Files, folders or glob patterns.")],
+    model: Annotated[Path, typer.Option("--model", help="Folder of a bundle, or of the run that made it.")],
+    out: Annotated[
+        Optional[Path], typer.Option("--out", help="FILE.csv, FILE.json or FILE.parquet; left out: CSV to the screen.")
+    ] = None,
+    precision: Precision = None,
+    cache: Annotated[bool, typer.Option("--cache/--no-cache", help="Keep results by image content, to resume.")] = True,
+) -> None:
+    """Predict images: label, probabilities, P(abnormal), and whether the model answers at all."""
+    from cervicyte.bundle import Bundle
+    from cervicyte.predictions import write_predictions, write_rows
+    from cervicyte.progress import track
+
+    bundle = Bundle.load(model)
+    stream = bundle.stream(inputs, precision=precision, cache=cache)
+    if out is None:
+        seen = write_rows(stream, bundle.classes, sys.stdout)
+    else:
+        seen = write_predictions(track(stream, "Predicting"), bundle.classes, out)
+    total = failed = uncertain = flagged = 0
+    for prediction in seen:
+        total += 1
+        failed += bool(prediction.error)
+        uncertain += bool(prediction.uncertain)
+        flagged += bool(prediction.above_operating_point)
+        if prediction.error and out is not None and failed <= 20:
+            _say(f"not predicted: {prediction.row(bundle.classes)['path']}: {prediction.error}")
+    where = f"; written to {out}" if out is not None else ""
+    _say(
+        f"{total} images: {flagged} at or above the operating point, {uncertain} uncertain, {failed} not predicted{where}"
+    )
+    if failed:
+        raise typer.Exit(SOME_INPUTS_FAILED if failed < total else 4)
+
+
+@app.command()
+def recipes() -> None:
+    """List the recipes that ship."""
+    from cervicyte.recipes import load_recipe, shipped
+
+    for name in shipped():
+        recipe = load_recipe(name)
+        typer.echo(f"{name:18} {recipe.description}")
+
+
+@app.command()
+def doctor() -> None:
+    """Check this installation: what is there, what is missing, and how to mend it."""
+    from cervicyte.doctor import check
+
+    rows = list(check())
+    for row in rows:
+        typer.echo(f"{row.status:5} {row.name:22} {row.message}")
+        if row.fix:
+            typer.echo(f"      {'':22} -> {row.fix}")
+    if any(row.status == "FAIL" for row in rows):
+        raise typer.Exit(6)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option("--out", help="Folder for the generated cells, the model and the report.")] = Path(
+        "demo-run"
+    ),
+    seed: Seed = 0,
+) -> None:
+    """Generate cells, train on them, predict, and write a report: the whole job, offline, in a minute or two."""
+    from cervicyte.tour import tour
+
+    tour(out, seed, _show_scores)
+
+
+@data_app.command("list")
+def data_list() -> None:
+    """List the public data sets that cervicyte reads, with counts, licence and where to get them."""
+    from cervicyte.datasets import describe
+
+    for row in describe():
+        typer.echo(row)
+
+
+@data_app.command("inspect")
+def data_inspect(
+    data: Data,
+    out: Annotated[Optional[Path], typer.Option("--out", help="Folder for the contact sheet.")] = None,
+    reader: Reader = None,
+    group_from: GroupFrom = None,
+    groups: GroupsCsv = None,
+    normal: Normal = None,
+) -> None:
+    """Show counts per class and group, image sizes and unreadable files; with --out, draw a contact sheet."""
+    from cervicyte.inspect import inspect
+
+    cells = _load(data, reader, group_from, groups, normal)
+    typer.echo(inspect(cells, out))
+
+
+@data_app.command("audit")
+def data_audit(
+    data: Data,
+    out: Annotated[Optional[Path], typer.Option("--out", help="Folder for audit.html, audit.json and findings.csv.")] = None,
+    reader: Reader = None,
+    group_from: GroupFrom = None,
+    groups: GroupsCsv = None,
+    normal: Normal = None,
+) -> None:
+    """Look for what makes numbers lie: duplicates, leaks, masks, blanks, artefacts, unreadable files."""
+    from cervicyte.audit import audit
+    from cervicyte.audit_page import write_audit
+
+    cells = _load(data, reader, group_from, groups, normal)
+    for note in cells.notes:
+        _say(note)
+    found = audit(cells)
+    for finding in found.findings:
+        typer.echo(f"{finding.severity:8} {finding.check:24} {finding.message}")
+    if out is not None:
+        write_audit(found, cells, out)
+        _say(f"Written to {out}; open {out / 'audit.html'}")
+
+
+def main() -> None:
+    """Run the command line; every foreseen error is one message and its own exit code."""
+    try:
+        code = app(standalone_mode=False)
+    except CervicyteError as error:
+        _say(f"cervicyte: {error}")
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        _say("cervicyte: interrupted; what was done is kept, repeat the command to go on")
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader of our output went away (for example `| head`); that is no fault.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except Exception as error:
+        # Typer's own complaints about options know how to show themselves; anything else is a bug.
+        if not hasattr(error, "show") or not hasattr(error, "exit_code"):
+            raise
+        error.show()
+        sys.exit(error.exit_code)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _say(message: str) -> None:
+    typer.echo(message, err=True)
+
+
+def _chain(text: str | None) -> tuple[str, ...] | None:
+    from cervicyte.filters import parse_chain
+
+    return None if text is None else parse_chain(text)
+
+
+def _command_line() -> str:
+    return shlex.join(["cervicyte", *sys.argv[1:]])
+
+
+def _show_scores(evaluations: "tuple[cervicyte.results.Evaluation, ...]") -> None:
+    from cervicyte.summary import plain_table
+
+    typer.echo(plain_table(evaluations))
+
+
+def _end(folder: Path, failed: "dict[str, str]") -> None:
+    for path, reason in list(failed.items())[:20]:
+        _say(f"not used: {path}: {reason}")
+    _say(f"Written to {folder}; open {folder / 'report.html'}")
+    if failed:
+        _say(f"{len(failed)} file(s) could not be used; all are listed in {folder / 'failed.json'}")
+        raise typer.Exit(SOME_INPUTS_FAILED)

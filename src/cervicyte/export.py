@@ -1,0 +1,320 @@
+"""Keras network (or a user's ONNX file) -> one ONNX graph with the contract of `cervicyte.graphs`.
+
+Exports are kept in the cache folder, each beside a JSON that holds its parity check: Keras
+and the engine on the same images. A network that fails the check is never used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import io
+import json
+import os
+import sys
+import warnings
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cervicyte import settings
+from cervicyte.backbones import Backbone, Weights
+from cervicyte.errors import CervicyteError, DataError, MissingError, UsageError
+from cervicyte.files import atomic_write, sha256_file, write_json
+from cervicyte.progress import say
+
+#: Raised when the exported graphs change, so that old files are not taken for new ones.
+EXPORT_FORMAT = 1
+
+#: Largest difference allowed between Keras and the engine: max |a - b| / max |a|.
+PARITY_FLOAT32 = 1e-4
+PARITY_BFLOAT16 = 5e-2
+
+
+def import_keras() -> Any:
+    """Import Keras on the torch backend.
+
+    Raises
+    ------
+    MissingError : the extra ``train`` is not installed
+    UsageError : Keras is already running on another backend in this process
+    """
+    if "keras" not in sys.modules:
+        os.environ["KERAS_BACKEND"] = "torch"
+    try:
+        import keras
+        import torch  # noqa: F401
+    except ImportError as error:
+        raise MissingError(
+            f"exporting or training a Keras network needs a package that is not installed ({error.name})",
+            todo="pip install 'cervicyte[train]'",
+        ) from error
+    if keras.backend.backend() != "torch":
+        raise UsageError("Keras runs on another backend in this process", keras.backend.backend(), "use torch")
+    return keras
+
+
+def build_network(backbone: Backbone, weights: Weights, layer: str | None = None) -> Any:
+    """Build the Keras network, without its classifier, up to its last layer or the one named.
+
+    Returns
+    -------
+    keras.Model : float32 (n, size, size, 3), preprocessed, to a feature map (n, h, w, d)
+
+    Raises
+    ------
+    DataError : the file does not hold this network's weights
+    UsageError : a size that the network cannot take, or no such layer
+    """
+    keras = import_keras()
+    builder = getattr(keras.applications, backbone.name)
+    try:
+        network = builder(include_top=False, weights=None, input_shape=(backbone.size, backbone.size, 3))
+    except ValueError as error:
+        raise UsageError(f"{backbone.name} cannot take this input size ({error})", backbone.size) from error
+    if weights.path is None:
+        _randomise(network, np.random.default_rng(weights.seed))
+    else:
+        try:
+            network.load_weights(weights.path)
+        except (ValueError, OSError, KeyError) as error:
+            first = str(error).strip().splitlines()[0]
+            raise DataError(
+                f"the file does not hold weights of {backbone.name} without its top ({first})",
+                weights.path,
+                f"expected a file like {backbone.keras_file}",
+            ) from error
+    if layer is not None:
+        names = [item.name for item in network.layers]
+        if layer not in names:
+            import difflib
+
+            near = ", ".join(difflib.get_close_matches(layer, names, n=3, cutoff=0.4)) or ", ".join(names[-5:])
+            raise UsageError(f"{backbone.name} has no such layer", repr(layer), f"for example: {near}")
+        network = keras.Model(network.input, network.get_layer(layer).output)
+    return network
+
+
+def export_backbone(
+    backbone: Backbone, weights: Weights | None = None, cache_dir: Path | None = None, layer: str | None = None
+) -> Path:
+    """Export a backbone once and return the ONNX file; later calls only look it up.
+
+    Parameters
+    ----------
+    backbone : a row of the registry, or a user's ONNX file
+    weights : from `cervicyte.backbones.find_weights`; None for a user's ONNX file
+    cache_dir : default: the setting
+    layer : name of the Keras layer to tap; default the last
+
+    Returns
+    -------
+    Path of a graph with the contract of `cervicyte.graphs`; beside it, ending in ``.json``,
+    what it was made of and its parity check
+
+    Raises
+    ------
+    MissingError : the extra ``train`` is needed and not installed
+    DataError : damaged weights or graph, or the parity check failed
+    UsageError : an input size or layer that the network does not have
+    StorageError : the cache folder cannot be written
+    """
+    folder = (cache_dir or settings.get_path("cache_dir")) / "exports"
+    recipe = _recipe(backbone, weights, layer)
+    key = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
+    stem = backbone.onnx_file.stem if backbone.kind == "onnx" else backbone.name
+    path = folder / f"{stem}-{backbone.size}-{key[:16]}.onnx"
+    if _whole(path):
+        return path
+    if backbone.kind == "onnx":
+        model, reference = _adapted(backbone, layer)
+    elif backbone.kind == "keras" and weights is not None:
+        say(f"exporting {backbone.name} at {backbone.size} px (once)")
+        model, reference = _converted(backbone, weights, layer)
+    else:
+        raise UsageError("this backbone has no network to export", backbone.name)
+    data = model.SerializeToString()
+    checks = _parity(data, reference, parity_images(model.graph.input[0].type.tensor_type.shape.dim[1].dim_value))
+    with atomic_write(path, "wb") as stream:
+        stream.write(data)
+    write_json(path.with_suffix(".json"), {**recipe, "sha256": hashlib.sha256(data).hexdigest(), "parity": checks})
+    return path
+
+
+def export_record(path: Path) -> dict[str, Any]:
+    """What is known of an export: its ingredients, SHA-256 and parity check."""
+    record = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    assert isinstance(record, dict)
+    return record
+
+
+def parity_images(size: int) -> np.ndarray:
+    """The fixed images of the parity check: noise, and discs on a smooth ground; uint8 (4, size, size, 3)."""
+    random = np.random.default_rng(20260101)
+    noise = random.integers(0, 256, (2, size, size, 3), dtype=np.uint8)
+    y, x = np.mgrid[0:size, 0:size] / size
+    smooth = []
+    for radius in (0.15, 0.35):
+        inside = ((y - 0.5) ** 2 + (x - 0.45) ** 2 < radius**2)[..., None]
+        ground = np.stack([200 + 40 * x, 180 + 50 * y, 210 - 30 * x], axis=-1)
+        smooth.append(np.where(inside, (90, 60, 140), ground).astype(np.uint8))
+    return np.concatenate([noise, np.stack(smooth)])
+
+
+def _recipe(backbone: Backbone, weights: Weights | None, layer: str | None) -> dict[str, Any]:
+    """Everything that the exported graph depends on."""
+    versions = ("keras", "torch", "onnxruntime") if backbone.kind == "keras" else ("onnxruntime",)
+    if backbone.kind == "onnx":
+        if not backbone.onnx_file.is_file():
+            raise MissingError("no such ONNX file", backbone.onnx_file, "check the name after onnx:")
+        source = sha256_file(backbone.onnx_file)
+    else:
+        source = weights.sha256 if weights else ""
+    return {
+        "format": EXPORT_FORMAT,
+        "backbone": backbone.name if backbone.kind == "keras" else "onnx",
+        "source_sha256": source,
+        "random_weights": bool(weights and weights.random),
+        "size": backbone.size,
+        "preprocessing": backbone.preprocessing,
+        "layer": layer,
+        "versions": {name: version_of(name) for name in versions},
+    }
+
+
+def version_of(package: str) -> str | None:
+    """An installed package's version, without importing it."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _whole(path: Path) -> bool:
+    """True for an export that is there and unchanged since it passed its parity check."""
+    try:
+        return path.is_file() and export_record(path)["sha256"] == sha256_file(path)
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def _converted(backbone: Backbone, weights: Weights, layer: str | None) -> tuple[Any, Any]:
+    """The graph of a Keras network, and Keras' own answer for comparison."""
+    from cervicyte import graphs
+
+    keras = import_keras()
+    import torch
+
+    network = build_network(backbone, weights, layer)
+    example = torch.zeros((1, backbone.size, backbone.size, 3))
+    with torch.no_grad(), warnings.catch_warnings(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+        warnings.simplefilter("ignore")
+        network.eval()
+        network(example, training=False)
+        # One batch size is traced and the axis opened afterwards: Xception cannot be traced with
+        # an open one. The parity check runs another batch size, so a stuck one would be seen.
+        program = torch.onnx.export(
+            network, (example,), dynamo=True, optimize=False, verbose=False, opset_version=graphs._OPSET
+        )
+    model = graphs.simplify(graphs.wrap(program.model_proto, backbone.preprocessing, backbone.size))
+
+    def reference(images: np.ndarray) -> np.ndarray:
+        pixels = keras.applications.imagenet_utils.preprocess_input(
+            images.astype(np.float32), data_format="channels_last", mode=backbone.preprocessing
+        )
+        with torch.no_grad():
+            answer = network(torch.from_numpy(np.ascontiguousarray(pixels)), training=False)
+        return np.asarray(answer.cpu().numpy())
+
+    return model, reference
+
+
+def _adapted(backbone: Backbone, layer: str | None) -> tuple[Any, Any]:
+    """A user's graph with the contract, and its own answer, image by image, for comparison."""
+    import onnx
+    import onnxruntime
+
+    from cervicyte import graphs
+
+    if layer is not None:
+        raise UsageError("a user's ONNX file has no layer to choose", layer, "leave the layer out")
+    try:
+        original = onnx.load(backbone.onnx_file)
+        layout, own_size = graphs.input_layout(original), graphs.input_size(original)
+    except CervicyteError:
+        raise
+    except Exception as error:  # protobuf's DecodeError has no common base with the others
+        raise DataError(f"not a readable ONNX file ({error})", backbone.onnx_file) from error
+    if backbone.size and own_size and backbone.size != own_size:
+        raise UsageError(f"the network takes {own_size} px", backbone.size, "leave the size out")
+    size = own_size or backbone.size
+    if not size:
+        raise UsageError("the graph leaves its input size open", backbone.onnx_file, "state the size")
+    try:
+        model = graphs.simplify(graphs.wrap(original, backbone.preprocessing, size))
+        session = onnxruntime.InferenceSession(str(backbone.onnx_file), providers=["CPUExecutionProvider"])
+    except CervicyteError:
+        raise
+    except Exception as error:  # ONNX Runtime raises its own unrelated classes
+        raise DataError(f"ONNX Runtime cannot load the graph ({error})", backbone.onnx_file) from error
+
+    def reference(images: np.ndarray) -> np.ndarray:
+        pixels = _preprocessed(images, backbone.preprocessing)
+        if layout == "NCHW":
+            pixels = pixels.transpose(0, 3, 1, 2)
+        name = session.get_inputs()[0].name
+        rows = [session.run(None, {name: np.ascontiguousarray(one[None])})[0] for one in pixels]
+        answer = np.concatenate(rows)
+        return answer.transpose(0, 2, 3, 1) if answer.ndim == 4 and layout == "NCHW" else answer
+
+    return model, reference
+
+
+def _preprocessed(images: np.ndarray, mode: str) -> np.ndarray:
+    pixels = images.astype(np.float32)
+    if mode == "caffe":
+        return pixels[..., ::-1] - np.float32((103.939, 116.779, 123.68))
+    if mode == "tf":
+        return pixels / np.float32(127.5) - 1
+    if mode == "torch":
+        return (pixels / 255 - np.float32((0.485, 0.456, 0.406))) / np.float32((0.229, 0.224, 0.225))
+    return pixels / 255 if mode == "0-1" else pixels
+
+
+def _parity(data: bytes, reference: Any, images: np.ndarray) -> dict[str, Any]:
+    from cervicyte.runtime import Engine, has_bfloat16
+
+    expected_map = reference(images)
+    expected = expected_map.mean(axis=(1, 2)) if expected_map.ndim == 4 else expected_map
+    if not np.isfinite(expected).all():
+        raise DataError("the network answers with numbers that are not finite", todo="check its weights")
+    checks: dict[str, Any] = {"images": len(images)}
+    bounds = [("float32", PARITY_FLOAT32)] + ([("bfloat16", PARITY_BFLOAT16)] if has_bfloat16() else [])
+    for precision, bound in bounds:
+        with warnings.catch_warnings():
+            engine = Engine(data, ("features",), precision=precision, cache=False)
+            found = engine.run(images)["features"]
+        error = float(np.abs(found - expected).max() / max(float(np.abs(expected).max()), 1e-30))
+        checks[precision] = {"relative_error": error, "bound": bound, "engine": engine.engine}
+        if not error <= bound:
+            raise DataError(
+                f"the exported network does not answer as the original does ({precision})",
+                f"relative difference {error:.2g}, allowed {bound:g}",
+                "report this as a bug, with the network and the versions of keras, torch and openvino",
+            )
+    return checks
+
+
+def _randomise(network: Any, random: np.random.Generator) -> None:
+    """Draw the kernels from a seed of their own; Keras would need a global one."""
+    for layer in network.layers:
+        for variable in layer.weights:
+            shape = tuple(variable.shape)
+            if variable.name in ("kernel", "depthwise_kernel", "pointwise_kernel"):
+                depthwise = variable.name == "depthwise_kernel" or "depthwise" in layer.name.lower()
+                fan_in = np.prod(shape[:2] if depthwise else shape[:-1])
+                variable.assign(random.standard_normal(shape, dtype=np.float32) * np.float32(np.sqrt(1.0 / fan_in)))
+            else:
+                variable.assign(np.full(shape, 1.0 if variable.name in ("gamma", "moving_variance") else 0.0))

@@ -1,0 +1,123 @@
+"""What a model says of an image, and writing it to CSV, JSON or Parquet as it comes."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+from cervicyte.errors import UsageError
+from cervicyte.files import atomic_write, printable
+
+#: Rows of a Parquet file that are held before they are written.
+_ROW_GROUP = 2048
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The verdict on one image.
+
+    Attributes
+    ----------
+    path : the image file
+    label : the class, or "uncertain"; empty when there is an error
+    probabilities : calibrated, in the order of the bundle's classes; empty when there is an error
+    p_abnormal : probability that the cell is abnormal; None where that is not defined
+    above_operating_point : p_abnormal is at or above the operating point
+    uncertain : the model does not answer; such a cell is never called normal
+    error : why there is no verdict; empty when there is one
+    """
+
+    path: str
+    label: str = ""
+    probabilities: tuple[float, ...] = ()
+    p_abnormal: float | None = None
+    above_operating_point: bool | None = None
+    uncertain: bool | None = None
+    error: str = ""
+
+    def row(self, classes: Sequence[str]) -> dict[str, Any]:
+        """One flat row: the columns of every output format, in their order."""
+        values: Sequence[float | None] = self.probabilities or (None,) * len(classes)
+        row: dict[str, Any] = {"path": printable(self.path), "label": self.label}
+        row |= {f"p_{name}": value for name, value in zip(classes, values, strict=True)}
+        row |= {
+            "p_abnormal": self.p_abnormal,
+            "above_operating_point": self.above_operating_point,
+            "uncertain": self.uncertain,
+            "error": self.error,
+        }
+        return row
+
+
+def write_predictions(predictions: Iterable[Prediction], classes: Sequence[str], path: Path) -> Iterator[Prediction]:
+    """Write predictions as they come and pass each on; the file appears, whole, when all are done.
+
+    The format follows the file's ending: .csv, .json or .parquet.
+
+    Raises
+    ------
+    UsageError : another ending
+    StorageError : the disk is full or not writable
+    """
+    writer = _WRITERS.get(path.suffix.lower())
+    if writer is None:
+        raise UsageError("unknown output format", repr(path.name), f"end it in one of {', '.join(_WRITERS)}")
+    return writer(predictions, classes, path)
+
+
+def write_rows(predictions: Iterable[Prediction], classes: Sequence[str], stream: TextIO) -> Iterator[Prediction]:
+    """Write predictions as CSV rows to an open text stream as they come, and pass each on."""
+    writer = csv.DictWriter(stream, list(Prediction("").row(classes)), lineterminator="\n")
+    writer.writeheader()
+    for prediction in predictions:
+        writer.writerow({name: _text(value) for name, value in prediction.row(classes).items()})
+        yield prediction
+
+
+def _write_csv(predictions: Iterable[Prediction], classes: Sequence[str], path: Path) -> Iterator[Prediction]:
+    with atomic_write(path) as stream:
+        yield from write_rows(predictions, classes, stream)
+
+
+def _write_json(predictions: Iterable[Prediction], classes: Sequence[str], path: Path) -> Iterator[Prediction]:
+    with atomic_write(path) as stream:
+        stream.write("[")
+        for i, prediction in enumerate(predictions):
+            stream.write("\n" if i == 0 else ",\n")
+            stream.write(json.dumps(prediction.row(classes), ensure_ascii=False, allow_nan=False))
+            yield prediction
+        stream.write("\n]\n")
+
+
+def _write_parquet(predictions: Iterable[Prediction], classes: Sequence[str], path: Path) -> Iterator[Prediction]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    kinds = {"above_operating_point": pa.bool_(), "uncertain": pa.bool_()}
+    kinds |= {name: pa.string() for name in ("path", "label", "error")}
+    schema = pa.schema([(name, kinds.get(name, pa.float64())) for name in Prediction("").row(classes)])
+    with atomic_write(path, "wb") as stream, pq.ParquetWriter(stream, schema) as writer:
+        held: list[dict[str, Any]] = []
+        for prediction in predictions:
+            held.append(prediction.row(classes))
+            if len(held) == _ROW_GROUP:
+                writer.write_table(pa.Table.from_pylist(held, schema=schema))
+                held = []
+            yield prediction
+        writer.write_table(pa.Table.from_pylist(held, schema=schema))
+
+
+_Writer = Callable[[Iterable[Prediction], Sequence[str], Path], Iterator[Prediction]]
+_WRITERS: dict[str, _Writer] = {".csv": _write_csv, ".json": _write_json, ".parquet": _write_parquet}
+
+
+def _text(value: object) -> object:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:.6f}" if isinstance(value, float) else value

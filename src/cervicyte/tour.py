@@ -1,0 +1,34 @@
+"""The whole job on generated cells: what `cervicyte demo` and `make demo` show a newcomer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from cervicyte import datasets, progress
+from cervicyte.datasets import demo
+from cervicyte.predictions import write_predictions
+from cervicyte.results import Evaluation
+from cervicyte.training import train
+
+
+def tour(out: Path, seed: int = 0, show: Callable[[Sequence[Evaluation]], None] = lambda _: None) -> None:
+    """Generate cells, train with grouped and random folds, predict, and say what to open next."""
+    images = out / "cells"
+    progress.say(f"1. Generating synthetic cells in {images} (no real patient, no real slide)")
+    demo.generate(images, seed=seed)
+    cells = datasets.load(images)
+    progress.say(f"2. Training on {len(cells)} cells of {len(set(cells.groups))} slides, by morphology, two protocols")
+    run = train(cells, out, "morphology-lr", compare=("random",), seed=seed, command=f"cervicyte demo --out {out}")
+    show(run.evaluations)
+    progress.say("3. Predicting the first cells of each class with the bundle")
+    some = [str(Path(path)) for name in cells.present for path in cells.subset(cells.labels == name).paths[:3]]
+    for prediction in write_predictions(run.bundle.stream(some), run.bundle.classes, out / "demo_predictions.csv"):
+        progress.say(f"   {Path(prediction.path).name:24} {prediction.label:22} P(abnormal) {prediction.p_abnormal:.2f}")
+    progress.say(
+        f"\nOpen {out / 'report.html'} in a browser. These cells are drawn by a program: the numbers say nothing of\n"
+        "patients. On real data, for example the Herlev set:\n"
+        f"   cervicyte data audit HERLEV --out audit\n"
+        f"   cervicyte train HERLEV --recipe resnet50-lr --weights WEIGHTS --compare --out run\n"
+        f"   cervicyte predict CELLS --model run --out predictions.csv"
+    )
