@@ -46,7 +46,7 @@ def test_c_is_the_one_with_the_lowest_out_of_fold_loss() -> None:
     features, codes, groups = _blobs(90, 30, 3)
     fitted = fit_head(features, codes, groups, 3)
     assert len(fitted.losses) > 3
-    assert fitted.head.C == min(fitted.losses, key=lambda c: fitted.losses[c])
+    assert min(fitted.losses, key=lambda c: fitted.losses[c]) == fitted.head.C
 
 
 def test_a_class_with_one_group_and_features_that_are_not_numbers_are_refused() -> None:

@@ -123,7 +123,9 @@ class Weights:
     @property
     def description(self) -> str:
         """For manifests and reports."""
-        return f"{self.path.name} (SHA-256 {self.sha256[:12]})" if self.path else f"RANDOM, untrained (seed {self.seed})"
+        return (
+            f"{self.path.name} (SHA-256 {self.sha256[:12]})" if self.path else f"RANDOM, untrained (seed {self.seed})"
+        )
 
 
 def get_backbone(name: str, preprocessing: str | None = None, size: int | None = None) -> Backbone:

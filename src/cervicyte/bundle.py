@@ -256,6 +256,10 @@ class BundleExtractor:
         self.spec = spec
         self.dimension = len(bundle.classes)
         self.engine = runtime.Engine(bundle.folder / GRAPH, ("probabilities",), precision=wanted)
+        self.precision = self.engine.precision
+        self.batch_size = self.engine.batch_size
+        self.parallel = self.engine.parallel
+        self.seed = 0
         named = (bundle.graph_sha256, self.engine.precision, spec.size, spec.fit, spec.filters, spec.measurements)
         self.key = hashlib.sha256(repr(named).encode()).hexdigest()
 
@@ -267,6 +271,10 @@ class BundleExtractor:
 
             return morphology.measure(image)
         return images.resize(image, self.spec.size, self.spec.fit)
+
+    def run(self, batch: np.ndarray) -> np.ndarray:
+        """A stack of prepared inputs to calibrated probabilities, float32 (n, k)."""
+        return self.engine.run(batch)["probabilities"]
 
 
 def save_bundle(

@@ -9,7 +9,7 @@ import os
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -32,26 +32,34 @@ data_app = typer.Typer(help="List, inspect and audit data sets.", no_args_is_hel
 app.add_typer(data_app, name="data")
 
 # Options that several commands share.
-Data = Annotated[Path, typer.Argument(help="Folder of a data set, or a CSV/Parquet table of path, label, group.")]
+Data = Annotated[
+    Path, typer.Argument(metavar="DATA", help="Folder of a data set, or a CSV/Parquet table of path, label, group.")
+]
 Reader = Annotated[
-    Optional[str], typer.Option("--reader", help="herlev, sipakmed, cric, lbc, folder or table; found by itself if left out.")
+    str | None,
+    typer.Option("--reader", help="herlev, sipakmed, cric, lbc, folder or table; found by itself if left out."),
 ]
 GroupFrom = Annotated[
-    Optional[str], typer.Option("--group-from", help="Regular expression; its first group, in the path, is the cell's group.")
+    str | None,
+    typer.Option("--group-from", help="Regular expression; its first group, in the path, is the cell's group."),
 ]
-GroupsCsv = Annotated[Optional[Path], typer.Option("--groups", help="CSV file with the columns path and group.")]
-Normal = Annotated[Optional[str], typer.Option("--normal", help="Which of your own classes are normal: CLASS[,CLASS...].")]
+GroupsCsv = Annotated[Path | None, typer.Option("--groups", help="CSV file with the columns path and group.")]
+Normal = Annotated[
+    str | None, typer.Option("--normal", help="Which of your own classes are normal: CLASS[,CLASS...].")
+]
 Weights = Annotated[
-    Optional[str], typer.Option("--weights", help="File or folder with pretrained weights, or the word random.")
+    str | None, typer.Option("--weights", help="File or folder with pretrained weights, or the word random.")
 ]
-Precision = Annotated[Optional[str], typer.Option("--precision", help="auto, float32 or bfloat16.")]
-ProtocolName = Annotated[str, typer.Option("--protocol", help="grouped (honest), random or as-published (both marked).")]
+Precision = Annotated[str | None, typer.Option("--precision", help="auto, float32 or bfloat16.")]
+ProtocolName = Annotated[
+    str, typer.Option("--protocol", help="grouped (honest), random or as-published (both marked).")
+]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of folds, augmentation and intervals.")]
 
 
 def _load(
     data: Path, reader: str | None, group_from: str | None, groups: Path | None, normal: str | None
-) -> "cervicyte.CellTable":
+) -> cervicyte.CellTable:
     from cervicyte.datasets import load
 
     names = [name.strip() for name in (normal or "").split(",") if name.strip()]
@@ -71,28 +79,36 @@ def train(
     normal: Normal = None,
     protocol: ProtocolName = "grouped",
     folds: Annotated[
-        Optional[int], typer.Option("--folds", help="Folds; left out: the data's own train/test folders, else 5.")
+        int | None, typer.Option("--folds", help="Folds; left out: the data's own train/test folders, else 5.")
     ] = None,
-    holdout: Annotated[bool, typer.Option("--holdout", help="Test only the first fold: with five, the 80/20 split.")] = False,
+    holdout: Annotated[
+        bool, typer.Option("--holdout", help="Test only the first fold: with five, the 80/20 split.")
+    ] = False,
     compare: Annotated[bool, typer.Option("--compare", help="Run the random protocol beside the chosen one.")] = False,
-    backbone: Annotated[Optional[str], typer.Option("--backbone", help="Instead of the recipe's; or onnx:FILE.")] = None,
+    backbone: Annotated[
+        str | None, typer.Option("--backbone", help="Instead of the recipe's; or onnx:FILE.")
+    ] = None,
     preprocess: Annotated[
-        Optional[str], typer.Option("--preprocess", help="For onnx:FILE: caffe, tf, torch, none or 0-1.")
+        str | None, typer.Option("--preprocess", help="For onnx:FILE: caffe, tf, torch, none or 0-1.")
     ] = None,
-    size: Annotated[Optional[int], typer.Option("--size", help="Input side in pixels, instead of the backbone's own.")] = None,
-    fit: Annotated[Optional[str], typer.Option("--fit", help="How other shapes become a square: stretch or pad.")] = None,
+    size: Annotated[
+        int | None, typer.Option("--size", help="Input side in pixels, instead of the backbone's own.")
+    ] = None,
+    fit: Annotated[
+        str | None, typer.Option("--fit", help="How other shapes become a square: stretch or pad.")
+    ] = None,
     filters: Annotated[
-        Optional[str], typer.Option("--filters", help="Filter chain, for example normalise,clahe,median,nlm.")
+        str | None, typer.Option("--filters", help="Filter chain, for example normalise,clahe,median,nlm.")
     ] = None,
-    target: Annotated[Optional[str], typer.Option("--target", help="native, bethesda or binary.")] = None,
+    target: Annotated[str | None, typer.Option("--target", help="native, bethesda or binary.")] = None,
     label_map: Annotated[
-        Optional[str], typer.Option("--map", help="Label map to use, for example sipakmed-to-binary-clinical.")
+        str | None, typer.Option("--map", help="Label map to use, for example sipakmed-to-binary-clinical.")
     ] = None,
     c: Annotated[
-        Optional[float], typer.Option("--C", help="Inverse regularisation strength; 0 chooses it by inner folds.")
+        float | None, typer.Option("--C", help="Inverse regularisation strength; 0 chooses it by inner folds.")
     ] = None,
     sensitivity: Annotated[
-        Optional[float], typer.Option("--sensitivity", help="Sensitivity that the operating point is set for.")
+        float | None, typer.Option("--sensitivity", help="Sensitivity that the operating point is set for.")
     ] = None,
     weights: Weights = None,
     precision: Precision = None,
@@ -101,7 +117,10 @@ def train(
         bool, typer.Option("--join-duplicates", help="Make one group of groups that share near duplicates.")
     ] = False,
 ) -> None:
-    """Cross-validate a recipe on DATA, fit it on all of it, and write bundle and report."""
+    """Make a model and judge it honestly.
+
+    Cross-validates a recipe on DATA, fits it on all of DATA, and writes bundle, numbers and report.
+    """
     from cervicyte.recipes import load_recipe
     from cervicyte.training import train as run_training
 
@@ -150,7 +169,10 @@ def evaluate(
     precision: Precision = None,
     seed: Seed = 0,
 ) -> None:
-    """Test a bundle on labelled cells of other slides; refuse cells that it was trained on."""
+    """Test a bundle on other slides.
+
+    Refuses cells that share a group or a near duplicate with those that the bundle was trained on.
+    """
     from cervicyte.external import evaluate as run_test
 
     cells = _load(data, reader, group_from, groups, normal)
@@ -166,12 +188,16 @@ def predict(
     inputs: Annotated[list[str], typer.Argument(metavar="IMAGE|DIR...", help="Files, folders or glob patterns.")],
     model: Annotated[Path, typer.Option("--model", help="Folder of a bundle, or of the run that made it.")],
     out: Annotated[
-        Optional[Path], typer.Option("--out", help="FILE.csv, FILE.json or FILE.parquet; left out: CSV to the screen.")
+        Path | None, typer.Option("--out", help="FILE.csv, FILE.json or FILE.parquet; left out: CSV to the screen.")
     ] = None,
     precision: Precision = None,
     cache: Annotated[bool, typer.Option("--cache/--no-cache", help="Keep results by image content, to resume.")] = True,
 ) -> None:
-    """Predict images: label, probabilities, P(abnormal), and whether the model answers at all."""
+    """Predict images with a bundle.
+
+    One row an image: label, probabilities of all classes, P(abnormal), whether it lies at or above the
+    operating point, whether the model answers at all, and the error where there is no verdict.
+    """
     from cervicyte.bundle import Bundle
     from cervicyte.predictions import write_predictions, write_rows
     from cervicyte.progress import track
@@ -190,10 +216,9 @@ def predict(
         flagged += bool(prediction.above_operating_point)
         if prediction.error and out is not None and failed <= 20:
             _say(f"not predicted: {prediction.row(bundle.classes)['path']}: {prediction.error}")
-    where = f"; written to {out}" if out is not None else ""
-    _say(
-        f"{total} images: {flagged} at or above the operating point, {uncertain} uncertain, {failed} not predicted{where}"
-    )
+    _say(f"{total} images: {flagged} at or above the operating point, {uncertain} uncertain, {failed} not predicted")
+    if out is not None:
+        _say(f"Written to {out}")
     if failed:
         raise typer.Exit(SOME_INPUTS_FAILED if failed < total else 4)
 
@@ -210,7 +235,10 @@ def recipes() -> None:
 
 @app.command()
 def doctor() -> None:
-    """Check this installation: what is there, what is missing, and how to mend it."""
+    """Check this installation.
+
+    Says what is there, what is missing, and how to mend it.
+    """
     from cervicyte.doctor import check
 
     rows = list(check())
@@ -224,12 +252,15 @@ def doctor() -> None:
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option("--out", help="Folder for the generated cells, the model and the report.")] = Path(
-        "demo-run"
-    ),
+    out: Annotated[
+        Path, typer.Option("--out", help="Folder for the generated cells, the model and the report.")
+    ] = Path("demo-run"),
     seed: Seed = 0,
 ) -> None:
-    """Generate cells, train on them, predict, and write a report: the whole job, offline, in a minute or two."""
+    """Show the whole job on generated cells.
+
+    Generates cells, trains, predicts, and writes a report: offline, in a minute or two.
+    """
     from cervicyte.tour import tour
 
     tour(out, seed, _show_scores)
@@ -237,7 +268,10 @@ def demo(
 
 @data_app.command("list")
 def data_list() -> None:
-    """List the public data sets that cervicyte reads, with counts, licence and where to get them."""
+    """List the public data sets.
+
+    With counts, groups, licence, citation and where to get them.
+    """
     from cervicyte.datasets import describe
 
     for row in describe():
@@ -247,29 +281,46 @@ def data_list() -> None:
 @data_app.command("inspect")
 def data_inspect(
     data: Data,
-    out: Annotated[Optional[Path], typer.Option("--out", help="Folder for the contact sheet.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder for the contact sheet.")] = None,
     reader: Reader = None,
     group_from: GroupFrom = None,
     groups: GroupsCsv = None,
     normal: Normal = None,
 ) -> None:
-    """Show counts per class and group, image sizes and unreadable files; with --out, draw a contact sheet."""
-    from cervicyte.inspect import inspect
+    """Show what a data set holds.
+
+    Counts per class and group, image sizes, unreadable files; with --out, a contact sheet as PNG.
+    """
+    from cervicyte.files import write_json
+    from cervicyte.inspect import contact_sheet, inspect
+    from cervicyte.summary import inspection_table
 
     cells = _load(data, reader, group_from, groups, normal)
-    typer.echo(inspect(cells, out))
+    found = inspect(cells, data if data.is_dir() else None)
+    typer.echo(inspection_table(found.to_json()))
+    if out is not None:
+        sheet = contact_sheet(cells, out / "contact_sheet.png")
+        write_json(out / "inspect.json", found.to_json())
+        _say(f"Written to {out}; open {sheet}")
+    if found.unreadable:
+        raise typer.Exit(SOME_INPUTS_FAILED)
 
 
 @data_app.command("audit")
 def data_audit(
     data: Data,
-    out: Annotated[Optional[Path], typer.Option("--out", help="Folder for audit.html, audit.json and findings.csv.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder for audit.html, audit.json and findings.csv.")
+    ] = None,
     reader: Reader = None,
     group_from: GroupFrom = None,
     groups: GroupsCsv = None,
     normal: Normal = None,
 ) -> None:
-    """Look for what makes numbers lie: duplicates, leaks, masks, blanks, artefacts, unreadable files."""
+    """Look for what makes numbers lie.
+
+    Unreadable files, duplicates, leaks, masks, blanks, and classes that differ by an artefact.
+    """
     from cervicyte.audit import audit
     from cervicyte.audit_page import write_audit
 
@@ -321,13 +372,13 @@ def _command_line() -> str:
     return shlex.join(["cervicyte", *sys.argv[1:]])
 
 
-def _show_scores(evaluations: "tuple[cervicyte.results.Evaluation, ...]") -> None:
+def _show_scores(evaluations: tuple[cervicyte.results.Evaluation, ...]) -> None:
     from cervicyte.summary import plain_table
 
     typer.echo(plain_table(evaluations))
 
 
-def _end(folder: Path, failed: "dict[str, str]") -> None:
+def _end(folder: Path, failed: dict[str, str]) -> None:
     for path, reason in list(failed.items())[:20]:
         _say(f"not used: {path}: {reason}")
     _say(f"Written to {folder}; open {folder / 'report.html'}")

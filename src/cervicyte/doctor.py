@@ -59,11 +59,8 @@ def _package(name: str, purpose: str, fix: str, status: str) -> Row:
 def _precision() -> Row:
     from cervicyte import runtime
 
-    try:
-        chosen = runtime.best_precision()
-    except CervicyteError as error:
-        return Row("FAIL", "engine", error.one_line, error.todo or "")
-    return Row("OK", "engine", f"{settings.get_str('engine')}, {chosen} on this processor")
+    fast = "bfloat16" if runtime.has_bfloat16() else "float32 (no bfloat16 on this processor)"
+    return Row("OK", "engine", f"{settings.get_str('engine')}, {fast}")
 
 
 def _cache() -> Row:
@@ -91,9 +88,10 @@ def _weights() -> Iterator[Row]:
     from cervicyte import backbones
 
     for backbone in backbones.BACKBONES:
-        if not backbone.is_network:
+        if backbone.kind != "keras":
             continue
         try:
-            yield Row("OK", f"weights {backbone.name}", str(backbones.find_weights(backbone, None).path))
+            row = Row("OK", f"weights {backbone.name}", str(backbones.find_weights(backbone, download=False).path))
         except CervicyteError as error:
-            yield Row("NOTE", f"weights {backbone.name}", "not at hand", error.todo or "")
+            row = Row("NOTE", f"weights {backbone.name}", "not at hand", error.todo or "")
+        yield row

@@ -136,10 +136,18 @@ def export_backbone(
     else:
         raise UsageError("this backbone has no network to export", backbone.name)
     data = model.SerializeToString()
-    checks = _parity(data, reference, parity_images(model.graph.input[0].type.tensor_type.shape.dim[1].dim_value))
+    input_size, dimension = _dim(model.graph.input[0], 1), _dim(model.graph.output[0], 1)
+    checks = _parity(data, reference, parity_images(input_size))
     with atomic_write(path, "wb") as stream:
         stream.write(data)
-    write_json(path.with_suffix(".json"), {**recipe, "sha256": hashlib.sha256(data).hexdigest(), "parity": checks})
+    record = {
+        **recipe,
+        "input_size": input_size,
+        "dimension": dimension,
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "parity": checks,
+    }
+    write_json(path.with_suffix(".json"), record)
     return path
 
 
@@ -161,6 +169,10 @@ def parity_images(size: int) -> np.ndarray:
         ground = np.stack([200 + 40 * x, 180 + 50 * y, 210 - 30 * x], axis=-1)
         smooth.append(np.where(inside, (90, 60, 140), ground).astype(np.uint8))
     return np.concatenate([noise, np.stack(smooth)])
+
+
+def _dim(value: Any, axis: int) -> int:
+    return int(value.type.tensor_type.shape.dim[axis].dim_value)
 
 
 def _recipe(backbone: Backbone, weights: Weights | None, layer: str | None) -> dict[str, Any]:
@@ -294,7 +306,7 @@ def _parity(data: bytes, reference: Any, images: np.ndarray) -> dict[str, Any]:
     bounds = [("float32", PARITY_FLOAT32)] + ([("bfloat16", PARITY_BFLOAT16)] if has_bfloat16() else [])
     for precision, bound in bounds:
         with warnings.catch_warnings():
-            engine = Engine(data, ("features",), precision=precision, cache=False)
+            engine = Engine(data, ("features",), precision=precision)
             found = engine.run(images)["features"]
         error = float(np.abs(found - expected).max() / max(float(np.abs(expected).max()), 1e-30))
         checks[precision] = {"relative_error": error, "bound": bound, "engine": engine.engine}

@@ -13,8 +13,8 @@ import cervicyte
 from cervicyte import bundle, features, gate, metrics, report, splits
 from cervicyte.calibration import Limits
 from cervicyte.cells import CellTable
-from cervicyte.errors import CervicyteError, DataError, UsageError
 from cervicyte.crossvalidation import judge
+from cervicyte.errors import CervicyteError, DataError, UsageError
 from cervicyte.files import printable, write_json
 from cervicyte.results import Evaluation
 from cervicyte.taxonomy import find_map

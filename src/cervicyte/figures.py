@@ -27,6 +27,46 @@ _BAND_RESAMPLES = 300
 
 _GRID = np.linspace(0, 1, 201)
 
+_BARS = (
+    "On the diagonal, 70 % sure means right 7 times in 10. Bars are Wilson intervals that take cells as independent."
+)
+
+#: The figures of a report: file name, title, and how to read it.
+CAPTIONS: Mapping[str, tuple[str, str]] = {
+    "protocols": (
+        "Main metrics under each protocol",
+        "Dots are the numbers, lines their 95 % intervals: the distance between dots is what a protocol adds.",
+    ),
+    "confusion": (
+        "Confusion matrix of the classes, the most probable one taken",
+        "Rows are true classes, columns what the model said; percentages are of the row, so the diagonal is recall.",
+    ),
+    "confusion_binary": (
+        "Confusion matrix of normal and abnormal, at the operating point",
+        "The lower left cell counts the abnormal cells that fell below the threshold, the uncertain ones among them.",
+    ),
+    "roc": (
+        "ROC curve",
+        "Nearer to the upper left corner is better. The band holds 95 % of resampled groups. The operating point "
+        "pools the thresholds of all folds, so it may lie a little off the curve.",
+    ),
+    "precision_recall": (
+        "Precision-recall curve",
+        "Nearer to the upper right corner is better. Precision depends on how many of the tested cells are abnormal.",
+    ),
+    "reliability": ("Reliability of P(abnormal)", _BARS),
+    "reliability_classes": ("Reliability of the named class", _BARS),
+    "risk_coverage": (
+        "Risk and coverage",
+        "To the right the model answers more cells, the surest first; the lower the curve, the fewer it gets wrong.",
+    ),
+    "per_class": (
+        "Recall and precision of each class",
+        "Recall is the share of a class's cells that were found, precision the share of right calls; in brackets the "
+        "tested cells. Lines are 95 % intervals.",
+    ),
+}
+
 
 def confusion_matrix(table: Mapping[str, Any]) -> Figure:
     """Counts and row percentages of one confusion matrix, ``{"classes": [...], "counts": [[...]]}``."""
@@ -226,6 +266,7 @@ def _render(figure: Figure, kind: str) -> bytes:
         warnings.filterwarnings("ignore", message="Glyph .* missing")
         metadata = {"Date": None} if kind == "svg" else {}
         figure.savefig(stream, format=kind, dpi=160, facecolor="white", metadata=metadata)
+    figure.set_layout_engine("none")  # laid out once; the next format keeps the places
     return stream.getvalue()
 
 

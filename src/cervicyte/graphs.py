@@ -57,7 +57,7 @@ def wrap(model: Any, preprocessing: str, size: int) -> Any:
 
 
 def input_layout(model: Any) -> str:
-    """"NCHW" or "NHWC": where the three channels of a network's image input are.
+    """ "NCHW" or "NHWC": where the three channels of a network's image input are.
 
     Raises
     ------

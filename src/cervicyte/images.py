@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import io
 import os
+import stat
+import struct
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from cervicyte import settings
 from cervicyte.errors import CervicyteError, ImageError, MissingError
@@ -22,10 +24,28 @@ from cervicyte.errors import CervicyteError, ImageError, MissingError
 #: File names with these endings are taken for images when a folder is searched.
 SUFFIXES = frozenset({".bmp", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp"})
 
-#: Formats that are decoded; the name of the file does not matter, its content does.
-FORMATS = ("BMP", "PNG", "JPEG", "MPO", "TIFF", "WEBP")
+#: Formats that are decoded; the name of the file does not matter, its content does. (MPO is opened as JPEG.)
+FORMATS = ("BMP", "PNG", "JPEG", "TIFF", "WEBP")
 
 Box = tuple[int, int, int, int]
+
+#: What Pillow raises over damaged files, as fuzzing found (UnidentifiedImageError is an OSError).
+_DAMAGE = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+    MemoryError,
+    RuntimeError,
+    struct.error,
+)
+
+#: A file with more bytes for each allowed pixel than this (16-bit RGBA, uncompressed) is not read.
+_BYTES_PER_PIXEL = 8
 
 #: How a crop of any shape becomes a square: stretched, or padded with its border pixels.
 FITS = ("stretch", "pad")
@@ -52,11 +72,23 @@ class Header:
 
 
 def read_bytes(path: Path | str) -> bytes:
-    """Return a file's content; a missing, unreadable or empty one raises ImageError."""
+    """Return a file's content; one that is missing, unreadable, empty, huge or no file at all raises ImageError."""
     try:
+        status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode):
+            # A pipe or a device could be read for ever.
+            raise ImageError("not a file", path, "name an image file")
+        if status.st_size > _BYTES_PER_PIXEL * settings.get_int("max_pixels"):
+            raise ImageError(
+                f"the file has {status.st_size:,} bytes, more than the largest image that is allowed",
+                path,
+                "raise CERVICYTE_MAX_PIXELS if it is real",
+            )
         data = Path(path).read_bytes()
     except OSError as error:
         raise ImageError(f"cannot read the file: {error.strerror}", path, "check its name and permissions") from error
+    except ValueError as error:
+        raise ImageError(f"not a file name ({error})", repr(str(path)), "mend the table") from error
     if not data:
         raise ImageError("the file is empty (0 bytes)", path, "copy it again from its source")
     return data
@@ -90,7 +122,7 @@ def decode(data: bytes, name: object = "image", max_pixels: int | None = None) -
             return np.ascontiguousarray(_to_rgb(image, name))
         except ImageError:
             raise
-        except (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, MemoryError) as error:
+        except _DAMAGE as error:
             raise ImageError(f"the image is damaged or truncated ({error})", name, "copy it again") from error
 
 
@@ -110,12 +142,15 @@ def crop(image: np.ndarray, box: Box) -> np.ndarray:
 
     Raises
     ------
-    ImageError : an empty box, or one wholly outside the image
+    ImageError : an empty box, one wholly outside the image, or one with more pixels than an image may have
     """
     left, top, right, bottom = box
     height, width = image.shape[:2]
     if right <= left or bottom <= top or right <= 0 or bottom <= 0 or left >= width or top >= height:
         raise ImageError("the box lies outside the image or is empty", f"{box} in {width} x {height}", "mend the table")
+    limit = settings.get_int("max_pixels")
+    if (right - left) * (bottom - top) > limit:
+        raise ImageError(f"the box has more than {limit:,} pixels", f"{box} in {width} x {height}", "mend the table")
     before_y, after_y = max(0, -top), max(0, bottom - height)
     before_x, after_x = max(0, -left), max(0, right - width)
     inner = image[max(0, top) : min(height, bottom), max(0, left) : min(width, right)]
@@ -153,31 +188,36 @@ class Found:
 def find_images(inputs: Iterable[Path | str]) -> Iterator[Found]:
     """Yield the image files that files, folders and glob patterns name, in a stable order.
 
-    Folders are searched to their full depth, links followed once (a loop is reported, not
-    followed). A file named outright is yielded whatever its ending. What does not exist,
-    cannot be listed or matches nothing is yielded with its problem.
+    Folders are searched to their full depth, and each once: a link that leads back to its
+    own folder, or to one that was searched already, is reported and not followed. A file
+    named outright is yielded whatever its ending. What does not exist, cannot be listed or
+    matches nothing is yielded with its problem.
     """
     import glob
 
     for item in inputs:
         path = Path(item)
-        if path.is_dir():
+        if os.path.isdir(path):
             yield from _walk(path)
-        elif path.is_file() or path.is_symlink():
+        elif os.path.lexists(path):
             yield Found(path)
+        elif _forbidden(path):
+            yield Found(path, ImageError("cannot look into its folder: not permitted", path, "check permissions"))
         else:
             matches = sorted(glob.glob(str(item), recursive=True)) if glob.has_magic(str(item)) else []
             if not matches:
                 yield Found(path, MissingError("no such file, folder or match", repr(str(item)), "check the name"))
             for match in matches:
-                yield from _walk(Path(match)) if Path(match).is_dir() else [Found(Path(match))]
+                yield from _walk(Path(match)) if os.path.isdir(match) else [Found(Path(match))]
 
 
 def walk(top: Path) -> Iterator[Found]:
     """Yield every file under a folder, whatever its name, in a stable order.
 
-    Links are followed once; a loop, or a folder that cannot be listed, is yielded with its problem.
+    Each folder is searched once: a link that leads back to its own folder or to one that was
+    searched already, and a folder that cannot be listed, are yielded with their problem.
     """
+    seen = {os.path.realpath(top)}
     stack: list[tuple[Path, frozenset[str]]] = [(top, frozenset({os.path.realpath(top)}))]
     while stack:
         folder, above = stack.pop()
@@ -189,15 +229,28 @@ def walk(top: Path) -> Iterator[Found]:
         deeper = []
         for entry in entries:
             path = Path(entry.path)
-            if path.is_dir():
+            if os.path.isdir(path):
                 real = os.path.realpath(path)
-                if real in above:
-                    yield Found(path, ImageError("a link that leads back to its own folder", path, "remove the link"))
+                if real in seen:
+                    what = "back to its own folder" if real in above else "to a folder that was searched already"
+                    yield Found(path, ImageError(f"a link that leads {what}", path, "remove the link"))
                 else:
+                    seen.add(real)
                     deeper.append((path, above | {real}))
             else:
                 yield Found(path)
         stack.extend(reversed(deeper))
+
+
+def _forbidden(path: Path) -> bool:
+    """True where a path may exist but this user may not look."""
+    try:
+        os.lstat(path)
+    except PermissionError:
+        return True
+    except (OSError, ValueError):
+        pass
+    return False
 
 
 def named_as_image(path: Path) -> bool:
@@ -228,22 +281,24 @@ def _opened(data: bytes, name: object, max_pixels: int | None) -> Image.Image:
             warnings.simplefilter("ignore")
             image = Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.DecompressionBombError as error:
+        if limit > 2 * (Image.MAX_IMAGE_PIXELS or limit):
+            raise ImageError(f"Pillow refuses the image ({error})", name, "cut it into smaller fields") from error
         raise too_large from error
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, TypeError, EOFError) as error:
+    except _DAMAGE as error:
         raise ImageError("not an image of a known format", name, f"known formats: {', '.join(FORMATS)}") from error
     if image.width * image.height > limit:
         raise too_large
-    frames = _frames(image)
+    try:
+        frames = _frames(image)
+    except _DAMAGE as error:
+        raise ImageError(f"the image is damaged ({error})", name, "copy it again") from error
     if frames > 1 and image.format != "MPO":
         raise ImageError(f"the file holds {frames} frames, not one picture", name, "save the frame you mean by itself")
     return image
 
 
 def _frames(image: Image.Image) -> int:
-    try:
-        return int(getattr(image, "n_frames", 1))
-    except (OSError, ValueError, EOFError, SyntaxError):
-        return 1
+    return int(getattr(image, "n_frames", 1))
 
 
 def _header(image: Image.Image) -> Header:
@@ -254,7 +309,7 @@ def _to_rgb(image: Image.Image, name: object) -> np.ndarray:
     image.load()
     if image.mode.startswith("I") or image.mode == "F":
         grey = np.asarray(image).astype(np.float64)
-        if image.mode == "F" or grey.min() < 0 or grey.max() > 65535:
+        if image.mode == "F" or (image.mode == "I" and image.format == "TIFF") or grey.min() < 0 or grey.max() > 65535:
             raise ImageError("pixel values that are not 8 or 16 bits deep", name, "save it as an 8-bit image")
         return np.repeat((grey / 257).round().astype(np.uint8)[..., None], 3, axis=2)
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:

@@ -262,7 +262,7 @@ def score(p: Predictions, prevalence: float = PREVALENCE, n_boot: int = 1000, se
         missed = p.abnormal & ~p.called_abnormal
         sections["uncertain"] |= {
             "abnormal": int(p.abnormal.sum()),
-            "abnormal_called_normal": int(missed.sum()),
+            "abnormal_below_threshold": int(missed.sum()),
             "abnormal_answered_normal": int((missed & ~p.uncertain).sum()),
         }
     at = p.operating_point

@@ -15,6 +15,9 @@ import numpy as np
 from cervicyte.images import Box
 from cervicyte.segment import content_box, segment_working, working_copy
 
+_LAB = ("lightness", "green_red", "blue_yellow")
+_RGB = ("red", "green", "blue")
+
 #: Longest side, in pixels, of the copy on which the scales of detail are measured.
 _FINE = 192
 
@@ -82,16 +85,12 @@ MEASUREMENTS: tuple[Measurement, ...] = (
     Measurement("glass_lightness", "L* 0..100", "lightness of the glass: of the lightest 2 % of the crop"),
     Measurement("glass_green_red", "a*", "a* of the glass"),
     Measurement("glass_blue_yellow", "b*", "b* of the glass"),
-    Measurement("crop_lightness_low", "L* 0..100", "lower quartile of lightness in the crop"),
-    Measurement("crop_lightness_high", "L* 0..100", "upper quartile of lightness in the crop"),
     Measurement("hue_difference", "degrees 0..180", "angle between the hues (CIELAB) of nucleus and cytoplasm"),
     Measurement("contrast_cytoplasm", "CIELAB distance", "colour distance between nucleus and cytoplasm"),
-    Measurement("darkness_cytoplasm", "L*", "lightness of the cytoplasm minus that of the nucleus"),
     Measurement("halo_lightness", "L* 0..100", "mean lightness about the nucleus, to 0.6 of its radius"),
     Measurement("halo_green_red", "a*", "mean of a* there"),
     Measurement("halo_blue_yellow", "b*", "mean of b* there"),
     Measurement("halo_lightness_sd", "L*", "standard deviation of lightness there"),
-    Measurement("halo_contrast", "L*", "lightness there minus that of the nucleus"),
     Measurement("crowding", "of crop area", "area outside the nucleus that is as dark as the nucleus"),
     Measurement("boundary_sharpness", "1/crop side", "mean lightness gradient on the nucleus's rim over its contrast"),
     Measurement("boundary_unevenness", "", "coefficient of variation of that gradient along the rim"),
@@ -127,7 +126,7 @@ def measure(image: np.ndarray) -> np.ndarray:
 
     Flat margins are left out; the rest is scaled to a working size. Where no nucleus is
     found, ``nucleus_found`` and all sizes, shapes and textures of the nucleus are 0, and
-    the nucleus's colours are those of the cell.
+    the colours of the nucleus and its halo are those of the cell.
 
     Parameters
     ----------
@@ -148,12 +147,15 @@ def measure(image: np.ndarray) -> np.ndarray:
     values |= _areas(nucleus, cell)
     values |= _shape(cell, "cell")
     values |= _detail(image, box)
-    values |= _colours(small, lab, nucleus if nucleus.any() else cell, cytoplasm if cytoplasm.any() else cell)
+    inner, outer = nucleus if nucleus.any() else cell, cytoplasm if cytoplasm.any() else cell
+    values |= _colours(small, lab, inner, outer)
+    values |= _halo(lab, nucleus, cell)
     if nucleus.any():
         values |= _shape(nucleus, "nucleus")
         values |= _place(nucleus, cell)
-        values |= _surroundings(lab, nucleus, cytoplasm, values["darkness_cytoplasm"])
+        values |= _surroundings(lab[..., 0], nucleus, outer)
         values |= _chromatin(*_patch(image, box, nucleus))
+    # Each value is finite by its own definition; this keeps the promise should one ever not be.
     return np.nan_to_num(np.array([values[name] for name in NAMES], dtype=np.float32), posinf=0.0, neginf=0.0)
 
 
@@ -179,7 +181,7 @@ def _shape(mask: np.ndarray, part: str) -> dict[str, float]:
     contour = _outline(mask)
     side = float(np.sqrt(mask.size))
     area = float(mask.sum())
-    perimeter = cv2.arcLength(contour, True) + 1e-6
+    perimeter = cv2.arcLength(contour, True)
     # A contour runs through pixel centres; hull and disc get the half pixel about it, as the area has it.
     hull = cv2.contourArea(cv2.convexHull(contour)) + perimeter / 2 + 1
     radius = cv2.minEnclosingCircle(contour)[1] + 0.5
@@ -211,63 +213,62 @@ def _place(nucleus: np.ndarray, cell: np.ndarray) -> dict[str, float]:
 
 def _colours(image: np.ndarray, lab: np.ndarray, nucleus: np.ndarray, cytoplasm: np.ndarray) -> dict[str, float]:
     """Mean and spread of colour in nucleus and cytoplasm, and the contrast between them."""
-    values: dict[str, float] = {}
-    means = []
-    for part, mask in (("nucleus", nucleus), ("cytoplasm", cytoplasm)):
-        pixels = lab[mask].astype(np.float64)
-        rgb = image[mask].astype(np.float64)
-        most = rgb.max(axis=1)
-        means.append(pixels.mean(axis=0))
-        for name, mean, spread in zip(
-            ("lightness", "green_red", "blue_yellow"), means[-1], pixels.std(axis=0), strict=True
-        ):
-            values[f"{part}_{name}"], values[f"{part}_{name}_sd"] = float(mean), float(spread)
-        values[f"{part}_saturation"] = float(((most - rgb.min(axis=1)) / np.maximum(most, 1)).mean())
-    inner, outer = means
-    lightness = lab[..., 0]
-    glass = lightness >= np.percentile(lightness, 98)
-    for part, mask in (("nucleus", nucleus), ("cytoplasm", cytoplasm)):
-        density = np.log10((image[glass].mean(axis=0) + 1) / (image[mask].astype(np.float64) + 1)).mean(axis=0)
-        values |= {
-            f"{part}_density_{band}": float(d) for band, d in zip(("red", "green", "blue"), density, strict=True)
-        }
-    hues = np.arctan2(inner[2], inner[1]) - np.arctan2(outer[2], outer[1])
-    low, high = np.percentile(lightness, (25, 75))
-    return values | {
-        "glass_lightness": float(lightness[glass].mean()),
-        "glass_green_red": float(lab[glass][:, 1].mean()),
-        "glass_blue_yellow": float(lab[glass][:, 2].mean()),
-        "crop_lightness_low": float(low),
-        "crop_lightness_high": float(high),
-        "hue_difference": float(np.degrees(abs((hues + np.pi) % (2 * np.pi) - np.pi))),
-        "contrast_cytoplasm": float(np.linalg.norm(inner - outer)),
-        "darkness_cytoplasm": float(outer[0] - inner[0]),
-    }
-
-
-def _surroundings(lab: np.ndarray, nucleus: np.ndarray, cytoplasm: np.ndarray, contrast: float) -> dict[str, float]:
-    """The rim and the halo of the nucleus, the texture of the cytoplasm, and what else is dark in the crop."""
     import cv2
 
     lightness = lab[..., 0]
-    gradient = _gradient(lightness)
+    glass = (lightness >= np.percentile(lightness, 98)).astype(np.uint8)
+    clear = np.log10(np.add(cv2.mean(image, glass)[:3], 1))
+    logs = cv2.LUT(image, np.log10(np.arange(256) + 1.0))
+    most, least = image.max(axis=2).astype(np.float32), image.min(axis=2)
+    saturation = (most - least) / np.maximum(most, 1)
+    values: dict[str, float] = {}
+    means = []
+    for part, region in (("nucleus", nucleus), ("cytoplasm", cytoplasm)):
+        mask = region.astype(np.uint8)
+        mean, spread = (moment.ravel() for moment in cv2.meanStdDev(lab, mask=mask))
+        means.append(mean)
+        values |= {f"{part}_{name}": float(v) for name, v in zip(_LAB, mean, strict=True)}
+        values |= {f"{part}_{name}_sd": float(v) for name, v in zip(_LAB, spread, strict=True)}
+        density = clear - cv2.mean(logs, mask)[:3]
+        values |= {f"{part}_density_{name}": float(v) for name, v in zip(_RGB, density, strict=True)}
+        values[f"{part}_saturation"] = cv2.mean(saturation, mask)[0]
+    inner, outer = means
+    paper = cv2.mean(lab, glass)
+    hues = np.arctan2(inner[2], inner[1]) - np.arctan2(outer[2], outer[1])
+    return values | {
+        **{f"glass_{name}": paper[k] for k, name in enumerate(_LAB)},
+        "hue_difference": float(np.degrees(abs((hues + np.pi) % (2 * np.pi) - np.pi))),
+        "contrast_cytoplasm": float(np.linalg.norm(inner - outer)),
+    }
+
+
+def _halo(lab: np.ndarray, nucleus: np.ndarray, cell: np.ndarray) -> dict[str, float]:
+    """Colour close about the nucleus; that of the cell where there is none."""
+    import cv2
+
     mask = nucleus.astype(np.uint8)
     radius = float(np.sqrt(nucleus.sum() / np.pi))
     near, far = (cv2.dilate(mask, _disc(share * radius)).astype(bool) for share in (0.12, 0.6))
-    halo = far & ~near if (far & ~near).any() else ~nucleus
-    about = lab[halo if halo.any() else nucleus].astype(np.float64)
+    halo = far & ~near
+    mean, spread = cv2.meanStdDev(lab, mask=(halo if halo.any() else cell).astype(np.uint8))
+    values = {f"halo_{name}": float(mean[k, 0]) for k, name in enumerate(_LAB)}
+    return values | {"halo_lightness_sd": float(spread[0, 0])}
+
+
+def _surroundings(lightness: np.ndarray, nucleus: np.ndarray, cytoplasm: np.ndarray) -> dict[str, float]:
+    """The rim of the nucleus, the texture of the cytoplasm, and what else is dark in the crop."""
+    import cv2
+
+    gradient = _gradient(lightness)
+    inner = float(lightness[nucleus].mean())
+    contrast = float(lightness[cytoplasm].mean()) - inner
+    wide = cv2.dilate(nucleus.astype(np.uint8), _disc(3)).astype(bool)
     x, y = _outline(nucleus)[:, 0].T
     along = cv2.dilate(gradient, _disc(1))[y, x].astype(np.float64)
-    inner = float(lightness[nucleus].mean())
     dark = lightness <= inner + 0.25 * max(contrast, 0.0)
-    plain = cytoplasm & ~near
+    plain = cytoplasm & ~wide
     return {
-        "halo_lightness": float(about[:, 0].mean()),
-        "halo_green_red": float(about[:, 1].mean()),
-        "halo_blue_yellow": float(about[:, 2].mean()),
-        "halo_lightness_sd": float(about[:, 0].std()),
-        "halo_contrast": float(about[:, 0].mean()) - inner,
-        "crowding": float((dark & ~cv2.dilate(mask, _disc(3)).astype(bool)).mean()),
+        "crowding": float((dark & ~wide).mean()),
         "boundary_sharpness": float(along.mean() / max(contrast, 5.0) * np.sqrt(nucleus.size)),
         "boundary_unevenness": float(along.std() / max(along.mean(), 1e-3)),
         "cytoplasm_texture": float(gradient[plain].mean()) if plain.any() else 0.0,
@@ -297,22 +298,13 @@ def _patch(image: np.ndarray, box: Box, nucleus: np.ndarray) -> tuple[np.ndarray
     import cv2
 
     left, top, right, bottom = box
-    height, width = nucleus.shape
+    down, across = (bottom - top) / nucleus.shape[0], (right - left) / nucleus.shape[1]
     rows, columns = np.flatnonzero(nucleus.any(axis=1)), np.flatnonzero(nucleus.any(axis=0))
-    down, across = (bottom - top) / height, (right - left) / width
-    y0, y1 = top + int(rows[0] * down), top + max(int(np.ceil((rows[-1] + 1) * down)), int(rows[0] * down) + 1)
-    x0, x1 = (
-        left + int(columns[0] * across),
-        left + max(int(np.ceil((columns[-1] + 1) * across)), int(columns[0] * across) + 1),
-    )
-    inner = image[y0:y1, x0:x1]
-    scale = _PATCH / max(inner.shape[:2])
-    size = (max(2, round(inner.shape[1] * scale)), max(2, round(inner.shape[0] * scale)))
-    patch = cv2.resize(
-        np.ascontiguousarray(inner), size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    )
-    part = nucleus[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].astype(np.uint8)
-    mask = cv2.resize(part, size, interpolation=cv2.INTER_NEAREST).astype(bool)
+    y0, y1 = int(rows[0] * down), int(np.ceil((rows[-1] + 1) * down))
+    x0, x1 = int(columns[0] * across), int(np.ceil((columns[-1] + 1) * across))
+    patch = working_copy(image, (left + x0, top + y0, left + x1, top + y1), _PATCH)
+    part = nucleus[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].astype(np.float32)
+    mask = cv2.resize(part, patch.shape[1::-1], interpolation=cv2.INTER_LINEAR) >= 0.5
     return cv2.cvtColor(patch.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)[..., 0], mask
 
 
@@ -328,10 +320,10 @@ def _chromatin(lightness: np.ndarray, mask: np.ndarray) -> dict[str, float]:
     pixels = lightness[inner].astype(np.float64)
     spread = max(float(pixels.std()), 1e-3)
     middle = np.median(depth[inner])
-    # Outside the nucleus its own mean stands, so that what surrounds it does not count as spots.
-    filled = np.where(mask, lightness, pixels.mean()).astype(np.float32)
+    # Outside stands the nucleus's own mean, so that its lighter rim does not make what is beside it a dark spot.
+    filled = np.where(inner, lightness, pixels.mean()).astype(np.float32)
     local = cv2.GaussianBlur(filled, (0, 0), 1.5) - cv2.GaussianBlur(filled, (0, 0), 6)
-    codes = local_binary_pattern((filled * 2.55).astype(np.uint8), 8, 2, "uniform")[inner].astype(np.int64)
+    codes = local_binary_pattern((lightness * 2.55).astype(np.uint8), 8, 2, "uniform")[inner].astype(np.int64)
     centre, rim = inner & (depth >= middle), inner & (depth < middle)
     values = {
         "chromatin_gradient": float(_gradient(lightness)[inner].mean()),
@@ -349,7 +341,9 @@ def _cooccurrence(lightness: np.ndarray, mask: np.ndarray, mean: float) -> dict[
     """Haralick's measures (1973, 10.1109/TSMC.1973.4309314) of pixel pairs with both ends in the mask."""
     from skimage.feature import graycomatrix, graycoprops
 
-    levels = np.clip((lightness - mean) / _RANGE * _LEVELS + _LEVELS / 2, 0, _LEVELS - 1).astype(np.uint8) + 1
+    # The mean lies in the middle of a level, not on the edge of two, which noise would scatter over both.
+    steps = (lightness - mean) / _RANGE * _LEVELS + (_LEVELS + 1) / 2
+    levels = np.clip(steps, 0, _LEVELS - 1).astype(np.uint8) + 1
     angles = (0, np.pi / 4, np.pi / 2, 3 * np.pi / 4)
     pairs = graycomatrix(np.where(mask, levels, 0).astype(np.uint8), (2, 6), angles, _LEVELS + 1, symmetric=True)
     # Level 0 marks the outside: its pairs are dropped, then the four directions are joined.
@@ -381,11 +375,13 @@ def _outline(mask: np.ndarray) -> np.ndarray:
 
 def _ellipse(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Centre (x, y), standard deviations along the long and the short axis, and their directions (columns)."""
-    y, x = np.nonzero(mask)
-    points = np.stack([x, y], axis=1).astype(np.float64)
-    centre = points.mean(axis=0)
+    import cv2
+
+    moments = cv2.moments(mask.astype(np.uint8), binaryImage=True)
+    area, across = moments["m00"], moments["mu11"]
+    centre = np.array([moments["m10"], moments["m01"]]) / area
     # A pixel is a square of side 1, not a point: its own variance keeps thin regions from having no width.
-    spread = (points - centre).T @ (points - centre) / len(points) + np.eye(2) / 12
+    spread = np.array([[moments["mu20"], across], [across, moments["mu02"]]]) / area + np.eye(2) / 12
     variances, directions = np.linalg.eigh(spread)
     return centre, np.sqrt(variances[::-1]), directions[:, ::-1]
 

@@ -132,11 +132,11 @@ class Predictions:
             "variant": self.variants.tolist(),
             "fold": self.folds.tolist(),
             "group": [printable(g) for g in self.groups],
-            "label": list(self.labels),
-            "predicted": list(self.predicted),
+            "label": [printable(c) for c in self.labels],
+            "predicted": [printable(c) for c in self.predicted],
         }
         for name, column in zip(self.classes, self.probabilities.T, strict=True):
-            columns[f"p_{name}"] = [f"{p:.6f}" for p in column]
+            columns[printable(f"p_{name}")] = [f"{p:.6f}" for p in column]
         none = [""] * len(self)
         columns["p_abnormal"] = none if self.p_abnormal is None else [f"{p:.6f}" for p in self.p_abnormal]
         above = None if self.operating_point is None else self.called_abnormal

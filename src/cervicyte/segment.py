@@ -19,7 +19,7 @@ from cervicyte.images import Box
 WORKING_SIZE = 128
 
 #: A row or column belongs to a flat margin if each channel spans no more than this (0..255).
-_FLAT = 16
+_FLAT = 12
 
 #: Thresholds tried on each channel.
 _LEVELS = 20

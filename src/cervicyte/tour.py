@@ -24,7 +24,9 @@ def tour(out: Path, seed: int = 0, show: Callable[[Sequence[Evaluation]], None] 
     progress.say("3. Predicting the first cells of each class with the bundle")
     some = [str(Path(path)) for name in cells.present for path in cells.subset(cells.labels == name).paths[:3]]
     for prediction in write_predictions(run.bundle.stream(some), run.bundle.classes, out / "demo_predictions.csv"):
-        progress.say(f"   {Path(prediction.path).name:24} {prediction.label:22} P(abnormal) {prediction.p_abnormal:.2f}")
+        progress.say(
+            f"   {Path(prediction.path).name:24} {prediction.label:22} P(abnormal) {prediction.p_abnormal:.2f}"
+        )
     progress.say(
         f"\nOpen {out / 'report.html'} in a browser. These cells are drawn by a program: the numbers say nothing of\n"
         "patients. On real data, for example the Herlev set:\n"

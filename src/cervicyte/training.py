@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 
 import cervicyte
-from cervicyte import backbones, bundle, features, gate, graphs, metrics, progress, report, splits
+from cervicyte import bundle, features, gate, metrics, modelgraph, progress, report, splits
 from cervicyte.calibration import Limits, fit_limits, fit_temperature, softmax
 from cervicyte.cells import CellTable
-from cervicyte.errors import BundleError, CervicyteError, DataError
 from cervicyte.crossvalidation import cross_validate
+from cervicyte.errors import BundleError, CervicyteError, DataError
 from cervicyte.files import printable, write_json
 from cervicyte.heads import LinearHead, fit_head
 from cervicyte.images import Picture
@@ -27,6 +27,8 @@ from cervicyte.taxonomy import LabelMap, find_map, get_map
 
 #: Folds where the data set did not come divided into train and test.
 DEFAULT_FOLDS = 5
+
+Extractor = features.NetworkExtractor | features.MorphologyExtractor
 
 #: Cells on which a new bundle is run once and compared with the head that it was made from.
 _PROVED_ON = 32
@@ -145,9 +147,9 @@ def train(
         weights=weights,
         size=recipe.size or None,
         fit=recipe.fit,
-        filters=recipe.filters,
+        chain=recipe.filters,
         precision=precision,
-        preprocess=recipe.preprocess or None,
+        preprocessing=recipe.preprocess or None,
         seed=seed,
     )
     everything = splits.augmented(cells, recipe.copies) if "as-published" in protocols else cells
@@ -203,7 +205,7 @@ def _read_as(cells: CellTable, label_map: LabelMap) -> CellTable:
     return replace(cells, system=replace(cells.system, abnormal=abnormal))
 
 
-def extract_table(cells: CellTable, extractor: features.Extractor) -> tuple[FeatureTable, dict[str, str]]:
+def extract_table(cells: CellTable, extractor: Extractor) -> tuple[FeatureTable, dict[str, str]]:
     """Features of all cells that can be read, and the reason for each that cannot.
 
     Raises
@@ -241,15 +243,24 @@ def warn(protocol: str, cells: CellTable) -> tuple[str, ...]:
     if not cells.grouped:
         found.append(
             "NO GROUPS: nothing told which images come from one slide or patient, so each image counts as its own "
-            "group. If siblings are among them, these numbers are optimistic. Give groups with --group-from or groups.csv."
+            "group. If siblings are among them, these numbers are optimistic. Give groups with --group-from or --groups."
         )
     return tuple(found)
+
+
+def weights_words(extractor: Extractor) -> str:
+    """Where the features' weights come from, in words."""
+    if isinstance(extractor, features.MorphologyExtractor):
+        return "none needed"
+    if extractor.weights is None:
+        return f"{extractor.backbone.name} (SHA-256 {extractor.record['source_sha256'][:12]})"
+    return extractor.weights.description
 
 
 def describe(
     cells: CellTable,
     recipe: Recipe,
-    extractor: features.Extractor,
+    extractor: Extractor,
     protocol: str,
     folds: splits.Folds,
     seed: int,
@@ -265,7 +276,7 @@ def describe(
         "Folds": str(len(folds)),
         "Recipe": recipe.name,
         "Backbone": recipe.backbone,
-        "Weights": extractor.weights or "none needed",
+        "Weights": weights_words(extractor),
         "Filters": ", ".join(recipe.filters) or "none",
         "C": fixed,
         "Operating point": f"set for {recipe.sensitivity:.0%} sensitivity on out-of-fold training cells",
@@ -284,7 +295,7 @@ def save(
     model: LinearModel,
     cells: CellTable,
     recipe: Recipe,
-    extractor: features.Extractor,
+    extractor: Extractor,
     evaluation: Evaluation,
     seed: int,
 ) -> bundle.Bundle:
@@ -294,15 +305,12 @@ def save(
     ------
     BundleError : it does not
     """
-    backbone = backbones.get_backbone(recipe.backbone)
-    if backbone.is_network:
-        graph = graphs.network_graph(extractor.graph, model.head, model.temperature)
+    if isinstance(extractor, features.NetworkExtractor):
+        graph = modelgraph.network_graph(extractor.onnx_path, model.head, model.temperature)
         spec = bundle.InputSpec("image", extractor.size, recipe.fit, recipe.filters)
     else:
-        from cervicyte import morphology
-
-        graph = graphs.measurements_graph(model.head, model.temperature)
-        spec = bundle.InputSpec("measurements", 0, recipe.fit, recipe.filters, tuple(morphology.NAMES))
+        graph = modelgraph.measurements_graph(model.head, model.temperature)
+        spec = bundle.InputSpec("measurements", 0, recipe.fit, recipe.filters, extractor.names)
     manifest = bundle.Manifest(
         f"{recipe.name} on {cells.name}",
         cells.system,
@@ -316,7 +324,7 @@ def save(
             "seed": seed,
             "C": model.head.C,
             "temperature": model.temperature,
-            "weights_licence": backbone.licence,
+            "weights": weights_words(extractor),
             "warnings": list(evaluation.warnings),
         },
         evaluation.metrics,

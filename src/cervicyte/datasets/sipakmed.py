@@ -169,7 +169,9 @@ def _contour_cells(
         shown = "; ".join(problems[:3]) + (f"; and {len(problems) - 3} more" if len(problems) > 3 else "")
         notes.append(f"kept out: {plural(len(problems), 'cell')} with an unreadable contour ({shown})")
     if orphans and fields:
-        notes.append(f"passed over: {plural(orphans, 'contour')} without its field, or of a class that has CROPPED files")
+        notes.append(
+            f"passed over: {plural(orphans, 'contour')} without its field, or of a class that has CROPPED files"
+        )
     seen = {cell.path for cell in cells}
     empty = sum(str(field) not in seen for field in fields)
     if empty:

@@ -1,0 +1,199 @@
+"""A CSV or Parquet table of cells: path, label, and perhaps group, split and a box in pixels."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from cervicyte.cells import Cell, CellTable
+from cervicyte.datasets import grouping
+from cervicyte.datasets.base import SPLITS, UNGROUPED, Dataset, Listing, examples, plural
+from cervicyte.datasets.rows import SUFFIXES, Rows, read_rows, require, rows_note
+from cervicyte.errors import DataError
+from cervicyte.files import printable
+from cervicyte.images import Box
+from cervicyte.taxonomy import custom_system
+
+REQUIRED = ("path", "label")
+BOX = ("left", "top", "right", "bottom")
+
+
+def read(
+    path: Path, *, group_from: str | None = None, groups_csv: Path | None = None, normal: Sequence[str] = ()
+) -> CellTable:
+    """Read a table with the columns path and label, and perhaps group, split, left, top, right, bottom.
+
+    Relative paths are relative to the table's folder. Rows that cannot be used (no path, no
+    label, a file that is not there, an impossible box, the same cell again) are kept out and
+    counted in notes. Options are those of `folder.read`, and come before the column group.
+
+    Raises
+    ------
+    DataError : a column is missing, no row can be used, a cell has two labels, some groups are empty
+    """
+    path = find_table(Path(path))
+    table = read_rows(path)
+    require(table, REQUIRED, path)
+    some = [name for name in BOX if name in table.columns]
+    if some and len(some) < len(BOX):
+        require(table, BOX, path)
+    cells, notes = _cells(table, path, boxed=bool(some))
+    system = custom_system([c.label for c in cells], normal)
+    cells = [replace(c, label=system.canonical(c.label)) for c in cells]
+    grouped = True
+    if group_from:
+        cells = grouping.by_pattern(cells, path.parent, group_from)
+    elif groups_csv:
+        cells, more = grouping.by_csv(cells, path.parent, groups_csv)
+        notes += more
+    elif "group" not in table.columns:
+        grouped = False
+        notes.append(UNGROUPED)
+    else:
+        empty = [c.path for c in cells if not c.group]
+        if empty:
+            raise DataError(
+                f"{plural(len(empty), 'row')} of the table have no group, and others have one",
+                examples(empty),
+                "fill the column group, or remove it",
+            )
+    if len({c.label for c in cells}) == 1:
+        notes.append(f"classes: one only, {cells[0].label!r}; nothing can be trained on it")
+    return CellTable(tuple(cells), system, path.stem, tuple(notes), grouped)
+
+
+def find_table(path: Path) -> Path:
+    """The table itself, or the only one with the columns path and label in a folder.
+
+    Raises
+    ------
+    DataError : not a table, or a folder with none or several
+    """
+    if path.is_file():
+        if path.suffix.lower() in SUFFIXES:
+            return path
+        raise DataError("not a table", printable(path), f"a table ends in {', '.join(sorted(SUFFIXES))}")
+    found = _tables_in(sorted(path.iterdir()) if path.is_dir() else [])
+    if len(found) != 1:
+        raise DataError(
+            "the folder holds no table of cells" if not found else "the folder holds several tables of cells",
+            examples(p.name for p in found) or printable(path),
+            "give the path of a CSV or Parquet file with the columns path and label",
+        )
+    return found[0]
+
+
+def recognise(listing: Listing) -> str:
+    """Why a listing looks like a folder with a table, or ""."""
+    found = _tables_in(p for p in listing.others if p.parent == listing.root)
+    return f"no class folders, but the table {printable(found[0].name)} of path and label" if len(found) == 1 else ""
+
+
+def _tables_in(paths: Iterable[Path]) -> list[Path]:
+    found = []
+    for path in paths:
+        if path.is_file() and path.suffix.lower() in SUFFIXES:
+            try:
+                if set(REQUIRED) <= set(read_rows(path).columns):
+                    found.append(path)
+            except DataError:
+                continue  # another kind of file; if it is the one meant, naming it tells what is wrong
+    return found
+
+
+def _cells(table: Rows, path: Path, boxed: bool) -> tuple[list[Cell], list[str]]:
+    """Cells of the rows that can be used, and notes on the others."""
+    cells: dict[tuple[str, Box | None], Cell] = {}
+    unlabelled: list[int] = []
+    pathless: list[int] = []
+    boxless: list[int] = []
+    again: list[int] = []
+    absent: list[str] = []
+    contrary: list[str] = []
+    for number, row in table.rows:
+        label, place = row["label"].strip(), row["path"].strip()
+        if not place:
+            pathless.append(number)
+            continue
+        if not label:
+            unlabelled.append(number)
+            continue
+        file = _resolve(place, path.parent)
+        if file is None:
+            absent.append(place)
+            continue
+        try:
+            box = _box(row) if boxed else None
+        except ValueError:
+            boxless.append(number)
+            continue
+        group = row.get("group", "").strip() if "group" in row else grouping.relative(file, path.parent)
+        cell = Cell(file, label, group, box, "folder", _split(row.get("split", ""), number, path))
+        before = cells.setdefault((file, box), cell)
+        if before is not cell:
+            again.append(number)
+            if before.label != label:
+                contrary.append(place)
+    if contrary:
+        raise DataError("the table gives a cell two labels", examples(dict.fromkeys(contrary)), "keep the right row")
+    notes = [
+        *rows_note(pathless, "without a path"),
+        *rows_note(unlabelled, "without a label"),
+        *rows_note(boxless, "whose box is not four whole numbers with left < right and top < bottom"),
+        *rows_note(again, "that repeat a cell"),
+    ]
+    if absent:
+        notes.append(f"kept out: {plural(len(absent), 'row')} whose file is not there ({examples(absent)})")
+    if not cells:
+        raise DataError(
+            "no row of the table can be used",
+            "; ".join(notes) or f"{printable(path)} has no rows",
+            "paths are relative to the table's folder; each row needs path and label",
+        )
+    return list(cells.values()), notes
+
+
+def _resolve(place: str, folder: Path) -> str | None:
+    """The file that a row names, also when it was written with \\ between folders; None where there is none."""
+    for text in dict.fromkeys((place, place.replace("\\", "/"))):
+        candidate = os.path.normpath(folder / text)
+        if os.path.isfile(candidate):
+            return candidate
+    return None
+
+
+def _box(row: dict[str, str]) -> Box | None:
+    values = [row[name].strip() for name in BOX]
+    if not any(values):
+        return None
+    numbers = [float(value) for value in values]
+    if not all(math.isfinite(n) and abs(n) < 1e9 for n in numbers):
+        raise ValueError("not a place in an image")
+    left, top, right, bottom = (round(n) for n in numbers)
+    if left >= right or top >= bottom:
+        raise ValueError("an empty box")
+    return left, top, right, bottom
+
+
+def _split(text: str, number: int, path: Path) -> str:
+    name = text.strip().lower()
+    if name and name not in SPLITS:
+        raise DataError(
+            f"row {number} of {printable(path.name)} has a split that is none",
+            repr(text),
+            f"use one of: {', '.join(SPLITS)}, or leave it empty",
+        )
+    return SPLITS.get(name, "")
+
+
+DATASET = Dataset(
+    "table",
+    "a CSV or Parquet table with the columns path and label, and perhaps group, split, left, top, right, bottom",
+    None,
+    "the column group",
+    read,
+    recognise,
+)

@@ -1,0 +1,34 @@
+"""What all tests share: a cache of their own, no progress bars, generated cells, and where real data lie."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+
+# Set when this file is imported, so that it holds for modules that read a setting early and for child processes.
+_CACHE = tempfile.mkdtemp(prefix="cervicyte-tests-")
+atexit.register(shutil.rmtree, _CACHE, ignore_errors=True)
+os.environ["CERVICYTE_CACHE_DIR"] = _CACHE
+os.environ["CERVICYTE_PROGRESS"] = "off"
+
+
+@pytest.fixture(scope="session")
+def demo_cells(tmp_path_factory):
+    """A small generated set, 7 classes of 12 cells: read it, do not change its files."""
+    from cervicyte.datasets import demo
+
+    return demo.generate(tmp_path_factory.mktemp("demo") / "cells", n_per_class=12, seed=0, size=96)
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder with real data beside the repository; a test that needs it is skipped, loudly, where it is absent."""
+    folder = Path(__file__).parents[2] / "shared"
+    if not (folder / "data").is_dir():
+        pytest.skip(f"real data: {folder.parent.name}/shared/data is not here")
+    return folder
