@@ -9,13 +9,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from generated_cells import jpeg, make_cell, save
 
 from cervicyte import taxonomy
 from cervicyte.augment import geometric_copy
 from cervicyte.cells import Cell, CellTable
 from cervicyte.duplicates import KINDS, components, find_duplicates, match, readable, signatures
 from cervicyte.signatures import LENGTH, signature
+from generated_cells import jpeg, make_cell, save
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 
@@ -40,18 +40,18 @@ COPIES: list[tuple[str, str, Callable[[np.ndarray], np.ndarray]]] = [
 
 @pytest.mark.parametrize(("name", "kind", "change"), COPIES, ids=[c[0] for c in COPIES])
 def test_match_finds_every_copy_and_only_copies(name: str, kind: str, change: Callable) -> None:
-    originals = [make_cell(seed) for seed in range(40)]
+    originals = [make_cell(seed) for seed in range(20)]
     a = np.stack([signature(x) for x in originals])
     b = np.stack([signature(np.ascontiguousarray(change(x))) for x in originals])
     found = match(a, b)
-    assert [(m.first, m.second) for m in found] == [(i, i) for i in range(40)]
+    assert [(m.first, m.second) for m in found] == [(i, i) for i in range(20)]
     assert {m.kind for m in found} == {kind}
     assert all(0.9 < m.score <= 1.0 for m in found)
 
 
 def test_different_cells_are_not_duplicates() -> None:
-    marks = np.stack([signature(make_cell(seed)) for seed in range(400)])
-    assert match(marks[:200], marks[200:]) == []
+    marks = np.stack([signature(make_cell(seed)) for seed in range(160)])
+    assert match(marks[:80], marks[80:]) == []
 
 
 def test_signatures_have_a_fixed_size_and_mark_unreadable_cells(tmp_path: Path) -> None:
@@ -64,7 +64,9 @@ def test_signatures_have_a_fixed_size_and_mark_unreadable_cells(tmp_path: Path) 
 
 
 def test_blank_and_unreadable_pictures_match_nothing(tmp_path: Path) -> None:
-    marks = np.stack([signature(np.full((50, 50, 3), v, np.uint8)) for v in (200, 201, 202)] + [np.zeros(LENGTH, np.uint8)] * 2)
+    marks = np.stack(
+        [signature(np.full((50, 50, 3), v, np.uint8)) for v in (200, 201, 202)] + [np.zeros(LENGTH, np.uint8)] * 2
+    )
     assert match(marks, marks) == []
 
 
@@ -126,11 +128,11 @@ def test_components_join_chains() -> None:
 
 
 def test_herlev_has_no_duplicates_across_acquisitions() -> None:
-    """Among these 240 real cells lie three that were photographed twice, each in its own acquisition."""
+    """Some of these real cells were photographed twice, each time within one acquisition."""
     files = sorted((SHARED / "herlev").glob("*/*.jpg"))
     if not files:
         pytest.skip("the Herlev cells in ../shared are not here")
-    chosen = [f for f in files if f.parent.name in ("carcinoma_in_situ", "moderate_dysplastic")][:150]
+    chosen = [f for f in files if f.parent.name in ("carcinoma_in_situ", "moderate_dysplastic")][50:130]
     pairs = find_duplicates(table([str(f) for f in chosen]))
     assert pairs, "the cells that were photographed twice should be found"
     assert all(chosen[p.first].name[:9] == chosen[p.second].name[:9] for p in pairs)
@@ -141,7 +143,7 @@ def test_variants_of_lbc_fields_are_linked() -> None:
     files = sorted((SHARED / "lbc_fields").glob("*/*_0_*.jpg"))
     if not files:
         pytest.skip("the LBC fields in ../shared are not here")
-    stems = sorted({re.sub(r"_0_\d+$", "", f.stem) for f in files})[::12]
+    stems = sorted({re.sub(r"_0_\d+$", "", f.stem) for f in files})[::24]
     chosen = [f for f in files if re.sub(r"_0_\d+$", "", f.stem) in stems]
     chosen_stems = np.array([re.sub(r"_0_\d+$", "", f.stem) for f in chosen])
     pairs = find_duplicates(table([str(f) for f in chosen]))

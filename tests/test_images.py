@@ -241,12 +241,11 @@ def test_damaged_files_give_an_image_or_an_image_error(
     data = data[: max(1, int(keep * len(data)))] if keep < 0.5 else data
     try:
         image = images.decode(bytes(data))
-    except ImageError as error:
-        assert error.todo
-    else:
-        assert image.dtype == np.uint8
-        assert image.ndim == 3
-        assert image.shape[2] == 3
+    except ImageError:
+        return
+    assert image.dtype == np.uint8
+    assert image.ndim == 3
+    assert image.shape[2] == 3
 
 
 def test_a_tiff_whose_second_page_has_no_size_is_refused() -> None:
@@ -404,10 +403,12 @@ def test_unreadable_permission(tmp_path: Path) -> None:
     picture(tmp_path / "open" / "secret.png").chmod(0)
     picture(tmp_path / "closed" / "cell.png")
     code = """
-import os, sys
+import glob, os, sys
 from pathlib import Path
+from PIL import Image
 from cervicyte import images
 from cervicyte.errors import ImageError
+Image.init()  # all that is imported must be so before the privileges go
 top = Path(sys.argv[1])
 os.chdir("/")
 if os.geteuid() == 0:
@@ -420,15 +421,13 @@ for row in images.find_images([top / "open", top / "closed", top / "closed" / "c
     except ImageError as error:
         print("refused", row.path.name, error.one_line)
 """
-    for folder in (tmp_path, *tmp_path.parents):
-        if folder.stat().st_uid == os.geteuid() and folder != Path("/"):
-            folder.chmod(folder.stat().st_mode | 0o711)
+    # The folders that pytest made are closed to others: the child must be able to pass through them.
+    for folder in (tmp_path, *list(tmp_path.parents)[:2]):
+        folder.chmod(folder.stat().st_mode | 0o711)
     (tmp_path / "open").chmod(0o755)
     (tmp_path / "closed").chmod(0)
     try:
-        # Imports happen before the privileges go: the child needs to read nothing of the package afterwards.
-        warm = "import PIL.PngImagePlugin, PIL.BmpImagePlugin, PIL.TiffImagePlugin, glob\nfrom PIL import Image\nImage.init()\n"
-        done = subprocess.run([sys.executable, "-c", warm + code, str(tmp_path)], capture_output=True, text=True)
+        done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True)
     finally:
         (tmp_path / "closed").chmod(0o755)
     assert done.returncode == 0, done.stderr

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,10 @@ from cervicyte import artefacts, duplicates, images, keypoints, signatures
 from cervicyte.cells import CellTable
 from cervicyte.duplicates import DuplicatePair
 from cervicyte.errors import DataError, ImageError
+from cervicyte.leaks import Leak, join_duplicates, leaks
 from cervicyte.reading import each_picture
-from cervicyte.splits import shared_groups
+
+__all__ = ["SEVERITIES", "Audit", "Finding", "Leak", "Survey", "audit", "join_duplicates", "leaks", "survey"]
 
 #: Severities from harmless to grave, with what they ask for.
 SEVERITIES: dict[str, str] = {
@@ -91,16 +93,6 @@ class Audit:
     def find(self, check: str) -> Finding | None:
         """The finding of a check, or None."""
         return next((f for f in self.findings if f.check == check), None)
-
-
-@dataclass(frozen=True)
-class Leak:
-    """Training and test rows that are not strangers: ``kind`` is "group" or a kind of duplicate."""
-
-    kind: str
-    train_row: int
-    test_row: int
-    message: str
 
 
 @dataclass(frozen=True)
@@ -224,7 +216,7 @@ def _label_conflict(cells: CellTable, seen: Survey, pairs: Sequence[DuplicatePai
 
 
 def _masks(cells: CellTable, seen: Survey, pairs: Sequence[DuplicatePair]) -> Iterable[Finding]:
-    flat = set(_where((seen.flatness >= MASK_FLATNESS) & (seen.contrast >= 25)))
+    flat = set(_where(_drawn(seen)))
     named = {row for row, cell in enumerate(cells.cells) if _MASK_NAME.search(Path(cell.path).stem)}
     rows = sorted(flat | named)
     if rows:
@@ -235,12 +227,16 @@ def _masks(cells: CellTable, seen: Survey, pairs: Sequence[DuplicatePair]) -> It
         yield Finding("masks counted as images", "error", len(rows), message, tuple((r,) for r in rows))
 
 
+def _drawn(seen: Survey) -> np.ndarray:
+    return (seen.flatness >= MASK_FLATNESS) & (seen.contrast >= 25)
+
+
 def _blank(cells: CellTable, seen: Survey, pairs: Sequence[DuplicatePair]) -> Iterable[Finding]:
     blank = seen.contrast < signatures.MIN_CONTRAST + 1
     if blank.any():
         message = f"{blank.sum()} images are blank: one colour, nothing else."
         yield Finding("blank", "warning", int(blank.sum()), message, tuple((r,) for r in _where(blank)))
-    empty = (seen.darkness < MIN_DARKNESS) & ~blank
+    empty = (seen.darkness < MIN_DARKNESS) & ~blank & ~_drawn(seen)
     if empty.any():
         share = (empty | blank).sum() / len(cells)
         boxes = any(c.box is not None for c in cells.cells)
@@ -337,61 +333,6 @@ def _extremes(values: np.ndarray, n: int = 6) -> tuple[tuple[int, ...], ...]:
     order = rows[np.argsort(values[rows], kind="stable")]
     chosen = [*order[::-1][:n].tolist(), *order[:n].tolist()]
     return tuple((row,) for row in dict.fromkeys(chosen))
-
-
-# --- leaks ----------------------------------------------------------------------------------------------
-
-
-def leaks(cells: CellTable, train: np.ndarray, test: np.ndarray, pairs: Sequence[DuplicatePair]) -> list[Leak]:
-    """Groups and duplicate pairs that stand on both sides of a split, groups first.
-
-    Parameters
-    ----------
-    train, test : row indices, int (k,) and (m,)
-    pairs : the duplicates of the whole table, from `duplicates.find_duplicates`
-    """
-    train, test = np.asarray(train, dtype=np.int64), np.asarray(test, dtype=np.int64)
-    found = []
-    train_groups, test_groups = cells.groups[train].astype(str), cells.groups[test].astype(str)
-    first_train = dict(zip(train_groups[::-1].tolist(), train[::-1].tolist(), strict=True))
-    first_test = dict(zip(test_groups[::-1].tolist(), test[::-1].tolist(), strict=True))
-    for group in shared_groups(train_groups, test_groups):
-        a, b = first_train[group], first_test[group]
-        found.append(Leak("group", a, b, f"the group {group!r} is in both sets ({_name(cells, a)}, {_name(cells, b)})"))
-    in_train, in_test = set(train.tolist()), set(test.tolist())
-    for pair in pairs:
-        for a, b in ((pair.first, pair.second), (pair.second, pair.first)):
-            if a in in_train and b in in_test:
-                words = f"{_name(cells, b)} (test) is a copy of {_name(cells, a)} (training): {pair.kind}"
-                found.append(Leak(pair.kind, a, b, words))
-                break
-    return found
-
-
-def join_duplicates(cells: CellTable, pairs: Sequence[DuplicatePair]) -> CellTable:
-    """The same cells, with one group for all groups that duplicates connect.
-
-    The joined group takes the name of the first of them by row, and its source where they differ.
-    """
-    _, codes = np.unique(cells.groups.astype(str), return_inverse=True)
-    links = [replace(p, first=int(codes[p.first]), second=int(codes[p.second])) for p in pairs]
-    families = duplicates.components(len(np.unique(codes)), links)[codes]
-    leader: dict[int, int] = {}
-    members: defaultdict[int, set[int]] = defaultdict(set)
-    for row, (family, code) in enumerate(zip(families.tolist(), codes.tolist(), strict=True)):
-        leader.setdefault(family, row)
-        members[family].add(code)
-    joined = []
-    for cell, family in zip(cells.cells, families.tolist(), strict=True):
-        first = cells.cells[leader[family]]
-        alone = len(members[family]) == 1
-        joined.append(cell if alone else replace(cell, group=first.group, source=first.source))
-    return cells.with_cells(joined)
-
-
-def _name(cells: CellTable, row: int) -> str:
-    cell = cells.cells[row]
-    return Path(cell.path).name + (f" {cell.box}" if cell.box else "")
 
 
 def _across(cells: CellTable, pairs: Sequence[DuplicatePair]) -> list[DuplicatePair]:

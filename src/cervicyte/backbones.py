@@ -1,14 +1,16 @@
 """The registry of feature extractors: what each network needs, and where its weights come from.
 
-Nothing heavy is imported here; `cervicyte.export` builds the networks.
+Nothing heavy is imported with this module; `cervicyte.export` builds the networks.
 """
 
 from __future__ import annotations
 
 import difflib
 import os
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from cervicyte import settings
 from cervicyte.errors import MissingError, UsageError
@@ -189,6 +191,29 @@ def find_weights(backbone: Backbone, weights: str | Path | None = None, *, seed:
     return Weights(path, sha256_file(path))
 
 
+def import_keras() -> Any:
+    """Import Keras on the torch backend.
+
+    Raises
+    ------
+    MissingError : the extra ``train`` is not installed
+    UsageError : Keras is already running on another backend in this process
+    """
+    if "keras" not in sys.modules:
+        os.environ["KERAS_BACKEND"] = "torch"
+    try:
+        import keras
+        import torch  # noqa: F401
+    except ImportError as error:
+        raise MissingError(
+            f"exporting or training a Keras network needs a package that is not installed ({error.name})",
+            todo="pip install 'cervicyte[train]'",
+        ) from error
+    if keras.backend.backend() != "torch":
+        raise UsageError("Keras runs on another backend in this process", keras.backend.backend(), "use torch")
+    return keras
+
+
 def keras_cache() -> Path:
     """The folder where Keras keeps the weights that it downloads."""
     return Path(os.environ.get("KERAS_HOME") or "~/.keras").expanduser() / "models"
@@ -207,8 +232,6 @@ def _in_place(backbone: Backbone, place: Path) -> Path:
 
 
 def _download(backbone: Backbone, path: Path) -> None:
-    from cervicyte.export import import_keras
-
     keras = import_keras()
     try:
         getattr(keras.applications, backbone.name)(weights="imagenet", include_top=False)

@@ -157,7 +157,7 @@ def merge(tables: Sequence[CellTable], name: str = "merged") -> CellTable:
     DataError : no table, or tables of different label systems
     """
     if not tables:
-        raise DataError("nothing to merge", "0 tables")
+        raise DataError("nothing to merge", "0 tables", "name at least one data set")
     systems = {t.system.name for t in tables}
     if len(systems) > 1:
         raise DataError("tables of different label systems", ", ".join(sorted(systems)), "map them to one first")

@@ -197,7 +197,10 @@ def _note_augmented(cells: CellTable, looks: Gallery, rows: np.ndarray, note) ->
             continue
         a, b = looks.counts[first], looks.counts[second]
         found = keypoints.agree(
-            looks.points[first, :a], looks.descriptors[first, :a], looks.points[second, :b], looks.descriptors[second, :b]
+            looks.points[first, :a],
+            looks.descriptors[first, :a],
+            looks.points[second, :b],
+            looks.descriptors[second, :b],
         )
         if found is not None and found.overlap >= _OVERLAP_FROM:
             note(first, second, "augmented" if found.overlap >= _AUGMENTED_FROM else "overlap", found.overlap)

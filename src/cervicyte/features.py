@@ -17,11 +17,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from cervicyte import augment, filters, images, settings
+from cervicyte import augment, filters, images
 from cervicyte.backbones import Backbone, find_weights, get_backbone
 from cervicyte.cache import FeatureCache, cell_key
 from cervicyte.cells import CellTable
-from cervicyte.errors import CervicyteError, UsageError
+from cervicyte.errors import CervicyteError, ImageError, UsageError
 from cervicyte.images import Picture
 from cervicyte.progress import track
 from cervicyte.runtime import Engine, available_threads
@@ -364,7 +364,17 @@ def _prepare(chunk: list[tuple[int, Picture]], extractor: Extractor, cache: Feat
             slot.row = extractor.prepare(cell)
         except CervicyteError as error:
             slot.answer = error
+        except _cell_faults() as error:
+            fault = f"the cell could not be prepared ({type(error).__name__}: {error})"
+            slot.answer = ImageError(fault, picture.path, "look at the picture: it may be only a few pixels large")
     return slots
+
+
+def _cell_faults() -> tuple[type[Exception], ...]:
+    """What filters and measurements raise on an odd picture, such as one of a single pixel."""
+    import cv2
+
+    return (cv2.error, ValueError, ArithmeticError, IndexError, MemoryError)
 
 
 def _hash(description: dict[str, Any]) -> str:

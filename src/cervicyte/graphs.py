@@ -22,7 +22,8 @@ _CAFFE_MEAN_BGR = (103.939, 116.779, 123.68)
 _TORCH_MEAN = (0.485, 0.456, 0.406)
 _TORCH_STD = (0.229, 0.224, 0.225)
 
-_OPSET = 18
+#: ONNX operator set of the exports.
+OPSET = 18
 
 
 def wrap(model: Any, preprocessing: str, size: int) -> Any:
@@ -110,11 +111,6 @@ def simplify(model: Any) -> Any:
         value.type.tensor_type.shape.dim[0].dim_param = "N"
     del model.graph.value_info[:]
     return model
-
-
-def is_quantised(model: Any) -> bool:
-    """True where the graph holds quantised tensors."""
-    return any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in model.graph.node)
 
 
 def _real_inputs(graph: Any) -> list[Any]:

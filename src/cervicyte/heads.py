@@ -7,11 +7,14 @@ the logits of the same inner folds then calibrate it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from cervicyte.errors import DataError
+from cervicyte.settings import available_threads
 from cervicyte.splits import Folds, grouped_folds, random_folds
 
 #: The inverse regularisation strengths that "auto" chooses from (scikit-learn's C).
@@ -82,12 +85,18 @@ def fit_head(
     folds = inner_folds(codes, groups, seed, protocol)
     grid = C_GRID if C is None else (C,)
     oof = {c: np.zeros((len(codes), n_classes)) for c in grid}
-    for train, test in zip(folds.train, folds.test, strict=True):
+
+    def predict_fold(fold: int) -> None:
+        train, test = folds.train[fold], folds.test[fold]
         for head in _fit_path(features[train], codes[train], n_classes, grid):
             oof[head.C][test] = head.logits(features[test])
+
+    with _one_thread_each(), ThreadPoolExecutor(available_threads()) as pool:
+        list(pool.map(predict_fold, range(len(folds))))
     losses = {c: _log_loss(logits, codes) for c, logits in oof.items()}
     best = min(losses, key=lambda c: losses[c])
-    (head,) = _fit_path(features, codes, n_classes, (best,))
+    with _one_thread_each():
+        (head,) = _fit_path(features, codes, n_classes, (best,))
     return FittedHead(head, oof[best], losses)
 
 
@@ -111,6 +120,13 @@ def inner_folds(codes: np.ndarray, groups: np.ndarray, seed: int, protocol: str 
     if protocol == "grouped":
         return grouped_folds(codes, groups, n_folds, seed)
     return random_folds(codes, n_folds, seed, protocol)
+
+
+def _one_thread_each() -> Any:
+    """Matrices here are small: threads inside a product wait for each other more than they work."""
+    from threadpoolctl import threadpool_limits
+
+    return threadpool_limits(1)
 
 
 def _fit_path(features: np.ndarray, codes: np.ndarray, n_classes: int, grid: Sequence[float]) -> list[LinearHead]:

@@ -38,6 +38,7 @@ class Inspection:
     n : cells
     files : distinct image files
     counts : class -> (cells, groups)
+    n_groups : distinct groups
     groups : group sizes as (smallest, median, largest), in cells
     width, height : (smallest, median, largest) of the cells' crops, in pixels as stored;
         None if no file was readable
@@ -52,6 +53,7 @@ class Inspection:
     n: int
     files: int
     counts: dict[str, tuple[int, int]]
+    n_groups: int
     groups: tuple[int, int, int]
     width: tuple[int, int, int] | None
     height: tuple[int, int, int] | None
@@ -67,6 +69,7 @@ class Inspection:
             "n": self.n,
             "files": self.files,
             "counts": {label: {"cells": cells, "groups": groups} for label, (cells, groups) in self.counts.items()},
+            "groups": self.n_groups,
             "cells_per_group": _range(self.groups),
             "width": self.width and _range(self.width),
             "height": self.height and _range(self.height),
@@ -98,6 +101,7 @@ def inspect(cells: CellTable, folder: Path | None = None) -> Inspection:
         n=len(cells),
         files=len(set(cells.paths)),
         counts=cells.counts(),
+        n_groups=len(set(cells.groups.tolist())),
         groups=_spread(list(Counter(cells.groups.tolist()).values())) or (0, 0, 0),
         width=_spread([width for width, _ in sizes]),
         height=_spread([height for _, height in sizes]),

@@ -152,7 +152,8 @@ def measure(image: np.ndarray) -> np.ndarray:
     values |= _halo(lab, nucleus, cell)
     if nucleus.any():
         values |= _shape(nucleus, "nucleus")
-        values |= _place(nucleus, cell)
+        offset = np.linalg.norm(_ellipse(nucleus)[0] - _ellipse(cell)[0])
+        values["nucleus_offset"] = float(offset / np.sqrt(4 * cell.sum() / np.pi))
         values |= _surroundings(lab[..., 0], nucleus, outer)
         values |= _chromatin(*_patch(image, box, nucleus))
     # Each value is finite by its own definition; this keeps the promise should one ever not be.
@@ -203,12 +204,6 @@ def _shape(mask: np.ndarray, part: str) -> dict[str, float]:
         values["on_border"] = float(((x < 2) | (y < 2) | (x >= width - 2) | (y >= height - 2)).mean())
         values["irregularity"] = float(np.sqrt(np.mean((reach - reach.mean()) ** 2)))
     return {f"{part}_{name}": float(value) for name, value in values.items() if f"{part}_{name}" in NAMES}
-
-
-def _place(nucleus: np.ndarray, cell: np.ndarray) -> dict[str, float]:
-    """How far off the cell's centre the nucleus lies."""
-    distance = np.linalg.norm(_ellipse(nucleus)[0] - _ellipse(cell)[0])
-    return {"nucleus_offset": float(distance / np.sqrt(4 * cell.sum() / np.pi))}
 
 
 def _colours(image: np.ndarray, lab: np.ndarray, nucleus: np.ndarray, cytoplasm: np.ndarray) -> dict[str, float]:

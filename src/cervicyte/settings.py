@@ -81,3 +81,11 @@ def get_str(name: str) -> str:
 def get_path(name: str) -> Path:
     """A path setting, with ~ expanded."""
     return Path(str(get(name)))
+
+
+def available_threads() -> int:
+    """Processors that this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on macOS or Windows
+        return os.cpu_count() or 1

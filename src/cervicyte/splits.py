@@ -105,7 +105,11 @@ class Folds:
                 tuple(np.array(r["test"], dtype=np.int64) for r in rows),
             )
         except (KeyError, TypeError, ValueError) as error:
-            raise DataError("not a table of folds", type(value).__name__) from error
+            raise DataError("not a table of folds", type(value).__name__, "train again to write it anew") from error
+
+
+#: Shuffles tried until every training set has every class; the first one nearly always does.
+_ATTEMPTS = 20
 
 
 def grouped_folds(codes: np.ndarray, groups: np.ndarray, n_folds: int, seed: int) -> Folds:
@@ -119,7 +123,8 @@ def grouped_folds(codes: np.ndarray, groups: np.ndarray, n_folds: int, seed: int
 
     Raises
     ------
-    DataError : fewer than two classes, or a class with fewer groups than folds
+    DataError : fewer than two classes, a class with fewer groups than folds, or groups so
+        uneven that some training set would lack a class
     """
     from sklearn.model_selection import StratifiedGroupKFold
 
@@ -134,9 +139,17 @@ def grouped_folds(codes: np.ndarray, groups: np.ndarray, n_folds: int, seed: int
                 f"class number {code} has {found} group(s) for {n_folds} folds",
                 f"use --folds {max(2, found)} or less" if found >= 2 else "add groups of that class, or leave it out",
             )
-    splitter = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
-    parts = list(splitter.split(np.zeros(len(codes)), codes, group_codes))
-    return _folds("grouped", seed, parts)
+    for attempt in range(_ATTEMPTS):
+        splitter = StratifiedGroupKFold(n_folds, shuffle=True, random_state=(seed + attempt) % 2**32)
+        parts = list(splitter.split(np.zeros(len(codes)), codes, group_codes))
+        # The splitter balances the folds greedily: with very uneven groups, all of a small class can fall in one.
+        if all(len(np.unique(codes[train])) == len(np.unique(codes)) for train, _ in parts):
+            return _folds("grouped", seed, parts)
+    raise DataError(
+        "the groups are so uneven that a training set would lack a class",
+        f"{len(np.unique(group_codes))} groups, {n_folds} folds",
+        "use fewer folds, or add groups of the small classes",
+    )
 
 
 def random_folds(codes: np.ndarray, n_folds: int, seed: int, protocol: str = "random") -> Folds:
@@ -204,7 +217,8 @@ def _check(codes: np.ndarray, n_folds: int) -> None:
         raise UsageError("at least two folds are needed", n_folds, "use --folds 5")
     found = len(np.unique(codes))
     if found < 2:
-        raise DataError("a classifier needs at least two classes", f"{found} class(es), {len(codes)} cell(s)")
+        received = f"{found} class(es), {len(codes)} cell(s)"
+        raise DataError("a classifier needs at least two classes", received, "add cells of another class")
 
 
 def _named(error: DataError, cells: CellTable) -> DataError:

@@ -38,7 +38,8 @@ class LabelSystem:
 
     def __post_init__(self) -> None:
         if self.abnormal is not None and not self.abnormal <= set(self.classes):
-            raise DataError("abnormal classes that are not classes", sorted(self.abnormal - set(self.classes)))
+            unknown = ", ".join(sorted(self.abnormal - set(self.classes)))
+            raise DataError("abnormal classes that are not classes", unknown, f"classes: {', '.join(self.classes)}")
 
     def canonical(self, label: str) -> str:
         """Return the class that a label names, whatever its case, spaces or known spelling.
@@ -51,10 +52,10 @@ class LabelSystem:
             return label
         key = _key(label)
         for name in self.classes:
-            if _key(name) == key:
+            if _key(name) == key != "":
                 return name
         for alias, name in self.aliases.items():
-            if _key(alias) == key:
+            if _key(alias) == key != "":
                 return name
         near = difflib.get_close_matches(label, self.classes, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]!r}? " if near else ""
@@ -90,7 +91,7 @@ class LabelSystem:
             abnormal = None if raw is None else frozenset(str(c) for c in raw)  # type: ignore[attr-defined]
             return cls(str(value["name"]), classes, abnormal, bool(value["graded"]))
         except (KeyError, TypeError) as error:
-            raise DataError("not a label system", value) from error
+            raise DataError("not a label system", value, "write name, classes, abnormal and graded") from error
 
 
 def _key(label: str) -> str:
@@ -160,7 +161,8 @@ class LabelMap:
 
     def __post_init__(self) -> None:
         if set(self.table) != set(self.origin.classes) or not set(self.table.values()) <= set(self.target.classes):
-            raise UsageError(f"the map {self.name!r} does not cover its systems", dict(self.table))
+            todo = f"map each of {', '.join(self.origin.classes)} to one of {', '.join(self.target.classes)}"
+            raise UsageError(f"the map {self.name!r} does not cover its systems", dict(self.table), todo)
 
     def __call__(self, labels: Iterable[str]) -> list[str]:
         """Map labels; an unknown one raises DataError."""

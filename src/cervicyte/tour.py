@@ -21,9 +21,10 @@ def tour(out: Path, seed: int = 0, show: Callable[[Sequence[Evaluation]], None] 
     progress.say(f"2. Training on {len(cells)} cells of {len(set(cells.groups))} slides, by morphology, two protocols")
     run = train(cells, out, "morphology-lr", compare=("random",), seed=seed, command=f"cervicyte demo --out {out}")
     show(run.evaluations)
-    progress.say("3. Predicting the first cells of each class with the bundle")
-    some = [str(Path(path)) for name in cells.present for path in cells.subset(cells.labels == name).paths[:3]]
-    for prediction in write_predictions(run.bundle.stream(some), run.bundle.classes, out / "demo_predictions.csv"):
+    fresh = out / "new_cells"
+    demo.generate(fresh, n_per_class=3, seed=seed + 1)
+    progress.say(f"3. Predicting new cells of other slides, {fresh}, with the bundle")
+    for prediction in write_predictions(run.bundle.stream([fresh]), run.bundle.classes, out / "demo_predictions.csv"):
         progress.say(
             f"   {Path(prediction.path).name:24} {prediction.label:22} P(abnormal) {prediction.p_abnormal:.2f}"
         )

@@ -1,0 +1,135 @@
+"""The cell table: its fingerprint names all that matters, and nothing else changes it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from cervicyte.cells import Cell, CellTable, merge
+from cervicyte.errors import DataError
+from cervicyte.taxonomy import BETHESDA, BINARY, HERLEV, get_map
+
+N = 8
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> CellTable:
+    """Eight files of different content, two classes, four groups."""
+    folder = tmp_path_factory.mktemp("cells")
+    cells = []
+    for k in range(N):
+        path = folder / f"{k}.png"
+        path.write_bytes(bytes([k]) * 10)
+        cells.append(Cell(str(path), BINARY.classes[k % 2], f"g{k // 2}", (0, 0, 5, 5), source="test"))
+    return CellTable(tuple(cells), BINARY, "table")
+
+
+@given(order=st.permutations(range(N)))
+@settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_the_fingerprint_does_not_see_the_order(table: CellTable, order: list[int]) -> None:
+    assert table.subset(order).fingerprint == table.fingerprint
+
+
+@given(
+    row=st.integers(0, N - 1), change=st.sampled_from(["label", "group", "source", "box", "variant", "drop", "twice"])
+)
+@settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_the_fingerprint_sees_what_matters(table: CellTable, row: int, change: str) -> None:
+    cells = list(table.cells)
+    cell = cells[row]
+    if change == "drop":
+        del cells[row]
+    elif change == "twice":
+        cells.append(cell)
+    else:
+        other = "abnormal" if cell.label == "normal" else "normal"
+        value = {"label": other, "group": "elsewhere", "source": "other", "box": (0, 0, 5, 6), "variant": 1}[change]
+        cells[row] = replace(cell, **{change: value})
+    assert table.with_cells(cells).fingerprint != table.fingerprint
+
+
+def test_the_fingerprint_sees_content_and_not_names(table: CellTable, tmp_path: Path) -> None:
+    def copy(name: str, last: bytes) -> str:
+        cells = []
+        for k, cell in enumerate(table.cells):
+            path = tmp_path / f"{name}-{k}.bmp"
+            path.write_bytes(last if k == N - 1 else Path(cell.path).read_bytes())
+            cells.append(replace(cell, path=str(path)))
+        return CellTable(tuple(cells), BINARY, "another name", ("a note",)).fingerprint
+
+    assert copy("same", Path(table.cells[-1].path).read_bytes()) == table.fingerprint
+    assert copy("changed", b"another byte") != table.fingerprint
+
+
+def test_a_file_that_is_gone_has_no_digest_and_breaks_nothing(table: CellTable, tmp_path: Path) -> None:
+    gone = table.with_cells([*table.cells, replace(table.cells[0], path=str(tmp_path / "gone.png"))])
+    assert gone.digests()[-1] is None
+    assert None not in gone.digests()[:-1]
+    assert len(gone.fingerprint) == 64
+    assert gone.fingerprint != table.fingerprint
+
+
+def test_columns_and_counts(table: CellTable) -> None:
+    assert len(table) == N
+    assert table.present == ("normal", "abnormal")
+    assert table.codes.tolist() == [k % 2 for k in range(N)]
+    assert table.codes.dtype == np.int64
+    assert table.counts() == {"normal": (4, 4), "abnormal": (4, 4)}
+    assert table.groups[0] == "test:g0"
+    empty = CellTable((), HERLEV)
+    assert (len(empty), empty.present, empty.codes.shape) == (0, (), (0,))
+    assert set(empty.counts().values()) == {(0, 0)}
+
+
+@given(rows=st.lists(st.integers(0, N - 1), max_size=12))
+@settings(max_examples=30, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_subset_by_indices(table: CellTable, rows: list[int]) -> None:
+    assert table.subset(rows).cells == tuple(table.cells[r] for r in rows)
+
+
+@given(mask=st.lists(st.booleans(), min_size=N, max_size=N))
+@settings(max_examples=30, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_subset_by_mask(table: CellTable, mask: list[bool]) -> None:
+    part = table.subset(np.array(mask))
+    assert part.cells == tuple(c for c, keep in zip(table.cells, mask, strict=True) if keep)
+
+
+def test_labels_are_mapped_to_another_system() -> None:
+    cells = tuple(Cell(f"{k}.png", label, "g") for k, label in enumerate(HERLEV.classes))
+    binary = CellTable(cells, HERLEV).map_labels(get_map("herlev-to-binary"))
+    assert binary.system is BINARY
+    assert binary.labels.tolist() == ["normal"] * 3 + ["abnormal"] * 4
+    assert binary.paths == [c.path for c in cells]
+
+
+def test_unknown_labels_are_refused_in_three_parts() -> None:
+    with pytest.raises(DataError) as caught:
+        CellTable((Cell("a.png", "benign", "g"),), BINARY)
+    text = str(caught.value)
+    assert "'benign'" in text
+    assert "received:" in text
+    assert "to do:" in text
+    assert "normal, abnormal" in caught.value.one_line
+    assert "\n" not in caught.value.one_line
+
+
+def test_merge_keeps_groups_of_two_sources_apart(table: CellTable) -> None:
+    other = table.with_cells(replace(c, source="other") for c in table.cells)
+    both = merge([table, other], "both")
+    assert len(both) == 2 * N
+    assert len(set(both.groups)) == 2 * len(set(table.groups))
+    assert both.name == "both"
+    assert not merge([table, replace(other, grouped=False)]).grouped
+
+
+def test_what_cannot_be_merged_says_so(table: CellTable) -> None:
+    with pytest.raises(DataError, match="nothing to merge"):
+        merge([])
+    with pytest.raises(DataError, match="different label systems") as caught:
+        merge([table, CellTable((), BETHESDA)])
+    assert caught.value.todo
