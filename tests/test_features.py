@@ -18,7 +18,7 @@ import pytest
 from cervicyte import features, images
 from cervicyte.cache import FeatureCache, cell_key
 from cervicyte.cells import Cell, CellTable
-from cervicyte.errors import CervicyteError, ImageError, StorageError, UsageError
+from cervicyte.errors import ImageError, StorageError, UsageError
 from cervicyte.images import Picture
 from cervicyte.taxonomy import LabelSystem
 
@@ -268,7 +268,7 @@ def _cut(path: Path) -> None:
 
 def _wreck_pages(path: Path) -> None:
     data = bytearray(path.read_bytes())
-    data[4096:] = os.urandom(len(data) - 4096)
+    data[4096:] = np.random.default_rng(2).bytes(len(data) - 4096)
     path.write_bytes(bytes(data))
 
 

@@ -138,7 +138,7 @@ class _Prepared:
     def spectrum(self, turns: int = 0, mirror: bool = False) -> np.ndarray:
         """Fourier transforms of the high-pass 24 px thumbnails of unit energy, complex64 (k, 24, 13)."""
         pooled = _oriented(_pooled(self.grey, _MID), turns, mirror)
-        high = _unit(pooled - _blurred(pooled)).reshape(-1, _MID, _MID)
+        high = _unit(pooled - _blurred(pooled)).reshape(len(pooled), _MID, _MID)
         return np.fft.rfft2(high).astype(np.complex64)
 
 
@@ -248,7 +248,7 @@ def _high_pass(grey: np.ndarray, inside: np.ndarray) -> np.ndarray:
 
 def _pooled(grey: np.ndarray, side: int) -> np.ndarray:
     step = SIDE // side
-    return grey.reshape(-1, side, step, side, step).mean(axis=(2, 4), dtype=np.float32)
+    return grey.reshape(len(grey), side, step, side, step).mean(axis=(2, 4), dtype=np.float32)
 
 
 def _oriented(grey: np.ndarray, turns: int, mirror: bool) -> np.ndarray:
@@ -263,6 +263,6 @@ def _blurred(grey: np.ndarray) -> np.ndarray:
 
 
 def _unit(grey: np.ndarray) -> np.ndarray:
-    flat = np.ascontiguousarray(grey).reshape(len(grey), -1)
+    flat = np.ascontiguousarray(grey).reshape(len(grey), grey.shape[1] * grey.shape[2])
     flat = flat - flat.mean(axis=1, keepdims=True)
     return flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-6)

@@ -1,0 +1,282 @@
+"""How fast files on disk become features: cervicyte against Keras, and against one image at a time.
+
+    python benchmarks/engine.py --weights FOLDER                  the table of networks
+    python benchmarks/engine.py --weights FOLDER --stream 10000   a folder against the engine alone
+
+Every round runs every way once, so that other work on the machine meets all of them alike;
+the table gives the median round and the range. See benchmarks/README.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from itertools import cycle, islice
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from cervicyte import features, images, runtime
+from cervicyte.backbones import find_weights, get_backbone, import_keras
+from cervicyte.cache import FeatureCache
+from cervicyte.export import build_network, version_of
+from cervicyte.files import write_json
+from cervicyte.images import Picture
+from cervicyte.quantise import quantisation_error, quantise
+
+Way = Callable[[list[Path]], None]
+
+#: What the project wants to reach, as a multiple of Keras' predict.
+TARGETS = {("ResNet50", "bfloat16"): 7, ("ResNet50", "float32"): 4, ("ResNet152", "bfloat16"): 4}
+TARGETS["ResNet152", "float32"] = 2
+
+
+def main() -> None:
+    """Run the asked-for part and write its JSON."""
+    options = _options()
+    with tempfile.TemporaryDirectory() as scratch:
+        files = (
+            sorted(p for p in options.images.rglob("*") if p.suffix.lower() in images.SUFFIXES)
+            if options.images
+            else []
+        )
+        files = files or write_pictures(Path(scratch) / "pictures", 256)
+        result = {"machine": machine(), "files": len(files)}
+        if options.stream:
+            result["stream"] = stream(files, options, Path(scratch))
+        else:
+            result["networks"] = [network(name, files, options) for name in options.networks.split(",")]
+    if options.out:
+        write_json(options.out, result)
+        print(f"written: {options.out}", file=sys.stderr)
+
+
+def network(name: str, files: list[Path], options: argparse.Namespace) -> dict:
+    """One network in every way, interleaved; prints its Markdown table."""
+    weights = options.weights if name in options.real.split(",") else "random"
+    ways = {**cervicyte_ways(name, weights, files, options), **keras_ways(name, weights, options.batch)}
+    counts = {way: options.images_per_row for way in ways}
+    counts["Keras predict"] = counts["Keras, one image at a time"] = options.images_per_keras_row
+    for way, run in ways.items():  # compile, fill the disk cache, start the threads
+        run(files[:2] if "one image" in way else files[: options.batch])
+    speeds: dict[str, list[float]] = {way: [] for way in ways}
+    for _ in range(options.rounds):
+        for way, run in ways.items():
+            some = list(islice(cycle(files), counts[way]))
+            start = time.perf_counter()
+            run(some)
+            speeds[way].append(len(some) / (time.perf_counter() - start))
+            print(f"  {name} {way}: {speeds[way][-1]:.1f} images/s", file=sys.stderr)
+    base = statistics.median(speeds["Keras predict"])
+    single = statistics.median(speeds["Keras, one image at a time"])
+    print(f"\n**{name}** ({'ImageNet weights' if weights != 'random' else 'random weights'}), files to features\n")
+    print("| way | images/s (range) | over Keras predict | over one at a time | target |")
+    print("| --- | --- | --- | --- | --- |")
+    for way, found in speeds.items():
+        middle = statistics.median(found)
+        target = TARGETS.get((name, way.removeprefix("cervicyte ")))
+        print(
+            f"| {way} | {middle:.1f} ({min(found):.1f} to {max(found):.1f}) | {middle / base:.1f} | "
+            f"{middle / single:.1f} | {f'{target}' if target else ''} |"
+        )
+    print()
+    return {"network": name, "weights": weights == "random" and "random" or "ImageNet", "images_per_second": speeds}
+
+
+def cervicyte_ways(name: str, weights: str, files: list[Path], options: argparse.Namespace) -> dict[str, Way]:
+    """cervicyte in float32, bfloat16 (where the processor has it) and int8; nothing cached."""
+    precisions = ["float32"] + (["bfloat16"] if runtime.has_bfloat16() else [])
+    extractors = {p: features.make_extractor(name, weights, precision=p) for p in precisions}
+    if "int8" in options.precisions.split(","):
+        exact = extractors["float32"]
+        middle = len(files) // 2
+        with tempfile.TemporaryDirectory() as folder:
+            path = quantise(exact.onnx_path, batches(files[: min(64, middle)], exact), Path(folder) / "int8.onnx")
+            told = quantisation_error(exact.onnx_path, path, batches(files[middle : middle + 32], exact))
+            print(f"  {name} int8: features differ by {told.relative:.3f}, cosine {told.cosine:.4f}", file=sys.stderr)
+            extractors["int8"] = features.make_extractor(name, weights, precision="float32")
+            extractors["int8"].engine = runtime.Engine(path.read_bytes())
+            extractors["int8"].parallel = extractors["int8"].engine.parallel
+
+    def way(extractor: features.NetworkExtractor) -> Way:
+        def run(some: list[Path]) -> None:
+            for _, answer in features.stream((Picture(str(p)) for p in some), extractor):
+                assert isinstance(answer, np.ndarray), answer
+
+        return run
+
+    wanted = options.precisions.split(",")
+    return {f"cervicyte {p}": way(e) for p, e in extractors.items() if p in wanted}
+
+
+def keras_ways(name: str, weights: str, batch: int) -> dict[str, Way]:
+    """The same network in Keras on torch: batches, and system B's one image at a time."""
+    keras = import_keras()
+    row = get_backbone(name)
+    base = build_network(row, find_weights(row, weights))
+    model = keras.Model(base.input, keras.layers.GlobalAveragePooling2D()(base.output))
+
+    def load(path: Path) -> np.ndarray:
+        image = keras.utils.load_img(path, target_size=(row.size, row.size))
+        return keras.utils.img_to_array(image)
+
+    def prepared(pixels: np.ndarray) -> np.ndarray:
+        return keras.applications.imagenet_utils.preprocess_input(pixels, mode=row.preprocessing)
+
+    def batched(some: list[Path]) -> None:
+        model.predict(prepared(np.stack([load(p) for p in some])), batch_size=batch, verbose=0)
+
+    def one_by_one(some: list[Path]) -> None:
+        for path in some:
+            model.predict(prepared(load(path)[None]), verbose=0)
+
+    return {"Keras predict": batched, "Keras, one image at a time": one_by_one}
+
+
+def stream(files: list[Path], options: argparse.Namespace, scratch: Path) -> dict:
+    """A folder of many files end to end, against the engine alone on one batch in memory."""
+    import psutil
+
+    name = options.networks.split(",")[0]
+    extractor = features.make_extractor(name, options.weights if name in options.real.split(",") else "random")
+    count = options.stream
+    pictures = write_many(files, scratch / "many", count)
+    batch = np.stack([extractor.prepare(images.load(p)) for p in files[: extractor.batch_size]])
+    process, memory = psutil.Process(), {}
+
+    def alone(seconds: float) -> float:
+        start, done = time.perf_counter(), 0
+
+        def same() -> Iterator[np.ndarray]:
+            while time.perf_counter() - start < seconds:
+                yield batch
+
+        for _ in extractor.engine.stream(same()):
+            done += len(batch)
+        return done / (time.perf_counter() - start)
+
+    alone(3)
+    engine, folder = [alone(options.slice_seconds)], []
+    cache = FeatureCache(f"benchmark-{time.time_ns()}", scratch)
+    # In slices, the engine measured between them: what else runs on the machine meets both alike.
+    size = -(-count // options.slices)
+    for start in range(0, count, size):
+        part = pictures[start : start + size]
+        begin = time.perf_counter()
+        for index, answer in features.stream(iter(part), extractor, cache):
+            assert isinstance(answer, np.ndarray), answer
+            done = start + index + 1
+            if done in (count // 10, count // 2, count):
+                memory[f"{round(100 * done / count)} %"] = round(process.memory_info().rss / 2**20)
+        folder.append((len(part), time.perf_counter() - begin))
+        engine.append(alone(options.slice_seconds))
+        print(f"  {start + len(part)}: {len(part) / folder[-1][1]:.1f}/s, engine {engine[-1]:.1f}/s", file=sys.stderr)
+    cache.commit()
+    first = sum(n for n, _ in folder) / sum(s for _, s in folder)
+    begin = time.perf_counter()
+    hits = sum(1 for _ in features.stream(iter(pictures), extractor, cache))
+    second = hits / (time.perf_counter() - begin)
+    cache.close()
+    of_engine = statistics.median((n / s) / ((engine[i] + engine[i + 1]) / 2) for i, (n, s) in enumerate(folder))
+    print(f"\n**{name}**, {extractor.precision}, {count} files\n")
+    print("| | |\n| --- | --- |")
+    print(f"| engine alone, images/s | {statistics.median(engine):.1f} ({min(engine):.1f} to {max(engine):.1f}) |")
+    print(f"| folder to features, images/s | {first:.1f} |")
+    print(f"| share of the engine's speed (median of slices; target 90 %) | {100 * of_engine:.1f} % |")
+    print(f"| second run, all cached, images/s | {second:.0f}, {second / first:.0f} times the first (target 50) |")
+    print(f"| resident memory at 10 / 50 / 100 %, MB | {' / '.join(str(m) for m in memory.values())} |")
+    return {
+        "network": name,
+        "precision": extractor.precision,
+        "count": count,
+        "engine_images_per_second": engine,
+        "folder_slices": folder,
+        "share_of_engine": of_engine,
+        "cached_images_per_second": second,
+        "cached_over_first": second / first,
+        "resident_mb": memory,
+    }
+
+
+def batches(files: list[Path], extractor: features.NetworkExtractor, size: int = 8) -> Iterator[np.ndarray]:
+    """Prepared images, some at a time."""
+    for start in range(0, len(files), size):
+        yield np.stack([extractor.prepare(images.load(p)) for p in files[start : start + size]])
+
+
+def write_pictures(folder: Path, count: int, side: int = 200) -> list[Path]:
+    """Pictures of discs on a smooth ground with noise: as heavy to decode as a cell's crop."""
+    folder.mkdir(parents=True)
+    random = np.random.default_rng(0)
+    y, x = np.mgrid[0:side, 0:side] / side
+    paths = []
+    for i in range(count):
+        centre, radius = random.uniform(0.35, 0.65, 2), random.uniform(0.1, 0.3)
+        inside = ((y - centre[0]) ** 2 + (x - centre[1]) ** 2 < radius**2)[..., None]
+        colours = random.uniform(60, 220, (2, 3))
+        picture = np.where(inside, colours[0], colours[1] + 20 * x[..., None]) + random.normal(0, 6, (side, side, 3))
+        paths.append(folder / f"{i:05d}.jpg")
+        Image.fromarray(np.clip(picture, 0, 255).astype(np.uint8)).save(paths[-1], quality=92)
+    return paths
+
+
+def write_many(files: list[Path], folder: Path, count: int) -> list[Picture]:
+    """``count`` files of different content: copies with a number after the picture's end."""
+    folder.mkdir(parents=True)
+    pictures = []
+    for i, source in enumerate(islice(cycle(files), count)):
+        path = folder / f"{i:06d}{source.suffix}"
+        shutil.copyfile(source, path)
+        with path.open("ab") as out:
+            out.write(b"%d" % i)
+        pictures.append(Picture(str(path)))
+    return pictures
+
+
+def machine() -> dict:
+    """What the figures were measured on."""
+    packages = ("cervicyte", "openvino", "onnxruntime", "keras", "torch", "numpy")
+    processor = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        lines = [
+            line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")
+        ]
+        processor = lines[0] if lines else processor
+    return {
+        "processor": processor,
+        "threads": runtime.available_threads(),
+        "bfloat16": runtime.has_bfloat16(),
+        "versions": {name: version_of(name) for name in packages},
+    }
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--weights", default="", help="file or folder with the real weights; default: CERVICYTE_WEIGHTS"
+    )
+    parser.add_argument("--networks", default="ResNet50,ResNet152", help="names, separated by commas")
+    parser.add_argument("--real", default="ResNet50", help="networks with real weights; the others get random ones")
+    parser.add_argument("--precisions", default="float32,bfloat16,int8", help="of cervicyte")
+    parser.add_argument("--images", type=Path, help="folder with pictures; default: 256 generated ones")
+    parser.add_argument("--images-per-row", type=int, default=192, help="pictures per round in cervicyte's rows")
+    parser.add_argument("--images-per-keras-row", type=int, default=32, help="pictures per round in Keras' rows")
+    parser.add_argument("--rounds", type=int, default=3, help="how often each way runs, in turn")
+    parser.add_argument("--batch", type=int, default=32, help="Keras' batch size")
+    parser.add_argument("--stream", type=int, default=0, help="number of files: run the folder benchmark instead")
+    parser.add_argument("--slices", type=int, default=10, help="of the folder benchmark")
+    parser.add_argument("--slice-seconds", type=float, default=5.0, help="engine alone, between two slices")
+    parser.add_argument("--out", type=Path, help="JSON file for the figures")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
