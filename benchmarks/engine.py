@@ -87,7 +87,7 @@ def network(name: str, files: list[Path], options: argparse.Namespace) -> dict:
             f"{middle / single:.1f} | {f'{target}' if target else ''} |"
         )
     print()
-    return {"network": name, "weights": weights == "random" and "random" or "ImageNet", "images_per_second": speeds}
+    return {"network": name, "weights": "random" if weights == "random" else "ImageNet", "images_per_second": speeds}
 
 
 def cervicyte_ways(name: str, weights: str, files: list[Path], options: argparse.Namespace) -> dict[str, Way]:

@@ -100,7 +100,7 @@ def test_public_names_are_callable_and_say_why_they_exist(name: str) -> None:
 
 def test_nothing_that_is_loaded_is_unpickled_and_no_global_seed_is_set() -> None:
     bad = re.compile(
-        r"pickle\.load|joblib\.load|allow_pickle\s*=\s*True|np\.random\.seed|random\.seed\(|torch\.load|eval\(|exec\("
+        r"pickle\.load|joblib\.load|allow_pickle\s*=\s*True|np\.random\.seed|random\.seed\(|torch\.load|(?<![.\w])(eval|exec)\("
     )
     for path in SOURCE.rglob("*.py"):
         text = path.read_text()
@@ -127,8 +127,8 @@ def test_every_setting_is_documented() -> None:
         assert f"`{row.variable}`" in text, f"{row.variable} is not in docs/cli.md"
 
 
-def test_the_command_line_reference_is_what_help_says() -> None:
-    script = ROOT / "docs" / "write_cli_reference.py"
+def test_the_reference_pages_are_what_the_registries_and_help_say() -> None:
+    script = ROOT / "docs" / "write_reference.py"
     done = subprocess.run([sys.executable, str(script), "--check"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 

@@ -40,7 +40,7 @@ MASK_FLATNESS = 0.97
 _DOUBTFUL_BOXES = 0.05
 
 #: Lower end of the probe's interval from which an artefact is a warning and an error. Herlev, which was
-#: made in one way for all classes, stays under 0.67; the LBC copy has 0.82 (smears) and 1.00 (file).
+#: made in one way for all classes, stays under 0.67; the LBC copy has 0.94 (smears) and 1.00 (file).
 _ARTEFACT_WARNING, _ARTEFACT_ERROR = 0.70, 0.80
 
 #: The same for measurements on which the cells act themselves: these are only told, unless all but certain.

@@ -1,0 +1,106 @@
+"""Write the reference pages (cli.md, data.md, measurements.md) from the registries and --help.
+
+Run: python docs/write_reference.py; with --check it only says whether they are up to date.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from cervicyte import settings
+from cervicyte.errors import EXIT_CODES
+
+HERE = Path(__file__).parent
+MADE = "Made by `python docs/write_reference.py`; do not edit by hand.\n"
+COMMANDS = (
+    (),
+    ("train",),
+    ("evaluate",),
+    ("predict",),
+    ("data",),
+    ("data", "list"),
+    ("data", "inspect"),
+    ("data", "audit"),
+    ("recipes",),
+    ("demo",),
+    ("doctor",),
+)
+
+
+def command_line() -> str:
+    """Every command's help, the exit codes and the settings."""
+    parts = ["# Command line\n", MADE]
+    for command in COMMANDS:
+        words = " ".join(("cervicyte", *command))
+        parts += [f"## {words}\n", "```", _help(command), "```\n"]
+    parts += ["## Exit codes\n", "| code | meaning |", "| --- | --- |"]
+    parts += [f"| {code} | {meaning} |" for code, meaning in EXIT_CODES.items()]
+    parts += ["\n## Settings\n", "About the machine, never about the science; all are environment variables.\n"]
+    parts += ["| variable | default | what it is |", "| --- | --- | --- |"]
+    parts += [f"| `{row.variable}` | `{row.default or ' '}` | {row.help} |" for row in settings.SETTINGS]
+    return "\n".join(parts) + "\n"
+
+
+def _help(command: tuple[str, ...]) -> str:
+    environment = dict(os.environ, COLUMNS="100", TERMINAL_WIDTH="100", NO_COLOR="1", TERM="dumb")
+    run = [sys.executable, "-m", "cervicyte", *command, "--help"]
+    text = subprocess.run(run, capture_output=True, text=True, check=True, env=environment).stdout
+    return "\n".join(line.rstrip() for line in text.replace("python -m cervicyte", "cervicyte").strip().splitlines())
+
+
+def data_sets() -> str:
+    """What each public data set is, and whose."""
+    from cervicyte.datasets import DATASETS
+    from cervicyte.taxonomy import MAPS, SYSTEMS
+
+    parts = ["# Data sets and labels\n", MADE, "## Data sets\n"]
+    for row in DATASETS:
+        parts += [f"### {row.name}\n", "```", str(row), "```\n"]
+    parts += ["## Label systems\n", "| name | classes in order | abnormal | source |", "| --- | --- | --- | --- |"]
+    for system in SYSTEMS:
+        abnormal = ", ".join(c for c in system.classes if c in (system.abnormal or ()))
+        parts.append(f"| {system.name} | {', '.join(system.classes)} | {abnormal} | {system.source} |")
+    parts += ["\n## Label maps\n", "| name | map | note |", "| --- | --- | --- |"]
+    for row in MAPS:
+        table = ", ".join(f"{a} to {b}" for a, b in row.table.items())
+        parts.append(f"| {row.name} | {table} | {row.note} |")
+    return "\n".join(parts) + "\n"
+
+
+def measurements() -> str:
+    """The named measurements of the morphology backbone."""
+    from cervicyte.morphology import MEASUREMENTS
+
+    parts = ["# Measurements\n", MADE]
+    parts += ["What `--backbone morphology` measures on each cell; its logistic regression can be read.\n"]
+    parts += [
+        "The measurements of detail partly act as a ruler where crops were stretched to one size, and they also "
+        "respond to focus and compression.\n"
+    ]
+    parts += ["| name | unit | what it is |", "| --- | --- | --- |"]
+    parts += [f"| `{m.name}` | {m.unit or 'ratio'} | {m.help} |" for m in MEASUREMENTS]
+    return "\n".join(parts) + "\n"
+
+
+PAGES = {"cli.md": command_line, "data.md": data_sets, "measurements.md": measurements}
+
+
+def main() -> int:
+    """Write the pages, or compare them."""
+    stale = []
+    for name, make in PAGES.items():
+        page, path = make(), HERE / name
+        if "--check" not in sys.argv:
+            path.write_text(page, encoding="utf-8")
+        elif not path.exists() or path.read_text(encoding="utf-8") != page:
+            stale.append(name)
+    if stale:
+        print(f"out of date: {', '.join(stale)}; run python docs/write_reference.py")
+    return 1 if stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
