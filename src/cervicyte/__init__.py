@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from cervicyte.recipes import Recipe
     from cervicyte.training import train
 
-#: Public name and the module that holds it (never a module of the same name, which would hide the function); imported when first used, so that `import cervicyte` is instant.
+#: Public name and the module that holds it, imported when first used, so that `import cervicyte` is instant.
+#: No module has the name of a public function: its import would hide the function.
 _HOMES = {
     "Bundle": "bundle",
     "CellTable": "cells",

@@ -90,6 +90,10 @@ class Audit:
         order = list(SEVERITIES)
         return max((f.severity for f in self.findings), key=order.index, default="info")
 
+    def summary(self) -> dict[str, Any]:
+        """The findings without their examples, for reports."""
+        return {"findings": [{"check": f.check, "severity": f.severity, "message": f.message} for f in self.findings]}
+
     def find(self, check: str) -> Finding | None:
         """The finding of a check, or None."""
         return next((f for f in self.findings if f.check == check), None)

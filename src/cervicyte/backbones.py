@@ -179,16 +179,23 @@ def find_weights(backbone: Backbone, weights: str | Path | None = None, *, seed:
     """
     if backbone.kind != "keras":
         raise UsageError("this backbone takes no weights", backbone.name, "leave --weights out")
-    given = str(weights or settings.get_str("weights"))
-    if given == "random":
+    if str(weights or settings.get_str("weights")) == "random":
         return Weights(None, f"random-{seed}", seed)
-    if given:
-        path = _in_place(backbone, Path(given).expanduser())
-    else:
-        path = keras_cache() / backbone.keras_file
-        if not path.is_file():
-            _download(backbone, path)
+    path = weights_path(backbone, weights)
+    if not path.is_file():
+        _download(backbone, path)
     return Weights(path, sha256_file(path))
+
+
+def weights_path(backbone: Backbone, weights: str | Path | None = None) -> Path:
+    """Where `find_weights` looks for a file; one in Keras' own cache need not be there yet.
+
+    Raises
+    ------
+    MissingError : the place that was named does not hold the weights
+    """
+    given = str(weights or settings.get_str("weights"))
+    return _in_place(backbone, Path(given).expanduser()) if given else keras_cache() / backbone.keras_file
 
 
 def import_keras() -> Any:

@@ -325,7 +325,7 @@ def _replace_folder(new: Path, folder: Path) -> None:
 def _verify(folder: Path) -> None:
     try:
         lines = (folder / SUMS).read_text(encoding="utf-8").splitlines()
-        sums = dict(reversed(line.split("  ", 1)) for line in lines)
+        sums = {name: digest for digest, name in (line.split("  ", 1) for line in lines)}
     except (OSError, ValueError) as error:
         raise BundleError("the bundle's checksums cannot be read", folder / SUMS, "copy the bundle again") from error
     for name in (MANIFEST, GRAPH):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -44,9 +45,7 @@ GroupFrom = Annotated[
     typer.Option("--group-from", help="Regular expression; its first group, in the path, is the cell's group."),
 ]
 GroupsCsv = Annotated[Path | None, typer.Option("--groups", help="CSV file with the columns path and group.")]
-Normal = Annotated[
-    str | None, typer.Option("--normal", help="Which of your own classes are normal: CLASS[,CLASS...].")
-]
+Normal = Annotated[str | None, typer.Option("--normal", help="Which of your own classes are normal: CLASS[,CLASS...].")]
 Weights = Annotated[
     str | None, typer.Option("--weights", help="File or folder with pretrained weights, or the word random.")
 ]
@@ -85,18 +84,14 @@ def train(
         bool, typer.Option("--holdout", help="Test only the first fold: with five, the 80/20 split.")
     ] = False,
     compare: Annotated[bool, typer.Option("--compare", help="Run the random protocol beside the chosen one.")] = False,
-    backbone: Annotated[
-        str | None, typer.Option("--backbone", help="Instead of the recipe's; or onnx:FILE.")
-    ] = None,
+    backbone: Annotated[str | None, typer.Option("--backbone", help="Instead of the recipe's; or onnx:FILE.")] = None,
     preprocess: Annotated[
         str | None, typer.Option("--preprocess", help="For onnx:FILE: caffe, tf, torch, none or 0-1.")
     ] = None,
     size: Annotated[
         int | None, typer.Option("--size", help="Input side in pixels, instead of the backbone's own.")
     ] = None,
-    fit: Annotated[
-        str | None, typer.Option("--fit", help="How other shapes become a square: stretch or pad.")
-    ] = None,
+    fit: Annotated[str | None, typer.Option("--fit", help="How other shapes become a square: stretch or pad.")] = None,
     filters: Annotated[
         str | None, typer.Option("--filters", help="Filter chain, for example normalise,clahe,median,nlm.")
     ] = None,
@@ -372,13 +367,13 @@ def _command_line() -> str:
     return shlex.join(["cervicyte", *sys.argv[1:]])
 
 
-def _show_scores(evaluations: tuple[cervicyte.results.Evaluation, ...]) -> None:
+def _show_scores(evaluations: Sequence[cervicyte.results.Evaluation]) -> None:
     from cervicyte.summary import plain_table
 
     typer.echo(plain_table(evaluations))
 
 
-def _end(folder: Path, failed: dict[str, str]) -> None:
+def _end(folder: Path, failed: Mapping[str, str]) -> None:
     for path, reason in list(failed.items())[:20]:
         _say(f"not used: {path}: {reason}")
     _say(f"Written to {folder}; open {folder / 'report.html'}")

@@ -97,5 +97,10 @@ def _in_table_order(parts: list[tuple[np.ndarray, Predictions]]) -> Predictions:
         boxes=tuple(boxes[i] for i in order),
         p_abnormal=None if first.p_abnormal is None else joined("p_abnormal"),
         operating_point=None if first.operating_point is None else joined("operating_point"),
-        **{n: joined(n) for n in ("variants", "labels", "groups", "folds", "probabilities", "uncertain")},
+        variants=joined("variants"),
+        labels=joined("labels"),
+        groups=joined("groups"),
+        folds=joined("folds"),
+        probabilities=joined("probabilities"),
+        uncertain=joined("uncertain"),
     )

@@ -90,8 +90,13 @@ def _weights() -> Iterator[Row]:
     for backbone in backbones.BACKBONES:
         if backbone.kind != "keras":
             continue
+        name, todo = (
+            f"weights {backbone.name}",
+            f"put {backbone.weights_file} into a folder, set CERVICYTE_WEIGHTS to it",
+        )
         try:
-            row = Row("OK", f"weights {backbone.name}", str(backbones.find_weights(backbone, download=False).path))
+            path = backbones.weights_path(backbone)
         except CervicyteError as error:
-            row = Row("NOTE", f"weights {backbone.name}", "not at hand", error.todo or "")
-        yield row
+            yield Row("NOTE", name, "not at hand", error.todo or todo)
+            continue
+        yield Row("OK", name, str(path)) if path.is_file() else Row("NOTE", name, "not at hand", todo)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 import cervicyte
-from cervicyte import bundle, features, gate, metrics, report, splits
+from cervicyte import audit, bundle, features, gate, metrics, report, splits
 from cervicyte.calibration import Limits
 from cervicyte.cells import CellTable
 from cervicyte.crossvalidation import judge
@@ -84,7 +84,7 @@ def evaluate(
     if failed:
         write_json(out / "failed.json", failed)
     notes = [*used.notes, *(f"Not used: {path}: {reason}" for path, reason in failed.items())]
-    report.write_report([evaluation], out, notes=notes, counts=used.counts())
+    report.write_report([evaluation], out, notes=notes, audit=audit.audit(used).summary(), counts=used.counts())
     return ExternalTest(out, evaluation, failed)
 
 

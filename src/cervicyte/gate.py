@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cervicyte import audit, duplicates
+from cervicyte import duplicates, leaks
 from cervicyte.cells import CellTable
 from cervicyte.errors import BundleError, LeakageError
 from cervicyte.splits import Folds, get_protocol
@@ -20,14 +20,9 @@ from cervicyte.splits import Folds, get_protocol
 _NAMED = 3
 
 
-def duplicate_pairs(cells: CellTable) -> list[duplicates.DuplicatePair]:
-    """Exact, near, rotated and flipped duplicates within the table."""
-    return duplicates.find_duplicates(cells)
-
-
 def joined(cells: CellTable, pairs: Sequence[duplicates.DuplicatePair]) -> CellTable:
     """The table in which groups that share duplicates are one group."""
-    return audit.join_duplicates(cells, pairs)
+    return leaks.join_duplicates(cells, pairs)
 
 
 def check(cells: CellTable, folds: Folds, pairs: Sequence[duplicates.DuplicatePair]) -> tuple[str, ...]:
@@ -44,7 +39,7 @@ def check(cells: CellTable, folds: Folds, pairs: Sequence[duplicates.DuplicatePa
     if not get_protocol(folds.protocol).honest:
         return _told(cells, folds)
     for train, test in zip(folds.train, folds.test, strict=True):
-        found = audit.leaks(cells, train, test, pairs)
+        found = leaks.leaks(cells, train, test, pairs)
         if found:
             names = "; ".join(leak.message for leak in found[:_NAMED])
             more = f"; and {len(found) - _NAMED} more" if len(found) > _NAMED else ""

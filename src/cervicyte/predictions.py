@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import IO, Any
 
 from cervicyte.errors import UsageError
 from cervicyte.files import atomic_write, printable
@@ -69,7 +69,7 @@ def write_predictions(predictions: Iterable[Prediction], classes: Sequence[str],
     return writer(predictions, classes, path)
 
 
-def write_rows(predictions: Iterable[Prediction], classes: Sequence[str], stream: TextIO) -> Iterator[Prediction]:
+def write_rows(predictions: Iterable[Prediction], classes: Sequence[str], stream: IO[str]) -> Iterator[Prediction]:
     """Write predictions as CSV rows to an open text stream as they come, and pass each on."""
     writer = csv.DictWriter(stream, list(Prediction("").row(classes)), lineterminator="\n")
     writer.writeheader()

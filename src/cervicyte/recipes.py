@@ -117,9 +117,8 @@ def load_recipe(name: str | Path) -> Recipe:
 
 
 def _parse(name: str, table: Mapping[str, Any]) -> Recipe:
-    kinds: dict[str, type | tuple[type, ...]] = {
-        f.name: {"str": str, "int": int, "float": (int, float)}.get(str(f.type), list) for f in fields(Recipe)
-    }
+    by_type: dict[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "float": (int, float)}
+    kinds = {f.name: by_type.get(str(f.type), (list,)) for f in fields(Recipe)}
     for key, value in table.items():
         if key not in kinds or key == "name":
             near = difflib.get_close_matches(key, kinds, n=1)
@@ -127,4 +126,5 @@ def _parse(name: str, table: Mapping[str, Any]) -> Recipe:
             raise UsageError("unknown key in the recipe", repr(key), f"{hint}keys: {', '.join(list(kinds)[1:])}")
         if not isinstance(value, kinds[key]) or isinstance(value, bool):
             raise UsageError(f"recipe: {key} has the wrong kind of value", repr(value))
-    return Recipe(name, **{k: tuple(map(str, v)) if isinstance(v, list) else v for k, v in table.items()})
+    values: dict[str, Any] = {k: tuple(map(str, v)) if isinstance(v, list) else v for k, v in table.items()}
+    return Recipe(name, **values)

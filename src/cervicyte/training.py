@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 import cervicyte
-from cervicyte import bundle, features, gate, metrics, modelgraph, progress, report, splits
+from cervicyte import audit, bundle, features, gate, metrics, modelgraph, progress, report, splits
 from cervicyte.calibration import Limits, fit_limits, fit_temperature, softmax
 from cervicyte.cells import CellTable
 from cervicyte.crossvalidation import cross_validate
@@ -155,7 +155,8 @@ def train(
     everything = splits.augmented(cells, recipe.copies) if "as-published" in protocols else cells
     table, failed = extract_table(everything, extractor)
     cells = readable(cells, table)
-    pairs = gate.duplicate_pairs(cells)
+    audited = audit.audit(cells)
+    pairs = audited.pairs
     if join_duplicates:
         cells = gate.joined(cells, pairs)
 
@@ -183,7 +184,7 @@ def train(
     if failed:
         write_json(out / "failed.json", failed)
     notes = [*cells.notes, *(f"Not used: {path}: {reason}" for path, reason in failed.items())]
-    report.write_report(evaluations, out, notes=notes, counts=cells.counts())
+    report.write_report(evaluations, out, notes=notes, audit=audited.summary(), counts=cells.counts())
     return Run(out, made, tuple(evaluations), failed)
 
 
@@ -243,7 +244,7 @@ def warn(protocol: str, cells: CellTable) -> tuple[str, ...]:
     if not cells.grouped:
         found.append(
             "NO GROUPS: nothing told which images come from one slide or patient, so each image counts as its own "
-            "group. If siblings are among them, these numbers are optimistic. Give groups with --group-from or --groups."
+            "group. If siblings are among them, these numbers are optimistic. Use --group-from or --groups."
         )
     return tuple(found)
 
