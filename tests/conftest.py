@@ -32,3 +32,23 @@ def shared() -> Path:
     if not (folder / "data").is_dir():
         pytest.skip(f"real data: {folder.parent.name}/shared/data is not here")
     return folder
+
+
+@pytest.fixture(scope="session")
+def trained(demo_cells, tmp_path_factory):
+    """`cervicyte train --compare` on the generated cells, run once as a real process: its folder and what it said."""
+    from types import SimpleNamespace
+
+    from commands import cervicyte
+
+    data = Path(demo_cells.cells[0].path).parents[1]
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    done = cervicyte("train", data, "--out", folder, "--compare", "--folds", "3", "--seed", "3")
+    assert done.returncode == 0, done.stderr
+    return SimpleNamespace(folder=folder, bundle=folder / "bundle", data=data, out=done.stdout, err=done.stderr)
+
+
+@pytest.fixture
+def bundle_copy(trained, tmp_path):
+    """A copy of the trained bundle that a test may damage."""
+    return Path(shutil.copytree(trained.bundle, tmp_path / "bundle"))

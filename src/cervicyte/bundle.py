@@ -8,12 +8,13 @@ calibrated probabilities; ``SHA256SUMS`` guards every file, the manifest include
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import json
 import os
 import shutil
 import tempfile
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -37,6 +38,9 @@ MANIFEST = "manifest.json"
 GRAPH = "model.onnx"
 TRAINING_CELLS = "training_cells.npz"
 SUMS = "SHA256SUMS"
+
+#: Packages whose version may move a pixel or a measurement.
+_VERSIONS = ("pillow", "opencv-python-headless", "scikit-image", "openvino", "onnxruntime")
 
 
 @dataclass(frozen=True)
@@ -114,7 +118,7 @@ class Manifest:
             manifest = cls(
                 str(value["name"]),
                 LabelSystem.from_json(value["system"]),
-                tuple(value["classes"]),
+                tuple(map(str, value["classes"])),
                 InputSpec(
                     spec["kind"],
                     int(spec["size"]),
@@ -127,10 +131,33 @@ class Manifest:
                 dict(value["training"]),
                 dict(value["scores"]),
             )
-        except (KeyError, TypeError, ValueError, AttributeError, CervicyteError) as error:
-            raise BundleError("the manifest is not of the form that cervicyte writes", repr(error)) from error
-        filters.parse_chain(",".join(manifest.input.filters))
+            manifest.check()
+        except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError, CervicyteError) as error:
+            reason = error.one_line if isinstance(error, CervicyteError) else repr(error)
+            raise BundleError(
+                "the manifest is not of the form that cervicyte writes", reason, "copy the bundle again from its source"
+            ) from error
         return manifest
+
+    def check(self) -> None:
+        """Refuse what could only give wrong verdicts; raises BundleError or UsageError."""
+        spec, limits = self.input, self.limits
+        known = [c for c in self.system.classes if c in self.classes]
+        numbers = [n for n in vars(limits).values() if n is not None]
+        for right, what in (
+            (
+                len(self.classes) >= 2 and known == list(self.classes),
+                "classes that are not its label system's, in order",
+            ),
+            (spec.kind in ("image", "measurements"), f"an unknown kind of input, {spec.kind!r}"),
+            (spec.fit in images.FITS, f"an unknown fit, {spec.fit!r}"),
+            (spec.kind != "image" or 1 <= spec.size <= 4096, f"an input size of {spec.size}"),
+            (not any(np.isnan(number) for number in numbers), "a limit that is not a number"),
+            (self.system.abnormal is None or limits.threshold is not None, "no operating point"),
+        ):
+            if not right:
+                raise BundleError(f"the manifest has {what}")
+        filters.parse_chain(",".join(spec.filters))
 
 
 @dataclass(frozen=True)
@@ -154,16 +181,20 @@ class Bundle:
         BundleError : a file is missing, changed or unknown, or the bundle is from a newer version
         """
         folder = Path(path)
-        if not (folder / MANIFEST).is_file() and (folder / "bundle" / MANIFEST).is_file():
+        if not _looks_like_one(folder) and _looks_like_one(folder / "bundle"):
             folder = folder / "bundle"
-        if not (folder / MANIFEST).is_file():
-            raise MissingError("no bundle here", path, f"name a folder that holds {MANIFEST}, as train writes it")
+        if not _looks_like_one(folder):
+            raise MissingError(
+                "no bundle here", files.printable(path), f"name a folder that holds {MANIFEST}, as train writes it"
+            )
         try:
             value = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
             version = value["format"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise BundleError("the manifest cannot be read", folder / MANIFEST, "copy the bundle again") from error
-        if not isinstance(version, int) or version > FORMAT:
+        if type(version) is not int or version < 1:
+            raise BundleError("the manifest has no valid format number", repr(version), "copy the bundle again")
+        if version > FORMAT:
             raise BundleError(
                 "the bundle was written by a newer cervicyte",
                 f"format {version}; this version reads up to {FORMAT}",
@@ -195,7 +226,15 @@ class Bundle:
         probabilities are kept by image content, so that a killed run goes on where it was.
         """
         extractor = self.extractor(precision)
-        store = features.FeatureCache(extractor.key) if cache else None
+        if not cache:
+            yield from self._verdicts(inputs, extractor, None)
+            return
+        with features.FeatureCache(extractor.key) as store:
+            yield from self._verdicts(inputs, extractor, store)
+
+    def _verdicts(
+        self, inputs: Iterable[Path | str], extractor: BundleExtractor, store: features.FeatureCache | None
+    ) -> Iterator[Prediction]:
         # Inputs in their order: a file to predict, or the reason why there is nothing to predict.
         pending: deque[images.Found] = deque()
 
@@ -250,8 +289,11 @@ class BundleExtractor:
     def __init__(self, bundle: Bundle, precision: str | None = None) -> None:
         spec = bundle.manifest.input
         wanted = precision or settings.get_str("precision")
+        code = b""
         if spec.kind == "measurements":
-            _check_measurements(spec.measurements)
+            if wanted not in runtime.PRECISIONS:
+                raise UsageError("unknown precision", repr(wanted), f"there are: {', '.join(runtime.PRECISIONS)}")
+            code = _check_measurements(spec.measurements)
             wanted = "float32"
         self.spec = spec
         self.dimension = len(bundle.classes)
@@ -260,8 +302,10 @@ class BundleExtractor:
         self.batch_size = self.engine.batch_size
         self.parallel = self.engine.parallel
         self.seed = 0
-        named = (bundle.graph_sha256, self.engine.precision, spec.size, spec.fit, spec.filters, spec.measurements)
-        self.key = hashlib.sha256(repr(named).encode()).hexdigest()
+        # Everything that the probabilities depend on besides the image: what is left out here makes stale answers.
+        named = (features.FEATURE_FORMAT, bundle.graph_sha256, self.engine.engine, self.engine.precision, spec)
+        versions = [(name, _version(name)) for name in _VERSIONS]
+        self.key = hashlib.sha256(repr((named, versions)).encode() + code).hexdigest()
 
     def prepare(self, image: np.ndarray) -> np.ndarray:
         """One decoded image to one input of the graph."""
@@ -274,13 +318,31 @@ class BundleExtractor:
 
     def run(self, batch: np.ndarray) -> np.ndarray:
         """A stack of prepared inputs to calibrated probabilities, float32 (n, k)."""
-        return self.engine.run(batch)["probabilities"]
+        found = self.engine.run(batch)["probabilities"]
+        if found.shape != (len(batch), self.dimension) or not np.isfinite(found).all():
+            raise BundleError(
+                "the bundle's graph does not give a probability for each of its classes",
+                f"an output of shape {found.shape} for {len(batch)} inputs and {self.dimension} classes",
+                "do not use this bundle",
+            )
+        return found
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def save_bundle(
-    folder: Path | str, manifest: Manifest, graph: bytes, training_cells: Mapping[str, np.ndarray] | None = None
+    folder: Path | str,
+    manifest: Manifest,
+    graph: bytes,
+    training_cells: Mapping[str, np.ndarray] | None = None,
+    prove: Callable[[Bundle], None] | None = None,
 ) -> Bundle:
-    """Write a bundle; a folder that is there is replaced only when the new one is whole.
+    """Write a bundle; a folder that is there is replaced only when the new one is whole and has passed ``prove``.
 
     Raises
     ------
@@ -288,6 +350,7 @@ def save_bundle(
     UsageError : the folder exists and is not a bundle
     """
     folder = Path(folder)
+    files.check_folder(folder)
     if folder.exists() and not (folder / MANIFEST).is_file() and any(folder.iterdir()):
         raise UsageError("the folder exists and is not a bundle", folder, "choose another folder")
     with files.storage_errors(folder):
@@ -305,6 +368,9 @@ def save_bundle(
             names = sorted(p.name for p in staging.iterdir())
             with files.atomic_write(staging / SUMS) as stream:
                 stream.writelines(f"{files.sha256_file(staging / name)}  {name}\n" for name in names)
+        if prove is not None:
+            prove(Bundle(staging, manifest))
+        with files.storage_errors(folder):
             _replace_folder(staging, folder)
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)
@@ -335,19 +401,28 @@ def _verify(folder: Path) -> None:
         if name != os.path.basename(name):
             raise BundleError("the bundle names a file outside its folder", name, "do not use this bundle")
         try:
-            actual = files.sha256_file(folder / name)
+            actual = files.sha256_file(folder / name) if os.path.isfile(folder / name) else "no file"
         except OSError as error:
             raise BundleError("a file of the bundle cannot be read", folder / name, "copy the bundle again") from error
+        if actual == "no file":
+            raise BundleError("a file of the bundle is missing", folder / name, "copy the bundle again")
         if actual != expected:
             raise BundleError(
                 "a file of the bundle was changed or damaged", folder / name, "copy the bundle again from its source"
             )
-    strangers = sorted({p.name for p in folder.iterdir() if p.is_file() and p.name != SUMS} - set(sums))
+    strangers = sorted(set(os.listdir(folder)) - set(sums) - {SUMS})
     if strangers:
-        raise BundleError("the bundle holds files that its checksums do not name", ", ".join(strangers), "remove them")
+        shown = ", ".join(map(files.printable, strangers))
+        raise BundleError("the bundle holds files that its checksums do not name", shown, "remove them")
 
 
-def _check_measurements(names: tuple[str, ...]) -> None:
+def _looks_like_one(folder: Path) -> bool:
+    """True where a bundle is or was: one that lost a file is damaged, not absent."""
+    return any(os.path.isfile(folder / name) for name in (MANIFEST, SUMS))
+
+
+def _check_measurements(names: tuple[str, ...]) -> bytes:
+    """Refuse other measurements than this version makes, and return the code that makes them."""
     from cervicyte import morphology
 
     if names != tuple(morphology.NAMES):
@@ -357,3 +432,4 @@ def _check_measurements(names: tuple[str, ...]) -> None:
             f"{len(names)} measurements, unknown: {', '.join(missing) or 'none, but their order differs'}",
             "train it again with this version",
         )
+    return features.morphology_code()

@@ -5,6 +5,9 @@ Heavy imports happen inside the commands, so that `cervicyte --help` answers at 
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import io
 import os
 import shlex
 import sys
@@ -15,7 +18,7 @@ from typing import Annotated
 import typer
 
 import cervicyte
-from cervicyte.errors import EXIT_CODES, SOME_INPUTS_FAILED, CervicyteError
+from cervicyte.errors import EXIT_CODES, SOME_INPUTS_FAILED, CervicyteError, StorageError
 
 _EXITS = "\n\n".join(f"{code}: {meaning}" for code, meaning in EXIT_CODES.items())
 
@@ -88,6 +91,9 @@ def train(
     preprocess: Annotated[
         str | None, typer.Option("--preprocess", help="For onnx:FILE: caffe, tf, torch, none or 0-1.")
     ] = None,
+    orientations: Annotated[
+        int | None, typer.Option("--orientations", help="Flips and turns to average over: 1, 4 or 8.")
+    ] = None,
     size: Annotated[
         int | None, typer.Option("--size", help="Input side in pixels, instead of the backbone's own.")
     ] = None,
@@ -122,6 +128,7 @@ def train(
     chosen = load_recipe(recipe).changed(
         backbone=backbone,
         preprocess=preprocess,
+        orientations=orientations,
         size=size,
         fit=fit,
         filters=_chain(filters),
@@ -332,25 +339,51 @@ def data_audit(
 
 def main() -> None:
     """Run the command line; every foreseen error is one message and its own exit code."""
+    _utf8_output()
+    code: object = None
     try:
         code = app(standalone_mode=False)
+        sys.stdout.flush()
     except CervicyteError as error:
         _say(f"cervicyte: {error}")
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
-        _say("cervicyte: interrupted; what was done is kept, repeat the command to go on")
-        sys.exit(130)
-    except BrokenPipeError:
-        # The reader of our output went away (for example `| head`); that is no fault.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 130
+    except (BrokenPipeError, SystemExit) as error:
+        # The reader of our output went away (for example `| head`); that is no fault. Typer may have
+        # turned it into an exit already.
+        if not isinstance(error, BrokenPipeError) and not isinstance(error.__context__, BrokenPipeError):
+            raise
+        _close_output()
         sys.exit(0)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        _close_output()
+        _say(f"cervicyte: {StorageError('cannot write', 'standard output', 'free some space, or use --out')}")
+        sys.exit(StorageError.exit_code)
     except Exception as error:
         # Typer's own complaints about options know how to show themselves; anything else is a bug.
         if not hasattr(error, "show") or not hasattr(error, "exit_code"):
             raise
         error.show()
         sys.exit(error.exit_code)
+    if code == 130:
+        _say("cervicyte: interrupted; what was done is kept, repeat the command to go on")
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _utf8_output() -> None:
+    """File names are UTF-8 in all that we write; what a terminal cannot show is escaped, never an error."""
+    stream = sys.stdout
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(encoding=None if stream.isatty() else "utf-8", errors="backslashreplace")
+
+
+def _close_output() -> None:
+    """Send the rest of the output nowhere, so that Python does not fail over it at its end."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def _say(message: str) -> None:

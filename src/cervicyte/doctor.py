@@ -19,6 +19,11 @@ _PACKAGES: tuple[tuple[str, str, str], ...] = (
     ("onnxruntime", "inference without OpenVINO", "pip install cervicyte"),
     ("scikit-learn", "training heads", "pip install cervicyte"),
     ("opencv-python-headless", "filters and resizing", "pip install cervicyte"),
+    ("scikit-image", "morphology", "pip install cervicyte"),
+    ("onnx", "writing bundles", "pip install cervicyte"),
+    ("pandas", "tables", "pip install cervicyte"),
+    ("pyarrow", "Parquet", "pip install cervicyte"),
+    ("matplotlib", "figures", "pip install cervicyte"),
 )
 _TRAIN: tuple[tuple[str, str, str], ...] = (
     ("torch", "exporting pretrained networks", "pip install cervicyte[train]"),
@@ -60,7 +65,10 @@ def _precision() -> Row:
     from cervicyte import runtime
 
     fast = "bfloat16" if runtime.has_bfloat16() else "float32 (no bfloat16 on this processor)"
-    return Row("OK", "engine", f"{settings.get_str('engine')}, {fast}")
+    try:
+        return Row("OK", "engine", f"{settings.get_str('engine')}, {fast}")
+    except CervicyteError as error:
+        return Row("FAIL", "engine", error.what, error.todo or "")
 
 
 def _cache() -> Row:

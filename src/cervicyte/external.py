@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 
 import cervicyte
-from cervicyte import audit, bundle, features, gate, metrics, report, splits
+from cervicyte import audit, bundle, features, files, gate, metrics, report, splits
 from cervicyte.calibration import Limits
 from cervicyte.cells import CellTable
 from cervicyte.crossvalidation import judge
 from cervicyte.errors import CervicyteError, DataError, UsageError
 from cervicyte.files import printable, write_json
 from cervicyte.results import Evaluation
-from cervicyte.taxonomy import find_map
+from cervicyte.taxonomy import MAPS, LabelMap, LabelSystem, find_map
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,10 @@ def evaluate(
     model = model if isinstance(model, bundle.Bundle) else bundle.Bundle.load(model)
     out = Path(out)
     splits.get_protocol(protocol)
+    splits.check_seed(seed)
+    files.check_folder(out)
+    if (out / "bundle" / bundle.MANIFEST).is_file():
+        raise UsageError("the folder holds the report of a training run", printable(out), "choose another --out")
     trained = gate.load_training_cells(model.folder / bundle.TRAINING_CELLS)
     marks = gate.check_external(cells, trained, protocol)
     extractor = model.extractor(precision)
@@ -75,14 +79,17 @@ def evaluate(
         raise DataError("no cell can be read", next(iter(failed.values()), "an empty table"))
     used = cells.subset(good)
     used, predictor = _comparable(used, model, values[good].astype(np.float64))
-    name = "external" if splits.get_protocol(protocol).honest else protocol
+    # Another protocol was perhaps asked for, but cells that the model does not know make an honest test all the same.
+    name = protocol if marks else "external"
     predictions = judge(predictor, used, name)
-    warnings = _warnings(used, marks, protocol, model)
+    warnings = (*_warnings(used, marks, predictor.classes), *_other_reading(cells, used))
     facts = _facts(used, model, extractor.precision, protocol, seed)
     scores = metrics.score(predictions, seed=seed) | {"warnings": list(warnings)}
     evaluation = Evaluation(predictions, scores, facts, warnings, command)
     if failed:
         write_json(out / "failed.json", failed)
+    else:
+        (out / "failed.json").unlink(missing_ok=True)
     notes = [*used.notes, *(f"Not used: {path}: {reason}" for path, reason in failed.items())]
     report.write_report([evaluation], out, notes=notes, audit=audit.audit(used).summary(), counts=used.counts())
     return ExternalTest(out, evaluation, failed)
@@ -91,12 +98,12 @@ def evaluate(
 def _comparable(cells: CellTable, model: bundle.Bundle, values: np.ndarray) -> tuple[CellTable, _Fixed]:
     """Bring the labels to the model's system, or the model's probabilities to the labels' system."""
     m = model.manifest
-    if cells.system.classes == m.system.classes:
-        # The model's reading of what is abnormal holds for its operating point.
-        cells = CellTable(cells.cells, m.system, cells.name, cells.notes, cells.grouped)
-        return cells, _Fixed(m.classes, m.limits, values)
+    if set(cells.present) <= set(m.system.classes):
+        # The same names, perhaps fewer or in another order. The model's reading of what is abnormal holds for
+        # its operating point.
+        return replace(cells, system=m.system), _Fixed(m.classes, m.limits, values)
     try:
-        return cells.map_labels(find_map(cells.system, m.system.name)), _Fixed(m.classes, m.limits, values)
+        return cells.map_labels(_map_of(cells.system, model)), _Fixed(m.classes, m.limits, values)
     except CervicyteError:
         pass
     try:
@@ -105,7 +112,7 @@ def _comparable(cells: CellTable, model: bundle.Bundle, values: np.ndarray) -> t
         raise UsageError(
             "the labels of the data and those of the model cannot be compared",
             f"data: {cells.system.name} ({', '.join(cells.system.classes)}); model: {m.system.name}",
-            "train a model with --target binary, or map the labels of the data",
+            "train a model with --target binary, or say with --normal which classes of the data are normal",
         ) from error
     reached = label_map(m.classes)
     columns = tuple(c for c in label_map.target.classes if c in reached)
@@ -113,13 +120,32 @@ def _comparable(cells: CellTable, model: bundle.Bundle, values: np.ndarray) -> t
     return cells, _Fixed(columns, m.limits, merged)
 
 
-def _warnings(cells: CellTable, marks: tuple[str, ...], protocol: str, model: bundle.Bundle) -> tuple[str, ...]:
+def _map_of(origin: LabelSystem, model: bundle.Bundle) -> LabelMap:
+    """The map by which the model's own training labels were read, where it names one, else the usual one."""
+    recipe = model.manifest.training.get("recipe")
+    named = recipe.get("maps", ()) if isinstance(recipe, Mapping) else ()
+    for row in MAPS:
+        if row.name in named and row.origin.name == origin.name and row.target.name == model.manifest.system.name:
+            return row
+    return find_map(origin, model.manifest.system.name)
+
+
+def _other_reading(before: CellTable, after: CellTable) -> tuple[str, ...]:
+    """A warning where data and model call different ones of the same classes abnormal."""
+    mine, theirs = before.system.abnormal, after.system.abnormal
+    if mine is None or before.present != after.present or theirs is None:
+        return ()
+    other = [c for c in before.present if (c in mine) != (c in theirs)]
+    if not other:
+        return ()
+    return (f"Data and model do not agree whether {', '.join(other)} is abnormal; the model's reading is used.",)
+
+
+def _warnings(cells: CellTable, marks: tuple[str, ...], classes: tuple[str, ...]) -> tuple[str, ...]:
     found = list(marks)
-    if splits.get_protocol(protocol).warning and not marks:
-        found.append(splits.get_protocol(protocol).warning)
     if not cells.grouped:
         found.append("NO GROUPS: each image counts as its own group, so the intervals are narrower than the truth.")
-    unknown = [c for c in cells.present if c not in model.classes and cells.system.name == model.manifest.system.name]
+    unknown = [c for c in cells.present if c not in classes]
     if unknown:
         found.append(f"The model never saw these classes and gets all of their cells wrong: {', '.join(unknown)}.")
     return tuple(found)

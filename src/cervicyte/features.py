@@ -71,6 +71,7 @@ class NetworkExtractor:
     chain : names of filters, applied before the resize
     precision : see `cervicyte.runtime.Engine`
     layer : Keras layer to tap; default the last
+    orientations : flips and turns to average over, one of `cervicyte.orientations.COUNTS`
     weights_seed : of random weights, when these were asked for
     seed : of the augmented copies
     engine_options : passed on to `cervicyte.runtime.Engine`
@@ -85,23 +86,26 @@ class NetworkExtractor:
         chain: tuple[str, ...] = (),
         precision: str | None = None,
         layer: str | None = None,
+        orientations: int = 1,
         weights_seed: int = 0,
         seed: int = 0,
         **engine_options: Any,
     ) -> None:
         from cervicyte.export import export_backbone, export_record, version_of
+        from cervicyte.orientations import averaged_file
 
         if fit not in images.FITS:
             raise UsageError("unknown fit", repr(fit), f"there are: {', '.join(images.FITS)}")
         self.backbone = backbone
         self.weights = find_weights(backbone, weights, seed=weights_seed) if backbone.kind == "keras" else None
-        self.onnx_path = export_backbone(backbone, self.weights, layer=layer)
-        self.record = export_record(self.onnx_path)
+        exported = export_backbone(backbone, self.weights, layer=layer)
+        self.record = export_record(exported)
+        self.onnx_path = averaged_file(exported, orientations)
         self.engine = Engine(self.onnx_path, ("features",), precision=precision, **engine_options)
         self.size = int(self.record["input_size"])
         self.dimension = int(self.record["dimension"])
         self.precision = self.engine.precision
-        self.batch_size = self.engine.batch_size
+        self.batch_size = max(1, self.engine.batch_size // orientations)
         self.parallel = self.engine.parallel
         self.fit = fit
         self.chain = chain
@@ -112,6 +116,7 @@ class NetworkExtractor:
             "weights": self.weights.sha256 if self.weights else self.record["source_sha256"],
             "graph": self.record["sha256"],
             "layer": layer,
+            "orientations": orientations,
             "size": self.size,
             "fit": fit,
             "filters": list(chain),
@@ -151,7 +156,7 @@ class MorphologyExtractor:
             "format": FEATURE_FORMAT,
             "backbone": "morphology",
             "names": list(self.names),
-            "source": hashlib.sha256(_source(morphology)).hexdigest(),
+            "source": hashlib.sha256(morphology_code()).hexdigest(),
             "filters": list(chain),
             "pixels": {n: version_of(n) for n in ("pillow", "opencv-python-headless", "scikit-image")},
             "augmentation_seed": seed,
@@ -176,6 +181,7 @@ def make_extractor(
     chain: tuple[str, ...] = (),
     precision: str | None = None,
     layer: str | None = None,
+    orientations: int = 1,
     preprocessing: str | None = None,
     weights_seed: int = 0,
     seed: int = 0,
@@ -199,6 +205,7 @@ def make_extractor(
         chain=chain,
         precision=precision,
         layer=layer,
+        orientations=orientations,
         weights_seed=weights_seed,
         seed=seed,
         **engine_options,
@@ -381,8 +388,11 @@ def _hash(description: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()
 
 
-def _source(module: Any) -> bytes:
-    """The code of the measurements: another code, other features."""
+def morphology_code() -> bytes:
+    """The code of the measurements and of the segmentation under them: another code, other features."""
     from pathlib import Path
 
-    return Path(module.__file__).read_bytes()
+    from cervicyte import morphology
+
+    measuring = Path(morphology.__file__)
+    return measuring.read_bytes() + measuring.with_name("segment.py").read_bytes()

@@ -15,6 +15,8 @@ from typing import IO, Any
 from cervicyte.errors import StorageError
 
 _FULL_OR_FORBIDDEN = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG}
+#: A path that no file can have: a folder of that name is there, or a file where a folder should be.
+_NO_PLACE = {errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP}
 
 
 @contextmanager
@@ -23,10 +25,10 @@ def storage_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in _FULL_OR_FORBIDDEN:
+        if error.errno in _FULL_OR_FORBIDDEN | _NO_PLACE:
             raise StorageError(
                 f"cannot write: {error.strerror}",
-                path,
+                printable(path),
                 "free some space or choose another place; what was there before is untouched",
             ) from error
         raise
@@ -45,6 +47,8 @@ def atomic_write(path: Path | str, mode: str = "w") -> Iterator[IO[Any]]:
     path = Path(path)
     text = "b" not in mode
     with storage_errors(path):
+        if path.is_dir():  # told now, not when an hour's work is to be moved into place
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.name[:40]}.", suffix=".tmp", dir=path.parent)
         temporary = Path(name)
@@ -60,6 +64,24 @@ def atomic_write(path: Path | str, mode: str = "w") -> Iterator[IO[Any]]:
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
+
+
+def check_folder(folder: Path | str) -> None:
+    """Tell before long work, not after it, that nothing can be written into a folder; makes nothing.
+
+    Raises
+    ------
+    StorageError : a file is in the way, or the folder (or where it would be made) is not writable
+    """
+    folder = Path(folder)
+    with storage_errors(folder):
+        place = folder
+        while not os.path.lexists(place) and place != place.parent:
+            place = place.parent
+        if not place.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(place))
+        if not os.access(place, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(place))
 
 
 def write_json(path: Path | str, value: Any) -> None:

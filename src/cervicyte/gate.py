@@ -6,6 +6,8 @@ training cell stop the work. Under the published protocols they are counted, and
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -89,8 +91,11 @@ def load_training_cells(path: Path) -> dict[str, np.ndarray]:
     """
     try:
         with np.load(path, allow_pickle=False) as stored:
-            return {name: stored[name] for name in ("digests", "boxes", "groups", "signatures")}
-    except (OSError, ValueError, KeyError) as error:
+            kept = {name: stored[name] for name in ("digests", "boxes", "groups", "signatures")}
+            if len({len(column) for column in kept.values()}) != 1 or kept["signatures"].ndim != 2:
+                raise ValueError("columns of different lengths")
+            return kept
+    except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise BundleError("the bundle does not say what it was trained on", path, "train it again") from error
 
 
@@ -122,7 +127,9 @@ def check_external(cells: CellTable, trained: Mapping[str, np.ndarray], protocol
     share = f"{len(found)} of {len(cells)} test cells are known to the model from its training"
     if not get_protocol(protocol).honest:
         return (f"LEAKING: {share}.",)
-    examples = "; ".join(f"{cells.cells[row].path}: {why}" for row, why in list(found.items())[:_NAMED])
+    examples = "; ".join(f"{cells.cells[row].path}: {why}" for row, why in sorted(found.items())[:_NAMED])
+    if len(found) > _NAMED:
+        examples += f"; and {len(found) - _NAMED} more"
     raise LeakageError(
         share,
         examples,

@@ -43,14 +43,20 @@ class Prediction:
         """One flat row: the columns of every output format, in their order."""
         values: Sequence[float | None] = self.probabilities or (None,) * len(classes)
         row: dict[str, Any] = {"path": printable(self.path), "label": self.label}
-        row |= {f"p_{name}": value for name, value in zip(classes, values, strict=True)}
+        row |= {_column(name, classes): value for name, value in zip(classes, values, strict=True)}
         row |= {
             "p_abnormal": self.p_abnormal,
             "above_operating_point": self.above_operating_point,
             "uncertain": self.uncertain,
-            "error": self.error,
+            "error": printable(self.error),
         }
         return row
+
+
+def _column(name: str, classes: Sequence[str]) -> str:
+    """The column of a class: p_<class>, unless that would hide P(abnormal), which is then another number."""
+    hides = name == "abnormal" and set(classes) != {"normal", "abnormal"}
+    return "p_class_abnormal" if hides else f"p_{name}"
 
 
 def write_predictions(predictions: Iterable[Prediction], classes: Sequence[str], path: Path) -> Iterator[Prediction]:

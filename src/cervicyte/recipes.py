@@ -13,6 +13,7 @@ from typing import Any
 from cervicyte.errors import UsageError
 from cervicyte.filters import parse_chain
 from cervicyte.images import FITS
+from cervicyte.orientations import COUNTS
 from cervicyte.taxonomy import get_map
 
 
@@ -26,6 +27,8 @@ class Recipe:
     description : one sentence
     backbone : a name of the registry, or onnx:FILE
     preprocess : for onnx:FILE, the preprocessing that the network was trained with; else empty
+    layer : name of the Keras layer to tap; empty for the last
+    orientations : flips and turns to average over, one of orientations.COUNTS
     size : side of the network's input in pixels; 0 takes the backbone's own
     fit : how other shapes become a square, one of images.FITS
     filters : names of the filter chain, applied before resizing
@@ -41,6 +44,8 @@ class Recipe:
     description: str = ""
     backbone: str = "morphology"
     preprocess: str = ""
+    layer: str = ""
+    orientations: int = 1
     size: int = 0
     fit: str = "stretch"
     filters: tuple[str, ...] = ()
@@ -55,9 +60,10 @@ class Recipe:
         for name, value, allowed in (
             ("fit", self.fit, FITS),
             ("target", self.target, ("native", "bethesda", "binary")),
+            ("orientations", self.orientations, COUNTS),
         ):
             if value not in allowed:
-                raise UsageError(f"recipe: {name} must be one of {', '.join(allowed)}", repr(value))
+                raise UsageError(f"recipe: {name} must be one of {', '.join(map(str, allowed))}", repr(value))
         for name, number, low, high in (
             ("sensitivity", self.sensitivity, 0.5, 1.0),
             ("max_risk", self.max_risk, 0.0, 0.5),

@@ -17,12 +17,17 @@ from cervicyte.errors import UsageError
 
 @dataclass(frozen=True)
 class Setting:
-    """One row: its name, default (as text), kind, and a line of help."""
+    """One row: its name, default (as text), kind, a line of help, and what it may be.
+
+    ``choices`` are the only values of a text, or none where it is free; ``least`` the smallest number.
+    """
 
     name: str
     default: str
     kind: type
     help: str
+    choices: tuple[str, ...] = ()
+    least: int = 0
 
     @property
     def variable(self) -> str:
@@ -34,11 +39,17 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("cache_dir", "~/.cache/cervicyte", Path, "Where features, exported networks and compiled models are kept."),
     Setting("weights", "", str, "File or folder with pretrained weights, used when --weights is not given."),
     Setting("threads", "0", int, "Processor threads for inference; 0 takes all."),
-    Setting("engine", "openvino", str, "Inference engine: openvino or onnxruntime."),
-    Setting("precision", "auto", str, "auto (bfloat16 where the processor has it, else float32), float32 or bfloat16."),
-    Setting("max_pixels", "50000000", int, "Images with more pixels are refused before they are decoded."),
-    Setting("batch_size", "16", int, "Images per inference request."),
-    Setting("progress", "auto", str, "Progress bars: auto (only on a terminal), on or off."),
+    Setting("engine", "openvino", str, "Inference engine: openvino or onnxruntime.", ("openvino", "onnxruntime")),
+    Setting(
+        "precision",
+        "auto",
+        str,
+        "auto (bfloat16 where the processor has it, else float32), float32 or bfloat16.",
+        ("auto", "float32", "bfloat16"),
+    ),
+    Setting("max_pixels", "50000000", int, "Images with more pixels are refused before they are decoded.", least=1),
+    Setting("batch_size", "16", int, "Images per inference request.", least=1),
+    Setting("progress", "auto", str, "Progress bars: auto (only on a terminal), on or off.", ("auto", "on", "off")),
 )
 
 _BY_NAME = {row.name: row for row in SETTINGS}
@@ -60,10 +71,21 @@ def get(name: str, environ: Mapping[str, str] | None = None) -> object:
         return Path(text).expanduser()
     if row.kind is int:
         try:
-            return int(text)
+            number = int(text)
         except ValueError:
             raise UsageError(f"{row.variable} must be a whole number", repr(text), row.help) from None
+        if number < row.least:
+            raise UsageError(f"{row.variable} must be {row.least} or more", repr(text), row.help)
+        return number
+    if row.choices and text not in row.choices:
+        raise UsageError(f"{row.variable} must be one of {', '.join(row.choices)}", repr(text), row.help)
     return text
+
+
+def check_all() -> None:
+    """Tell of a setting that cannot be used before long work, not in the middle of it; raises UsageError."""
+    for row in SETTINGS:
+        get(row.name)
 
 
 def get_int(name: str) -> int:

@@ -7,6 +7,7 @@ and every output made with them says that it is optimistic or leaking.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -64,7 +65,16 @@ def get_protocol(name: str) -> Protocol:
     for row in PROTOCOLS:
         if row.name == name:
             return row
-    raise UsageError("unknown protocol", repr(name), f"there are: {', '.join(p.name for p in PROTOCOLS)}")
+    names = [p.name for p in PROTOCOLS]
+    near = difflib.get_close_matches(name, names, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    raise UsageError("unknown protocol", repr(name), f"{hint}there are: {', '.join(names)}")
+
+
+def check_seed(seed: int) -> None:
+    """Refuse a seed that the generators of random numbers do not take; raises UsageError."""
+    if not 0 <= seed < 2**32:
+        raise UsageError("the seed must lie between 0 and 4294967295", seed, "use --seed 0")
 
 
 @dataclass(frozen=True)

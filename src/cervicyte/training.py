@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -13,11 +12,11 @@ from typing import Any
 import numpy as np
 
 import cervicyte
-from cervicyte import audit, bundle, features, gate, metrics, modelgraph, progress, report, splits
+from cervicyte import audit, bundle, features, files, gate, metrics, modelgraph, progress, report, settings, splits
 from cervicyte.calibration import Limits, fit_limits, fit_temperature, softmax
 from cervicyte.cells import CellTable
 from cervicyte.crossvalidation import cross_validate
-from cervicyte.errors import BundleError, CervicyteError, DataError
+from cervicyte.errors import BundleError, CervicyteError, DataError, UsageError
 from cervicyte.files import printable, write_json
 from cervicyte.heads import LinearHead, fit_head
 from cervicyte.images import Picture
@@ -141,13 +140,23 @@ def train(
     protocols = tuple(dict.fromkeys((protocol, *compare)))
     for name in protocols:
         splits.get_protocol(name)
+    splits.check_seed(seed)
+    settings.check_all()
+    _check_options(recipe, precision)
     cells = targeted(cells, recipe)
+    # What cannot be divided or written is told now, not after the features of a hundred thousand cells.
+    files.check_folder(out)
+    for name in protocols:
+        if name != "as-published":
+            divide(cells, name, folds, seed, holdout)
     extractor = features.make_extractor(
         recipe.backbone,
         weights=weights,
         size=recipe.size or None,
         fit=recipe.fit,
         chain=recipe.filters,
+        layer=recipe.layer or None,
+        orientations=recipe.orientations,
         precision=precision,
         preprocessing=recipe.preprocess or None,
         seed=seed,
@@ -165,7 +174,9 @@ def train(
 
     evaluations = []
     saved_folds = {}
-    command = command or _python_command(recipe, protocol, seed)
+    options = {"protocol": protocol, "folds": folds, "holdout": holdout, "compare": tuple(compare), "weights": weights}
+    options |= {"precision": precision, "seed": seed, "join_duplicates": join_duplicates}
+    command = command or _python_command(recipe, options)
     for name in protocols:
         pool = readable(splits.augmented(cells, recipe.copies), table) if name == "as-published" else cells
         division = divide(pool, name, folds, seed, holdout)
@@ -175,17 +186,35 @@ def train(
         warnings = (*warn(name, cells), *leaks)
         evaluations.append(Evaluation(predictions, _scored(predictions, warnings, seed), facts, warnings, command))
         saved_folds[name] = division.to_json()
+        if pool is not cells:  # its rows are the originals and their copies
+            saved_folds[name]["cells"] = [_cell_name(c.picture) for c in pool.cells]
 
     progress.say("Fitting on all cells")
     final = fit_linear(cells, table, recipe, seed, "grouped" if protocol == "grouped" else "random")
     made = save(out / "bundle", final, cells, recipe, extractor, evaluations[0], seed)
     write_json(out / "folds.json", {"cells": [_cell_name(c.picture) for c in cells.cells], "protocols": saved_folds})
     write_json(out / "recipe.json", recipe.to_json())
-    if failed:
-        write_json(out / "failed.json", failed)
+    write_failed(out, failed)
     notes = [*cells.notes, *(f"Not used: {path}: {reason}" for path, reason in failed.items())]
     report.write_report(evaluations, out, notes=notes, audit=audited.summary(), counts=cells.counts())
     return Run(out, made, tuple(evaluations), failed)
+
+
+def write_failed(out: Path, failed: Mapping[str, str]) -> None:
+    """Write failed.json, or remove the one of an earlier run where nothing failed now."""
+    if failed:
+        write_json(out / "failed.json", failed)
+    else:
+        (out / "failed.json").unlink(missing_ok=True)
+
+
+def _check_options(recipe: Recipe, precision: str | None) -> None:
+    """Refuse what would otherwise be ignored in silence."""
+    if precision not in (None, "auto", "float32", "bfloat16"):
+        raise UsageError("unknown precision", repr(precision), "there are: auto, float32, bfloat16")
+    if recipe.backbone.lower() == "morphology" and (recipe.size or recipe.fit != "stretch"):
+        received = f"size {recipe.size}, fit {recipe.fit}"
+        raise UsageError("morphology measures a cell as it is; size and fit do nothing", received, "leave them out")
 
 
 def targeted(cells: CellTable, recipe: Recipe) -> CellTable:
@@ -232,7 +261,7 @@ def divide(cells: CellTable, protocol: str, folds: int | None, seed: int, holdou
     if folds is None and protocol == "grouped" and {"train", "test"} <= set(given):
         rows = np.arange(len(cells))
         return splits.Folds(protocol, seed, (rows[given != "test"],), (rows[given == "test"],))
-    made = splits.make_folds(cells, protocol, folds or DEFAULT_FOLDS, seed)
+    made = splits.make_folds(cells, protocol, DEFAULT_FOLDS if folds is None else folds, seed)
     return splits.holdout(made) if holdout else made
 
 
@@ -278,6 +307,8 @@ def describe(
         "Recipe": recipe.name,
         "Backbone": recipe.backbone,
         "Weights": weights_words(extractor),
+        "Layer": recipe.layer or "last",
+        "Orientations averaged": str(recipe.orientations),
         "Filters": ", ".join(recipe.filters) or "none",
         "C": fixed,
         "Operating point": f"set for {recipe.sensitivity:.0%} sensitivity on out-of-fold training cells",
@@ -330,9 +361,9 @@ def save(
         },
         evaluation.metrics,
     )
-    made = bundle.save_bundle(folder, manifest, graph, gate.training_cells(cells))
-    _prove(made, model, cells)
-    return made
+    return bundle.save_bundle(
+        folder, manifest, graph, gate.training_cells(cells), prove=lambda made: _prove(made, model, cells)
+    )
 
 
 def _prove(made: bundle.Bundle, model: LinearModel, cells: CellTable) -> None:
@@ -360,8 +391,9 @@ def _scored(predictions: Predictions, warnings: Sequence[str], seed: int) -> dic
 
 def _cell_name(picture: Picture) -> str:
     box = "" if picture.box is None else f"#{','.join(map(str, picture.box))}"
-    return printable(picture.path) + box
+    return printable(picture.path) + box + (f" copy {picture.variant}" if picture.variant else "")
 
 
-def _python_command(recipe: Recipe, protocol: str, seed: int) -> str:
-    return f"cervicyte.train(cells, out, {shlex.quote(recipe.name)!r}, protocol={protocol!r}, seed={seed})"
+def _python_command(recipe: Recipe, options: Mapping[str, Any]) -> str:
+    given = "".join(f", {name}={value!r}" for name, value in options.items() if value not in (None, False, ()))
+    return f"cervicyte.train(cells, out, {recipe.name!r}{given})"
