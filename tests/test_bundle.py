@@ -357,7 +357,9 @@ def test_a_network_bundle_goes_from_pixels_to_probabilities_and_explains_itself(
 
     # The graph by itself, in another engine, on pixels prepared as the manifest says.
     wide = images.load(cells.cells[3].path)[:20]
-    batch = np.stack([images.resize(filters.apply_chain(p, spec.filters), spec.size, spec.fit) for p in (wide, wide[::-1])])
+    batch = np.stack(
+        [images.resize(filters.apply_chain(p, spec.filters), spec.size, spec.fit) for p in (wide, wide[::-1])]
+    )
     session = onnxruntime.InferenceSession(str(bundle.folder / "model.onnx"), providers=["CPUExecutionProvider"])
     probabilities, activation = session.run(["probabilities", "activation_map"], {"image": batch})
     assert probabilities.shape == (2, 2)

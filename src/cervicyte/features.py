@@ -24,7 +24,8 @@ from cervicyte.cells import CellTable
 from cervicyte.errors import CervicyteError, ImageError, UsageError
 from cervicyte.images import Picture
 from cervicyte.progress import track
-from cervicyte.runtime import Engine, available_threads
+from cervicyte.runtime import Engine
+from cervicyte.settings import available_threads
 
 #: Raised when the same inputs would give other features, so that old ones are not taken.
 FEATURE_FORMAT = 1

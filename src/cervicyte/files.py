@@ -97,6 +97,10 @@ def sha256_file(path: Path | str) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def printable(path: object) -> str:
-    """A path as valid text: bytes of a file name that are not UTF-8 are shown as \\xNN."""
-    return os.fsencode(str(path)).decode("utf-8", "backslashreplace")
+def printable(text: object) -> str:
+    r"""A path or name as valid UTF-8: bytes of a file name that are not UTF-8 become ``\udcXX`` in words.
+
+    >>> printable("caf\udce9.png")
+    'caf\\udce9.png'
+    """
+    return str(text).encode("utf-8", "backslashreplace").decode("utf-8")

@@ -109,11 +109,13 @@ def inner_folds(codes: np.ndarray, groups: np.ndarray, seed: int, protocol: str 
     """
     present = np.unique(codes)
     units = groups if protocol == "grouped" else np.arange(len(codes))
-    fewest = min(len(set(units[codes == code])) for code in present)
+    counts = {int(code): len(set(units[codes == code])) for code in present}
+    rarest = min(counts, key=lambda code: counts[code])
+    fewest = counts[rarest]
     if fewest < 2:
         raise DataError(
             "a class has a single group in a training set, so nothing can be calibrated on it",
-            f"{fewest} group(s)",
+            f"class number {rarest} has {fewest} group(s)",
             "add cells of that class from other slides or patients, or leave the class out",
         )
     n_folds = min(most, fewest)

@@ -12,8 +12,8 @@ import numpy as np
 
 from cervicyte import figures, images, metrics
 from cervicyte.errors import ImageError, UsageError
-from cervicyte.files import atomic_write, write_json
-from cervicyte.results import Evaluation, Predictions, printable
+from cervicyte.files import atomic_write, printable, write_json
+from cervicyte.results import Evaluation, Predictions
 from cervicyte.splits import PROTOCOLS, Protocol
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from cervicyte.errors import DataError
-from cervicyte.files import atomic_write
+from cervicyte.files import atomic_write, printable
 from cervicyte.images import Box
 from cervicyte.taxonomy import LabelSystem
 
@@ -167,12 +167,3 @@ class Evaluation:
     facts: dict[str, str]
     warnings: tuple[str, ...]
     command: str
-
-
-def printable(text: object) -> str:
-    r"""A path or name as valid UTF-8: bytes that are not become ``\udcXX`` in words.
-
-    >>> printable("caf\udce9.png")
-    'caf\\udce9.png'
-    """
-    return str(text).encode("utf-8", "backslashreplace").decode("utf-8")

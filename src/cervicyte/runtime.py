@@ -6,7 +6,6 @@ networks are not kept on disk: compiling takes 0.2 to 0.8 s, fetching a compiled
 
 from __future__ import annotations
 
-import os
 import queue
 import sys
 from collections import deque
@@ -20,6 +19,7 @@ import numpy as np
 from cervicyte import settings
 from cervicyte.errors import CervicyteError, DataError, MissingError, UsageError
 from cervicyte.progress import say
+from cervicyte.settings import available_threads
 
 ENGINES = ("openvino", "onnxruntime")
 PRECISIONS = ("auto", "float32", "bfloat16")
@@ -140,14 +140,6 @@ class Engine:
                     yield pending.popleft().result()
             while pending:
                 yield pending.popleft().result()
-
-
-def available_threads() -> int:
-    """Processors that this process may use."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # not on macOS or Windows
-        return os.cpu_count() or 1
 
 
 class _OpenVINO:

@@ -36,7 +36,7 @@ class Setting:
 
 
 SETTINGS: tuple[Setting, ...] = (
-    Setting("cache_dir", "~/.cache/cervicyte", Path, "Where features, exported networks and compiled models are kept."),
+    Setting("cache_dir", "~/.cache/cervicyte", Path, "Where features and exported networks are kept."),
     Setting("weights", "", str, "File or folder with pretrained weights, used when --weights is not given."),
     Setting("threads", "0", int, "Processor threads for inference; 0 takes all."),
     Setting("engine", "openvino", str, "Inference engine: openvino or onnxruntime.", ("openvino", "onnxruntime")),

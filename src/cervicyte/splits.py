@@ -204,7 +204,7 @@ def make_folds(cells: CellTable, protocol: str, n_folds: int, seed: int) -> Fold
         try:
             return grouped_folds(cells.codes, cells.groups, n_folds, seed)
         except DataError as error:
-            raise _named(error, cells) from error
+            raise named(error, cells.system.classes) from error
     return random_folds(cells.codes, n_folds, seed, protocol)
 
 
@@ -231,8 +231,9 @@ def _check(codes: np.ndarray, n_folds: int) -> None:
         raise DataError("a classifier needs at least two classes", received, "add cells of another class")
 
 
-def _named(error: DataError, cells: CellTable) -> DataError:
+def named(error: DataError, classes: Sequence[str]) -> DataError:
+    """The same error with the names of classes where it has their numbers."""
     received = error.received or ""
-    for code, name in enumerate(cells.system.classes):
+    for code, name in enumerate(classes):
         received = received.replace(f"class number {code} has", f"class {name!r} has")
     return DataError(error.what, received, error.todo)

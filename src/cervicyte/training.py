@@ -87,9 +87,11 @@ def fit_linear(cells: CellTable, table: FeatureTable, recipe: Recipe, seed: int,
     """
     classes = cells.present
     codes = np.searchsorted([cells.system.classes.index(c) for c in classes], cells.codes)
-    fitted = fit_head(
-        table.of(cells), codes, cells.groups, len(classes), C=recipe.C or None, seed=seed, protocol=protocol
-    )
+    values, strength = table.of(cells), recipe.C or None
+    try:
+        fitted = fit_head(values, codes, cells.groups, len(classes), C=strength, seed=seed, protocol=protocol)
+    except DataError as error:
+        raise splits.named(error, classes) from error
     temperature = fit_temperature(fitted.oof_logits, codes)
     abnormal = None
     if cells.system.abnormal is not None:
