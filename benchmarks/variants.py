@@ -29,7 +29,6 @@ from cervicyte.splits import make_folds
 VARIANTS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("ResNet50", {}),
     ("4 orientations", {"orientations": 4}),
-    ("8 orientations", {"orientations": 8}),
     ("layer conv4_block6_out", {"layer": "conv4_block6_out"}),
     ("conv4, 4 orientations", {"layer": "conv4_block6_out", "orientations": 4}),
     ("320 px", {"size": 320}),

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import cervicyte, inside, read, three_parts
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -28,6 +27,7 @@ from cervicyte.modelgraph import measurements_graph
 from cervicyte.recipes import load_recipe
 from cervicyte.taxonomy import BINARY, HERLEV
 from cervicyte.training import extract_table, fit_linear
+from commands import cervicyte, inside, read, three_parts
 
 FILES = ("manifest.json", "model.onnx", "training_cells.npz", "SHA256SUMS")
 LIMITS = Limits(0.3, 0.95, 0.1, 0.8, 0.0, 0.05)

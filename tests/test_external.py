@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import cervicyte, inside, read, three_parts
 
 from cervicyte import splits
 from cervicyte.bundle import Bundle, InputSpec, Manifest, save_bundle
@@ -21,6 +20,7 @@ from cervicyte.gate import training_cells
 from cervicyte.heads import LinearHead
 from cervicyte.modelgraph import measurements_graph
 from cervicyte.taxonomy import BETHESDA, BINARY, HERLEV, SIPAKMED, LabelSystem, find_map, get_map
+from commands import cervicyte, inside, read, three_parts
 
 
 @pytest.fixture(scope="session")
@@ -154,6 +154,18 @@ def test_labels_that_cannot_be_compared_are_refused(trained, strangers, tmp_path
     )
     assert code == 0, said
     assert "AUROC" in out
+    assert read(tmp_path / "test" / "metrics.json")["n"] == len(strangers)
+
+
+def test_a_binary_answer_follows_the_reading_that_the_model_was_trained_with(strangers, tmp_path) -> None:
+    reading = replace(SIPAKMED, abnormal=frozenset({"Koilocytotic", "Dyskeratotic", "Metaplastic"}))
+    model = _model(tmp_path / "b", reading, strangers)
+    p = evaluate(model, strangers.map_labels(find_map(HERLEV, "binary")), tmp_path / "t").evaluation.predictions
+    found = model.predict(strangers.paths)
+    np.testing.assert_allclose(p.probabilities[:, 1], found["p_abnormal"], atol=1e-6)
+    np.testing.assert_allclose(
+        p.probabilities[:, 1], found[["p_Koilocytotic", "p_Dyskeratotic", "p_Metaplastic"]].sum(axis=1), atol=1e-6
+    )
 
 
 def test_what_would_be_overwritten_or_cannot_be_written_is_refused_first(trained, strangers, tmp_path) -> None:

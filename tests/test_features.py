@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sqlite3
@@ -420,6 +421,20 @@ def test_a_network_extractor_streams(network, cells) -> None:
     alone = extractor.run(extractor.prepare(images.load(cells[17]))[None])[0]
     assert answers.dtype == np.float32
     np.testing.assert_allclose(answers[17], alone, rtol=1e-4, atol=1e-5)
+
+
+def test_a_network_that_bfloat16_hurts_runs_in_float32(network) -> None:
+    record = network(precision="float32").onnx_path.with_suffix(".json")
+    before = record.read_text()
+    hurt = json.loads(before)
+    hurt["parity"]["bfloat16"] = {"relative_error": 0.4, "bound": 0.1, "within": False, "engine": "openvino"}
+    try:
+        record.write_text(json.dumps(hurt))
+        assert network(precision="auto").precision == "float32"
+        with pytest.raises(UsageError, match="bfloat16 changes the features"):
+            network(precision="bfloat16")
+    finally:
+        record.write_text(before)
 
 
 def test_the_key_names_every_input(network) -> None:

@@ -9,15 +9,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import cervicyte, inside, read, three_parts
 from PIL import Image
 
-from cervicyte import datasets, gate
+from cervicyte import datasets, gate, splits
 from cervicyte.bundle import TRAINING_CELLS, Bundle
 from cervicyte.cells import CellTable
 from cervicyte.datasets import demo
 from cervicyte.errors import BundleError, LeakageError
 from cervicyte.external import evaluate
+from commands import cervicyte, inside, read, three_parts
 
 
 @pytest.fixture(scope="session")
@@ -26,12 +26,23 @@ def planted(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("planted") / "cells"
     cells = demo.generate(folder, n_per_class=14, seed=5, size=96, system="binary")
     source = cells.cells[0]
-    others = [c for c in cells.cells if c.label == source.label and c.group != source.group]
     with Image.open(source.path) as picture:
         picture.resize((90, 90)).convert("RGB").save(folder / source.label / "other-slide.jpg", quality=88)
-    with (folder / "groups.csv").open("a") as stream:
-        stream.write(f"{source.label}/other-slide.jpg,{others[0].group}\n")
-    return folder
+    for other in sorted({c.group for c in cells.cells if c.label == source.label} - {source.group}):
+        table = demo_groups(cells, f"{source.label}/other-slide.jpg,{other}")
+        (folder / "groups.csv").write_text(table)
+        again = datasets.load(folder)
+        rows = {Path(c.path).name: i for i, c in enumerate(again.cells)}
+        twins = rows["other-slide.jpg"], rows[Path(source.path).name]
+        folds = splits.make_folds(again, "grouped", 3, 0)
+        if any((twins[0] in test) != (twins[1] in test) for test in folds.test):
+            return folder
+    raise AssertionError("no division has the twins on two sides")
+
+
+def demo_groups(cells: CellTable, *more: str) -> str:
+    lines = [f"{c.label}/{Path(c.path).name},{c.group}" for c in cells.cells]
+    return "\n".join(["path,group", *lines, *more]) + "\n"
 
 
 @pytest.fixture(scope="session")

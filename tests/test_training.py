@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import cervicyte, inside, read, three_parts
 from PIL import Image
 
 from cervicyte import datasets, files, splits, training
@@ -22,6 +21,7 @@ from cervicyte.errors import DataError, StorageError, UsageError
 from cervicyte.features import MorphologyExtractor
 from cervicyte.recipes import Recipe, load_recipe
 from cervicyte.training import extract_table, fit_linear, train
+from commands import cervicyte, inside, read, three_parts
 
 NUMBERS = ("accuracy", "balanced_accuracy", "f1_macro", "auroc")
 

@@ -289,6 +289,8 @@ class BundleExtractor:
     def __init__(self, bundle: Bundle, precision: str | None = None) -> None:
         spec = bundle.manifest.input
         wanted = precision or settings.get_str("precision")
+        if wanted == "auto" and bundle.manifest.precision == "float32":
+            wanted = "float32"  # the precision that its scores were measured with
         code = b""
         if spec.kind == "measurements":
             if wanted not in runtime.PRECISIONS:

@@ -26,7 +26,7 @@ from cervicyte.files import atomic_write, sha256_file, write_json
 from cervicyte.progress import say
 
 #: Raised when the exported graphs change, so that old files are not taken for new ones.
-EXPORT_FORMAT = 1
+EXPORT_FORMAT = 2
 
 #: Largest difference allowed between the original and the engine. float32: max |a - b| / max |a|.
 PARITY_FLOAT32 = 1e-4
@@ -306,8 +306,9 @@ def _parity(data: bytes, reference: Any, images: np.ndarray) -> dict[str, Any]:
             error = float(np.abs(difference).max() / np.abs(expected).max())
         else:
             error = float(np.linalg.norm(difference) / np.linalg.norm(expected))
-        checks[precision] = {"relative_error": error, "bound": bound, "engine": engine.engine}
-        if not error <= bound:
+        checks[precision] = {"relative_error": error, "bound": bound, "within": error <= bound, "engine": engine.engine}
+        # A network that bfloat16 hurts is no fault of the export: it runs in float32 instead.
+        if precision == "float32" and not error <= bound:
             raise DataError(
                 f"the exported network does not answer as the original does ({precision})",
                 f"relative difference {error:.2g}, allowed {bound:g}",

@@ -17,7 +17,7 @@ from cervicyte.crossvalidation import judge
 from cervicyte.errors import CervicyteError, DataError, UsageError
 from cervicyte.files import printable, write_json
 from cervicyte.results import Evaluation
-from cervicyte.taxonomy import MAPS, LabelMap, LabelSystem, find_map
+from cervicyte.taxonomy import BINARY, MAPS, LabelMap, LabelSystem, find_map
 
 
 @dataclass(frozen=True)
@@ -106,18 +106,28 @@ def _comparable(cells: CellTable, model: bundle.Bundle, values: np.ndarray) -> t
         return cells.map_labels(_map_of(cells.system, model)), _Fixed(m.classes, m.limits, values)
     except CervicyteError:
         pass
+    if cells.system.abnormal is not None and cells.system.name not in {row.target.name for row in MAPS}:
+        # Classes of the user's own: what both can say is normal or abnormal.
+        cells = cells.map_labels(find_map(cells.system, BINARY.name))
     try:
-        label_map = find_map(m.system, cells.system.name)
+        reached = _answers(m, cells.system.name)
     except CervicyteError as error:
         raise UsageError(
             "the labels of the data and those of the model cannot be compared",
             f"data: {cells.system.name} ({', '.join(cells.system.classes)}); model: {m.system.name}",
             "train a model with --target binary, or say with --normal which classes of the data are normal",
         ) from error
-    reached = label_map(m.classes)
-    columns = tuple(c for c in label_map.target.classes if c in reached)
+    columns = tuple(c for c in cells.system.classes if c in reached)
     merged = np.stack([values[:, [r == c for r in reached]].sum(axis=1) for c in columns], axis=1)
     return cells, _Fixed(columns, m.limits, merged)
+
+
+def _answers(manifest: bundle.Manifest, system: str) -> list[str]:
+    """What each class of the model is called in another label system."""
+    if system == BINARY.name and manifest.abnormal_classes is not None:
+        # By the model's own reading, for which its operating point was set.
+        return ["abnormal" if flag else "normal" for flag in manifest.abnormal_classes]
+    return find_map(manifest.system, system)(manifest.classes)
 
 
 def _map_of(origin: LabelSystem, model: bundle.Bundle) -> LabelMap:

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from cervicyte import augment, filters, images
+from cervicyte import augment, filters, images, settings
 from cervicyte.backbones import Backbone, find_weights, get_backbone
 from cervicyte.cache import FeatureCache, cell_key
 from cervicyte.cells import CellTable
@@ -102,7 +102,8 @@ class NetworkExtractor:
         exported = export_backbone(backbone, self.weights, layer=layer)
         self.record = export_record(exported)
         self.onnx_path = averaged_file(exported, orientations)
-        self.engine = Engine(self.onnx_path, ("features",), precision=precision, **engine_options)
+        wanted = _sound(precision or settings.get_str("precision"), self.record["parity"], backbone)
+        self.engine = Engine(self.onnx_path, ("features",), precision=wanted, **engine_options)
         self.size = int(self.record["input_size"])
         self.dimension = int(self.record["dimension"])
         self.precision = self.engine.precision
@@ -383,6 +384,20 @@ def _cell_faults() -> tuple[type[Exception], ...]:
     import cv2
 
     return (cv2.error, ValueError, ArithmeticError, IndexError, MemoryError)
+
+
+def _sound(wanted: str, parity: dict[str, Any], backbone: Backbone) -> str:
+    """The precision to run at: bfloat16 only for a network whose features it leaves as they are."""
+    found = parity.get("bfloat16", {"within": True})
+    if found["within"]:
+        return wanted
+    if wanted == "bfloat16":
+        raise UsageError(
+            f"bfloat16 changes the features of {backbone.name} too much",
+            f"relative difference {found['relative_error']:.2g}, allowed {found['bound']:g}",
+            "use --precision float32 or auto",
+        )
+    return "float32" if wanted == "auto" else wanted
 
 
 def _hash(description: dict[str, Any]) -> str:

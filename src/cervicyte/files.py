@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import errno
 import hashlib
 import json
@@ -82,6 +83,21 @@ def check_folder(folder: Path | str) -> None:
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(place))
         if not os.access(place, os.W_OK | os.X_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(place))
+
+
+class _LineFeeds:
+    """A stream whose rows end in a line feed, for a writer that believes to write carriage returns too."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self.stream = stream
+
+    def write(self, row: str) -> None:
+        self.stream.write(row.removesuffix("\r\n") + "\n")
+
+
+def csv_writer(stream: IO[str]) -> Any:
+    """A csv.writer for names of files: it quotes carriage returns, which Python 3.11 otherwise leaves bare."""
+    return csv.writer(_LineFeeds(stream), lineterminator="\r\n")
 
 
 def write_json(path: Path | str, value: Any) -> None:

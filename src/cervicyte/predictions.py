@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from cervicyte.errors import UsageError
-from cervicyte.files import atomic_write, printable
+from cervicyte.files import atomic_write, csv_writer, printable
 
 #: Rows of a Parquet file that are held before they are written.
 _ROW_GROUP = 2048
@@ -77,10 +76,10 @@ def write_predictions(predictions: Iterable[Prediction], classes: Sequence[str],
 
 def write_rows(predictions: Iterable[Prediction], classes: Sequence[str], stream: IO[str]) -> Iterator[Prediction]:
     """Write predictions as CSV rows to an open text stream as they come, and pass each on."""
-    writer = csv.DictWriter(stream, list(Prediction("").row(classes)), lineterminator="\n")
-    writer.writeheader()
+    writer = csv_writer(stream)
+    writer.writerow(Prediction("").row(classes))
     for prediction in predictions:
-        writer.writerow({name: _text(value) for name, value in prediction.row(classes).items()})
+        writer.writerow([_text(value) for value in prediction.row(classes).values()])
         yield prediction
 
 

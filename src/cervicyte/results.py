@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from cervicyte.errors import DataError
-from cervicyte.files import atomic_write, printable
+from cervicyte.files import atomic_write, csv_writer, printable
 from cervicyte.images import Box
 from cervicyte.taxonomy import LabelSystem
 
@@ -143,7 +142,7 @@ class Predictions:
         columns["above_operating_point"] = none if above is None else [str(bool(a)).lower() for a in above]
         columns["uncertain"] = [str(bool(u)).lower() for u in self.uncertain]
         with atomic_write(path) as stream:
-            writer = csv.writer(stream, lineterminator="\n")
+            writer = csv_writer(stream)
             writer.writerow(columns)
             writer.writerows(zip(*columns.values(), strict=True))
 

@@ -1,0 +1,99 @@
+"""What 8-bit inference costs in accuracy and AUROC: grouped folds, calibrated on each fold's training images only.
+
+    python benchmarks/int8_cost.py DATA --weights FOLDER --out int8.json
+
+The same folds, head and choice of C for float32, bfloat16 and int8; the differences are paired, and their
+intervals resample groups.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from cervicyte import features, images
+from cervicyte.calibration import fit_temperature, softmax
+from cervicyte.cells import CellTable
+from cervicyte.datasets import load
+from cervicyte.files import write_json
+from cervicyte.heads import fit_head
+from cervicyte.metrics import auroc, resamples
+from cervicyte.quantise import quantise
+from cervicyte.runtime import Engine
+from cervicyte.splits import make_folds
+
+BATCH, CALIBRATION = 16, 64
+
+
+def main() -> None:
+    """Cross-validate with each precision, print the table and the paired differences."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--weights", required=True)
+    parser.add_argument("--backbone", default="ResNet50")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    cells = load(options.data)
+    plain = features.make_extractor(options.backbone, options.weights, precision="float32")
+    pixels = np.stack([plain.prepare(images.load(c.path, c.box)) for c in cells.cells])
+    folds = make_folds(cells, "grouped", 5, options.seed)
+    fixed = {p: run(Engine(plain.onnx_path, precision=p), pixels) for p in ("float32", "bfloat16")}
+    found = {name: np.zeros((len(cells), len(cells.system.classes))) for name in (*fixed, "int8")}
+    with tempfile.TemporaryDirectory() as scratch:
+        for k, (train, test) in enumerate(zip(folds.train, folds.test, strict=True)):
+            chosen = np.random.default_rng(options.seed).permutation(train)[:CALIBRATION]
+            small = quantise(plain.onnx_path, batches(pixels[chosen]), Path(scratch) / f"{k}.onnx")
+            table = {**fixed, "int8": run(Engine(small), pixels)}
+            for name, values in table.items():
+                found[name][test] = predicted(values, cells, train, test, options.seed)
+    report(found, cells, options.out)
+
+
+def batches(pixels: np.ndarray) -> Iterator[np.ndarray]:
+    """Slices of at most BATCH images."""
+    for start in range(0, len(pixels), BATCH):
+        yield pixels[start : start + BATCH]
+
+
+def run(engine: Engine, pixels: np.ndarray) -> np.ndarray:
+    """Features of all images."""
+    return np.concatenate([answer["features"] for answer in engine.stream(batches(pixels))])
+
+
+def predicted(values: np.ndarray, cells: CellTable, train: np.ndarray, test: np.ndarray, seed: int) -> np.ndarray:
+    """Calibrated probabilities of the test rows."""
+    fitted = fit_head(values[train], cells.codes[train], cells.groups[train], len(cells.system.classes), seed=seed)
+    temperature = fit_temperature(fitted.oof_logits, cells.codes[train])
+    return softmax(fitted.head.logits(values[test]), temperature)
+
+
+def report(found: dict[str, np.ndarray], cells: CellTable, out: Path | None) -> None:
+    """The table, and the differences from float32 with 95 % intervals over groups."""
+    abnormal = np.array([c in (cells.system.abnormal or ()) for c in cells.system.classes])
+    truth = abnormal[cells.codes]
+    weights = np.concatenate(list(resamples(cells.groups, 1000, 0)))
+    result = {}
+    print("| precision | classes | normal/abnormal | AUROC | AUROC minus float32 |\n| --- | --- | --- | --- | --- |")
+    drawn = {name: auroc(truth, p[:, abnormal].sum(axis=1), weights) for name, p in found.items()}
+    for name, p in found.items():
+        score = p[:, abnormal].sum(axis=1)
+        accuracy = float((p.argmax(axis=1) == cells.codes).mean())
+        binary = float(((score >= 0.5) == truth).mean())
+        area = float(auroc(truth, score))
+        low, high = np.percentile(drawn[name] - drawn["float32"], (2.5, 97.5))
+        difference = area - float(auroc(truth, found["float32"][:, abnormal].sum(axis=1)))
+        print(
+            f"| {name} | {accuracy:.4f} | {binary:.4f} | {area:.4f} | {difference:+.4f} ({low:+.4f} to {high:+.4f}) |"
+        )
+        result[name] = {"accuracy": accuracy, "binary": binary, "auroc": area, "difference": difference}
+    if out:
+        write_json(out, result)
+
+
+if __name__ == "__main__":
+    main()
