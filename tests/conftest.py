@@ -52,3 +52,15 @@ def trained(demo_cells, tmp_path_factory):
 def bundle_copy(trained, tmp_path):
     """A copy of the trained bundle that a test may damage."""
     return Path(shutil.copytree(trained.bundle, tmp_path / "bundle"))
+
+
+@pytest.fixture
+def numbers_only(monkeypatch):
+    """Leave out the audit and the report, for tests that look only at predictions and metrics."""
+    from types import SimpleNamespace
+
+    from cervicyte import external, training
+
+    for module in (external, training):
+        monkeypatch.setattr(module, "audit", SimpleNamespace(audit=lambda _: SimpleNamespace(pairs=[], summary=dict)))
+        monkeypatch.setattr(module, "report", SimpleNamespace(write_report=lambda *_, **__: None))

@@ -99,6 +99,8 @@ def test_wrong_options_are_2_and_name_what_is_meant(monkeypatch, capsys, args, s
         ("--seed", "99999999999"),
         ("--size", "-5"),
         ("--size", "64"),
+        ("--orientations", "4"),
+        ("--orientations", "3"),
         ("--C", "-1"),
         ("--C", "nan"),
         ("--sensitivity", "2"),

@@ -62,7 +62,7 @@ def test_other_slides_pass_and_the_account_is_whole(trained, strangers, tmp_path
     assert "external" in done.stdout
 
 
-def test_it_gives_the_same_probabilities_as_predict(trained, strangers, tmp_path) -> None:
+def test_it_gives_the_same_probabilities_as_predict(trained, strangers, tmp_path, numbers_only) -> None:
     test = evaluate(trained.bundle, strangers, tmp_path / "test")
     bundle = Bundle.load(trained.bundle)
     found = bundle.predict(strangers.paths)
@@ -72,13 +72,13 @@ def test_it_gives_the_same_probabilities_as_predict(trained, strangers, tmp_path
     np.testing.assert_array_equal(found["uncertain"].to_numpy(bool), p.uncertain)
 
 
-def test_the_random_protocol_marks_nothing_that_is_not_so(trained, strangers, tmp_path) -> None:
+def test_the_random_protocol_marks_nothing_that_is_not_so(trained, strangers, tmp_path, numbers_only) -> None:
     test = evaluate(trained.bundle, strangers, tmp_path / "test", protocol="random")
     assert test.evaluation.metrics["protocol"] == "external"
     assert test.evaluation.warnings == ()
 
 
-def test_unreadable_cells_are_listed_and_the_rest_is_tested(trained, strangers, tmp_path) -> None:
+def test_unreadable_cells_are_listed_and_the_rest_is_tested(trained, strangers, tmp_path, numbers_only) -> None:
     bad = tmp_path / "bad.png"
     bad.write_bytes(b"")
     cells = strangers.with_cells([replace(strangers.cells[0], path=str(bad)), *strangers.cells[1:]])
@@ -92,7 +92,7 @@ def test_unreadable_cells_are_listed_and_the_rest_is_tested(trained, strangers, 
         evaluate(trained.bundle, gone, tmp_path / "none")
 
 
-def test_labels_of_another_system_are_mapped(trained, strangers, tmp_path) -> None:
+def test_labels_of_another_system_are_mapped(trained, strangers, tmp_path, numbers_only) -> None:
     binary = strangers.map_labels(find_map(HERLEV, "binary"))
     p = evaluate(trained.bundle, binary, tmp_path / "binary").evaluation.predictions
     assert p.classes == BINARY.classes
@@ -104,7 +104,7 @@ def test_labels_of_another_system_are_mapped(trained, strangers, tmp_path) -> No
     np.testing.assert_allclose(p.probabilities.sum(axis=1), 1, atol=1e-6)
 
 
-def test_classes_that_the_model_cannot_name_are_told(trained, strangers, tmp_path) -> None:
+def test_classes_that_the_model_cannot_name_are_told(trained, strangers, tmp_path, numbers_only) -> None:
     cells = [replace(c, label=("NILM", "ASC-US", "LSIL", "SCC")[i % 4]) for i, c in enumerate(strangers.cells)]
     table = CellTable(tuple(cells), BETHESDA, "bethesda cells")
     test = evaluate(trained.bundle, table, tmp_path / "test")
@@ -114,7 +114,7 @@ def test_classes_that_the_model_cannot_name_are_told(trained, strangers, tmp_pat
     assert "SCC" in warning
 
 
-def test_data_of_a_binary_model_are_read_by_the_map_that_it_was_trained_with(strangers, tmp_path) -> None:
+def test_data_of_a_binary_model_are_read_by_the_map_that_it_was_trained_with(strangers, tmp_path, numbers_only) -> None:
     cells = [replace(c, label=SIPAKMED.classes[i % 5]) for i, c in enumerate(strangers.cells)]
     table = CellTable(tuple(cells), SIPAKMED, "sipakmed cells")
     published = _model(tmp_path / "b", BINARY, strangers, recipe={"maps": ["sipakmed-to-binary-published"]})
@@ -125,7 +125,7 @@ def test_data_of_a_binary_model_are_read_by_the_map_that_it_was_trained_with(str
     assert labels == get_map("sipakmed-to-binary-clinical")([c.label for c in cells])
 
 
-def test_own_classes_are_compared_by_name_whatever_their_order(strangers, tmp_path) -> None:
+def test_own_classes_are_compared_by_name_whatever_their_order(strangers, tmp_path, numbers_only) -> None:
     mine = LabelSystem("custom", ("healthy", "odd", "ill"), frozenset({"odd", "ill"}))
     model = _model(tmp_path / "b", mine, strangers)
     fewer = LabelSystem("custom", ("ill", "healthy"), None)
@@ -157,7 +157,7 @@ def test_labels_that_cannot_be_compared_are_refused(trained, strangers, tmp_path
     assert read(tmp_path / "test" / "metrics.json")["n"] == len(strangers)
 
 
-def test_a_binary_answer_follows_the_reading_that_the_model_was_trained_with(strangers, tmp_path) -> None:
+def test_a_binary_answer_follows_the_reading_that_the_model_was_trained_with(strangers, tmp_path, numbers_only) -> None:
     reading = replace(SIPAKMED, abnormal=frozenset({"Koilocytotic", "Dyskeratotic", "Metaplastic"}))
     model = _model(tmp_path / "b", reading, strangers)
     p = evaluate(model, strangers.map_labels(find_map(HERLEV, "binary")), tmp_path / "t").evaluation.predictions

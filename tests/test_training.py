@@ -195,7 +195,7 @@ def test_as_published_is_marked_as_leaking_and_its_folds_name_the_copies(few, tm
     assert max(max(f["test"]) for f in saved["folds"]) == len(saved["cells"]) - 1
 
 
-def test_provided_folders_are_the_division_unless_folds_are_asked_for(few_folder, tmp_path) -> None:
+def test_provided_folders_are_the_division_unless_folds_are_asked_for(few_folder, tmp_path, numbers_only) -> None:
     cells = datasets.load(few_folder)
     halves = sorted(set(cells.groups))[::3]
     divided = tmp_path / "divided"
@@ -216,7 +216,7 @@ def test_provided_folders_are_the_division_unless_folds_are_asked_for(few_folder
     assert sum(map(len, asked.test)) == len(table)
 
 
-def test_holdout_tests_the_first_fold_only(few, tmp_path) -> None:
+def test_holdout_tests_the_first_fold_only(few, tmp_path, numbers_only) -> None:
     run = train(few, tmp_path / "run", folds=4, holdout=True)
     whole = splits.make_folds(few, "grouped", 4, 0)
     assert list(run.evaluations[0].predictions.paths) == few.subset(whole.test[0]).paths
@@ -230,7 +230,7 @@ def test_without_groups_the_numbers_carry_a_warning(few, tmp_path) -> None:
     assert "NO GROUPS" in (run.folder / "report.html").read_text(encoding="utf-8")
 
 
-def test_a_binary_target_takes_the_map_that_is_named(few, tmp_path) -> None:
+def test_a_binary_target_takes_the_map_that_is_named(few, tmp_path, numbers_only) -> None:
     run = train(few, tmp_path / "run", replace(load_recipe("morphology-lr"), target="binary"), folds=2)
     assert run.bundle.classes == ("normal", "abnormal")
     assert run.evaluations[0].predictions.system.name == "binary"

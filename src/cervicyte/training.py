@@ -214,9 +214,12 @@ def _check_options(recipe: Recipe, precision: str | None) -> None:
     """Refuse what would otherwise be ignored in silence."""
     if precision not in (None, "auto", "float32", "bfloat16"):
         raise UsageError("unknown precision", repr(precision), "there are: auto, float32, bfloat16")
-    if recipe.backbone.lower() == "morphology" and (recipe.size or recipe.fit != "stretch"):
-        received = f"size {recipe.size}, fit {recipe.fit}"
-        raise UsageError("morphology measures a cell as it is; size and fit do nothing", received, "leave them out")
+    if recipe.backbone.lower() == "morphology" and (recipe.size or recipe.fit != "stretch" or recipe.orientations != 1):
+        raise UsageError(
+            "morphology measures a cell as it is; size, fit and orientations do nothing",
+            f"size {recipe.size}, fit {recipe.fit}, orientations {recipe.orientations}",
+            "leave them out",
+        )
 
 
 def targeted(cells: CellTable, recipe: Recipe) -> CellTable:
