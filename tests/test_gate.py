@@ -158,7 +158,7 @@ def test_known_cells_can_be_tested_only_with_the_mark_of_leaking(trained, tmp_pa
     assert warning in out
     assert warning in (tmp_path / "test" / "report.html").read_text(encoding="utf-8")
     m = read(tmp_path / "test" / "metrics.json")
-    assert m["protocol"] == "random"
+    assert m["protocol"] == "external-leaking"
     assert any(warning in w for w in m["warnings"])
 
 

@@ -80,7 +80,7 @@ def evaluate(
     used = cells.subset(good)
     used, predictor = _comparable(used, model, values[good].astype(np.float64))
     # Another protocol was perhaps asked for, but cells that the model does not know make an honest test all the same.
-    name = protocol if marks else "external"
+    name = "external-leaking" if marks else "external"
     predictions = judge(predictor, used, name)
     warnings = (*_warnings(used, marks, predictor.classes), *_other_reading(cells, used))
     facts = _facts(used, model, extractor.precision, protocol, seed)
