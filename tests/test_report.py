@@ -222,8 +222,8 @@ def test_hostile_names_stay_words(tmp_path):
     assert "<svg/onload=z>" in page.words
     assert "cell & " in page.words
     found = json.loads((tmp_path / "metrics.json").read_text(encoding="utf-8"))
-    assert "naïve_\\udce9_细胞" in found["per_class"]
-    assert "naïve_\\udce9_细胞" in (tmp_path / "predictions.csv").read_text(encoding="utf-8")
+    assert "naïve_\\xe9_细胞" in found["per_class"]
+    assert "naïve_\\xe9_细胞" in (tmp_path / "predictions.csv").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("case", ["binary", "no abnormal", "no operating point", "external", "perfect", "one cell"])

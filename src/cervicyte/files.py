@@ -114,9 +114,12 @@ def sha256_file(path: Path | str) -> str:
 
 
 def printable(text: object) -> str:
-    r"""A path or name as valid UTF-8: bytes of a file name that are not UTF-8 become ``\udcXX`` in words.
+    r"""A path or name as valid UTF-8: bytes of a file name that are not UTF-8 become ``\xNN`` in words.
 
     >>> printable("caf\udce9.png")
-    'caf\\udce9.png'
+    'caf\\xe9.png'
     """
-    return str(text).encode("utf-8", "backslashreplace").decode("utf-8")
+    try:
+        return str(text).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:  # a lone surrogate that no file name holds
+        return str(text).encode("utf-8", "backslashreplace").decode("utf-8")
