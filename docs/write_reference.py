@@ -24,6 +24,7 @@ COMMANDS = (
     ("data", "list"),
     ("data", "inspect"),
     ("data", "audit"),
+    ("compress",),
     ("recipes",),
     ("demo",),
     ("doctor",),

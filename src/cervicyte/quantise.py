@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,7 +62,7 @@ def quantise(onnx_path: Path, calibration: Iterable[np.ndarray], out: Path) -> P
     first = next(batches, None)
     if first is None:
         raise DataError("no images to calibrate the quantisation with", "0 images", "give some training images")
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, _quiet():
         temporary = Path(folder) / "quantised.onnx"
         quantize_static(
             str(onnx_path),
@@ -99,6 +101,18 @@ def quantisation_error(onnx_path: Path, quantised: Path, batches: Iterable[np.nd
     if not count:
         raise DataError("no images to compare", "0 images", "give some images")
     return QuantisationError(float(np.sqrt(difference / total)), cosine / count, count)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """ONNX Runtime advises a preparation that our graphs have behind them."""
+    root = logging.getLogger()
+    level = root.level
+    root.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        root.setLevel(level)
 
 
 def _reader(first: np.ndarray, rest: Iterator[np.ndarray]) -> Any:
