@@ -26,6 +26,7 @@ from cervicyte.images import Picture
 from cervicyte.progress import track
 from cervicyte.runtime import Engine
 from cervicyte.settings import available_threads
+from cervicyte.threads import first_alone
 
 #: Raised when the same inputs would give other features, so that old ones are not taken.
 FEATURE_FORMAT = 1
@@ -331,8 +332,9 @@ def _prepared(
     """Chunks of slots in order, prepared ahead of their use, but not far ahead."""
     numbered = enumerate(pictures)
     ahead: deque[Future[list[_Slot]]] = deque()
+    careful = first_alone(_prepare)
     while chunk := list(itertools.islice(numbered, _CHUNK)):
-        ahead.append(pool.submit(_prepare, chunk, extractor, cache))
+        ahead.append(pool.submit(careful, chunk, extractor, cache))
         if len(ahead) > workers + 1:
             yield ahead.popleft().result()
     while ahead:

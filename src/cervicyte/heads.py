@@ -86,6 +86,10 @@ def fit_head(
     grid = C_GRID if C is None else (C,)
     oof = {c: np.zeros((len(codes), n_classes)) for c in grid}
 
+    # Imported before the threads start: two threads that import at once can wait for each other.
+    import sklearn.linear_model
+    import sklearn.preprocessing  # noqa: F401
+
     def predict_fold(fold: int) -> None:
         train, test = folds.train[fold], folds.test[fold]
         for head in _fit_path(features[train], codes[train], n_classes, grid):

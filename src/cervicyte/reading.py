@@ -12,6 +12,7 @@ import numpy as np
 from cervicyte import images, progress, settings
 from cervicyte.cells import CellTable
 from cervicyte.errors import ImageError
+from cervicyte.threads import first_alone
 
 T = TypeVar("T")
 
@@ -51,9 +52,10 @@ def each_picture(
 
     threads = settings.get_int("threads") or 4
     waiting: deque[Future[list[tuple[int, T | ImageError]]]] = deque()
+    careful = first_alone(one)
     with ThreadPoolExecutor(threads) as pool:
         for path in progress.track(files, label):
-            waiting.append(pool.submit(one, path))
+            waiting.append(pool.submit(careful, path))
             if len(waiting) > 2 * threads:
                 yield from waiting.popleft().result()
         while waiting:
