@@ -406,6 +406,11 @@ def _rows_in(cache: Path) -> int:
     return found
 
 
+def _listen_to_interrupts() -> None:
+    """A test run in the background of a shell inherits deaf ears, and so would the process under test."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT], ids=["killed", "interrupted"])
 def test_stopped_in_the_middle_no_output_is_there_and_the_repeat_is_the_same(
     trained, many, undisturbed, tmp_path, how
@@ -414,7 +419,9 @@ def test_stopped_in_the_middle_no_output_is_there_and_the_repeat_is_the_same(
     env = {**os.environ, "CERVICYTE_CACHE_DIR": str(cache)}
     args = ["predict", many, "--model", trained.bundle, "--out", out]
     command = [sys.executable, "-m", "cervicyte", *map(str, args)]
-    with subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, env=env, stderr=subprocess.PIPE, text=True, preexec_fn=_listen_to_interrupts
+    ) as process:
         deadline = time.monotonic() + 120
         while _rows_in(cache) < 50 and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.02)
