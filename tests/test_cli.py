@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -207,6 +209,24 @@ def test_lists_derive_from_the_registries(monkeypatch, capsys) -> None:
     assert code == 0
     for name in ("herlev", "sipakmed", "cric", "lbc"):
         assert name in out
+
+
+def test_inspect_and_audit_tell_what_a_folder_holds_and_name_the_broken_file(
+    demo_cells, tmp_path, monkeypatch, capsys
+) -> None:
+    data = tmp_path / "cells"
+    shutil.copytree(Path(demo_cells.cells[0].path).parents[1], data)
+    victim = sorted((data / "normal_columnar").glob("*.png"))[0]
+    victim.write_bytes(b"")
+    code, out, err = inside(monkeypatch, capsys, "data", "inspect", data, "--out", tmp_path / "inspected")
+    assert code == 3, err
+    assert any(line.split()[:2] == ["normal_columnar", "12"] for line in out.splitlines())
+    assert f"unreadable: {victim}: the file is empty" in out
+    assert (tmp_path / "inspected" / "contact_sheet.png").read_bytes().startswith(b"\x89PNG")
+    code, out, err = inside(monkeypatch, capsys, "data", "audit", data, "--out", tmp_path / "audited")
+    assert code == 0, err
+    assert any(line.startswith("warning") and "1 of 84 cells cannot be read" in line for line in out.splitlines())
+    assert {p.name for p in (tmp_path / "audited").iterdir()} >= {"audit.html", "audit.json", "findings.csv"}
 
 
 def test_the_python_api_is_a_few_names() -> None:
