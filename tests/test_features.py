@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from cervicyte import features, images
+from cervicyte.augment import GEOMETRIC
 from cervicyte.cache import FeatureCache, cell_key
 from cervicyte.cells import Cell, CellTable
 from cervicyte.errors import ImageError, StorageError, UsageError
@@ -28,6 +29,7 @@ class Colours:
     """A tiny deterministic extractor: the mean colour, and a count of its work."""
 
     dimension, parallel, seed = 3, 2, 0
+    augmentation = GEOMETRIC
 
     def __init__(self, key: str = "c" * 64, batch_size: int = 4, pause: float = 0.0) -> None:
         self.key, self.batch_size, self.pause = key, batch_size, pause

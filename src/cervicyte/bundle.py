@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cervicyte import features, files, filters, images, runtime, settings
+from cervicyte.augment import GEOMETRIC
 from cervicyte.calibration import Limits, name_cells
 from cervicyte.errors import BundleError, CervicyteError, MissingError, UsageError
 from cervicyte.predictions import Prediction
@@ -52,7 +53,7 @@ class InputSpec:
     kind : "image" (uint8 pixels) or "measurements" (float32 morphology)
     size : side of the square that the graph takes, in pixels; 0 for measurements
     fit : how other shapes become a square, one of images.FITS
-    filters : names of the filter chain
+    filters : texts of the filter chain
     measurements : names of the measurements, in order; empty for images
     """
 
@@ -304,6 +305,7 @@ class BundleExtractor:
         self.batch_size = self.engine.batch_size
         self.parallel = self.engine.parallel
         self.seed = 0
+        self.augmentation = GEOMETRIC
         # Everything that the probabilities depend on besides the image: what is left out here makes stale answers.
         named = (features.FEATURE_FORMAT, bundle.graph_sha256, self.engine.engine, self.engine.precision, spec)
         versions = [(name, _version(name)) for name in _VERSIONS]

@@ -17,7 +17,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from cervicyte import augment, filters, images, settings
+from cervicyte import filters, images, settings
+from cervicyte.augment import GEOMETRIC, Augmentation, augmented_copy
 from cervicyte.backbones import Backbone, find_weights, get_backbone
 from cervicyte.cache import FeatureCache, cell_key
 from cervicyte.cells import CellTable
@@ -45,6 +46,7 @@ class Extractor(Protocol):
     batch_size : rows that `run` likes best
     parallel : how many `run` calls at a time keep the processor busy
     seed : of the augmented copies
+    augmentation : how far they lie from their original
     """
 
     key: str
@@ -52,6 +54,7 @@ class Extractor(Protocol):
     batch_size: int
     parallel: int
     seed: int
+    augmentation: Augmentation
 
     def prepare(self, image: np.ndarray) -> np.ndarray:
         """One cell, uint8 (h, w, 3), to one row of the batch; runs in several threads."""
@@ -70,12 +73,13 @@ class NetworkExtractor:
     backbone : a row of the registry or a user's ONNX file
     weights : see `cervicyte.backbones.find_weights`
     fit : "stretch" or "pad" (`cervicyte.images.resize`)
-    chain : names of filters, applied before the resize
+    chain : texts of filters, applied before the resize
     precision : see `cervicyte.runtime.Engine`
     layer : Keras layer to tap; default the last
     orientations : flips and turns to average over, one of `cervicyte.orientations.COUNTS`
     weights_seed : of random weights, when these were asked for
     seed : of the augmented copies
+    augmentation : how far they lie from their original
     engine_options : passed on to `cervicyte.runtime.Engine`
     """
 
@@ -91,6 +95,7 @@ class NetworkExtractor:
         orientations: int = 1,
         weights_seed: int = 0,
         seed: int = 0,
+        augmentation: Augmentation = GEOMETRIC,
         **engine_options: Any,
     ) -> None:
         from cervicyte.export import export_backbone, export_record, version_of
@@ -103,7 +108,7 @@ class NetworkExtractor:
         exported = export_backbone(backbone, self.weights, layer=layer)
         self.record = export_record(exported)
         self.onnx_path = averaged_file(exported, orientations)
-        wanted = _sound(precision or settings.get_str("precision"), self.record["parity"], backbone)
+        wanted = sound_precision(precision or settings.get_str("precision"), self.record["parity"], backbone)
         self.engine = Engine(self.onnx_path, ("features",), precision=wanted, **engine_options)
         self.size = int(self.record["input_size"])
         self.dimension = int(self.record["dimension"])
@@ -113,6 +118,7 @@ class NetworkExtractor:
         self.fit = fit
         self.chain = chain
         self.seed = seed
+        self.augmentation = augmentation
         self.description = {
             "format": FEATURE_FORMAT,
             "backbone": backbone.name if backbone.kind == "keras" else "onnx",
@@ -126,7 +132,7 @@ class NetworkExtractor:
             "precision": self.precision,
             "engine": [self.engine.engine, version_of(self.engine.engine)],
             "pixels": {name: version_of(name) for name in ("pillow", "opencv-python-headless")},
-            "augmentation_seed": seed,
+            **_augmentation_key(augmentation, seed),
         }
         self.key = _hash(self.description)
 
@@ -146,7 +152,7 @@ class MorphologyExtractor:
     parallel = 1
     precision = "float32"
 
-    def __init__(self, *, chain: tuple[str, ...] = (), seed: int = 0) -> None:
+    def __init__(self, *, chain: tuple[str, ...] = (), seed: int = 0, augmentation: Augmentation = GEOMETRIC) -> None:
         from cervicyte import morphology
         from cervicyte.export import version_of
 
@@ -155,6 +161,7 @@ class MorphologyExtractor:
         self.dimension = len(self.names)
         self.chain = chain
         self.seed = seed
+        self.augmentation = augmentation
         self.description = {
             "format": FEATURE_FORMAT,
             "backbone": "morphology",
@@ -162,7 +169,7 @@ class MorphologyExtractor:
             "source": hashlib.sha256(morphology_code()).hexdigest(),
             "filters": list(chain),
             "pixels": {n: version_of(n) for n in ("pillow", "opencv-python-headless", "scikit-image")},
-            "augmentation_seed": seed,
+            **_augmentation_key(augmentation, seed),
         }
         self.key = _hash(self.description)
 
@@ -188,6 +195,7 @@ def make_extractor(
     preprocessing: str | None = None,
     weights_seed: int = 0,
     seed: int = 0,
+    augmentation: Augmentation = GEOMETRIC,
     **engine_options: Any,
 ) -> NetworkExtractor | MorphologyExtractor:
     """Make the extractor of that name, exporting its network if that was not done before.
@@ -200,7 +208,7 @@ def make_extractor(
     """
     row = get_backbone(backbone, preprocessing, size)
     if row.kind == "morphology":
-        return MorphologyExtractor(chain=chain, seed=seed)
+        return MorphologyExtractor(chain=chain, seed=seed, augmentation=augmentation)
     return NetworkExtractor(
         row,
         weights,
@@ -211,6 +219,7 @@ def make_extractor(
         orientations=orientations,
         weights_seed=weights_seed,
         seed=seed,
+        augmentation=augmentation,
         **engine_options,
     )
 
@@ -371,7 +380,7 @@ def _prepare(chunk: list[tuple[int, Picture]], extractor: Extractor, cache: Feat
             if decoded_path != picture.path:
                 decoded, decoded_path = images.decode(content[0], picture.path), picture.path
             cell = decoded if picture.box is None else images.crop(decoded, picture.box)
-            cell = augment.geometric_copy(cell, picture.variant, content[1].hex(), extractor.seed)
+            cell = augmented_copy(cell, picture.variant, content[1].hex(), extractor.seed, extractor.augmentation)
             slot.row = extractor.prepare(cell)
         except CervicyteError as error:
             slot.answer = error
@@ -388,7 +397,7 @@ def _cell_faults() -> tuple[type[Exception], ...]:
     return (cv2.error, ValueError, ArithmeticError, IndexError, MemoryError)
 
 
-def _sound(wanted: str, parity: dict[str, Any], backbone: Backbone) -> str:
+def sound_precision(wanted: str, parity: dict[str, Any], backbone: Backbone) -> str:
     """The precision to run at: bfloat16 only for a network whose features it leaves as they are."""
     found = parity.get("bfloat16", {"within": True})
     if found["within"]:
@@ -400,6 +409,11 @@ def _sound(wanted: str, parity: dict[str, Any], backbone: Backbone) -> str:
             "use --precision float32 or auto",
         )
     return "float32" if wanted == "auto" else wanted
+
+
+def _augmentation_key(augmentation: Augmentation, seed: int) -> dict[str, Any]:
+    """What the copies depend on; the default is left out, as it was before there were others, and keeps its keys."""
+    return {"augmentation_seed": seed} | ({} if augmentation == GEOMETRIC else {"augmentation": augmentation.to_json()})
 
 
 def _hash(description: dict[str, Any]) -> str:

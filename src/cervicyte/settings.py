@@ -37,6 +37,7 @@ class Setting:
 
 SETTINGS: tuple[Setting, ...] = (
     Setting("cache_dir", "~/.cache/cervicyte", Path, "Where features and exported networks are kept."),
+    Setting("cache_gb", "20", int, "Most disk that the working files of fine-tuning may take, in GB.", least=1),
     Setting("weights", "", str, "File or folder with pretrained weights, used when --weights is not given."),
     Setting("threads", "0", int, "Processor threads for inference; 0 takes all."),
     Setting("engine", "openvino", str, "Inference engine: openvino or onnxruntime.", ("openvino", "onnxruntime")),
@@ -49,6 +50,9 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting("max_pixels", "50000000", int, "Images with more pixels are refused before they are decoded.", least=1),
     Setting("batch_size", "16", int, "Images per inference request.", least=1),
+    Setting(
+        "filtered_cache_mb", "1024", int, "Most that kept pictures of slow filters take, in megabytes; 0 keeps none."
+    ),
     Setting("progress", "auto", str, "Progress bars: auto (only on a terminal), on or off.", ("auto", "on", "off")),
 )
 
