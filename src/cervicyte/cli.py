@@ -18,6 +18,21 @@ from typing import Annotated
 import typer
 
 import cervicyte
+from cervicyte import cli_data
+from cervicyte.cli_options import (
+    Data,
+    GroupFrom,
+    GroupsCsv,
+    Normal,
+    Precision,
+    ProtocolName,
+    Reader,
+    Seed,
+    Weights,
+    chain,
+    load,
+    say,
+)
 from cervicyte.errors import EXIT_CODES, SOME_INPUTS_FAILED, CervicyteError, StorageError
 
 _EXITS = "\n\n".join(f"{code}: {meaning}" for code, meaning in EXIT_CODES.items())
@@ -32,40 +47,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-data_app = typer.Typer(help="List, inspect and audit data sets.", no_args_is_help=True, rich_markup_mode=None)
-app.add_typer(data_app, name="data")
-
-# Options that several commands share.
-Data = Annotated[
-    Path, typer.Argument(metavar="DATA", help="Folder of a data set, or a CSV/Parquet table of path, label, group.")
-]
-Reader = Annotated[
-    str | None,
-    typer.Option("--reader", help="herlev, sipakmed, cric, lbc, folder or table; found by itself if left out."),
-]
-GroupFrom = Annotated[
-    str | None,
-    typer.Option("--group-from", help="Regular expression; its first group, in the path, is the cell's group."),
-]
-GroupsCsv = Annotated[Path | None, typer.Option("--groups", help="CSV file with the columns path and group.")]
-Normal = Annotated[str | None, typer.Option("--normal", help="Which of your own classes are normal: CLASS[,CLASS...].")]
-Weights = Annotated[
-    str | None, typer.Option("--weights", help="File or folder with pretrained weights, or the word random.")
-]
-Precision = Annotated[str | None, typer.Option("--precision", help="auto, float32 or bfloat16.")]
-ProtocolName = Annotated[
-    str, typer.Option("--protocol", help="grouped (honest), random or as-published (both marked).")
-]
-Seed = Annotated[int, typer.Option("--seed", help="Seed of folds, augmentation and intervals.")]
-
-
-def _load(
-    data: Path, reader: str | None, group_from: str | None, groups: Path | None, normal: str | None
-) -> cervicyte.CellTable:
-    from cervicyte.datasets import load
-
-    names = [name.strip() for name in (normal or "").split(",") if name.strip()]
-    return load(data, reader, group_from=group_from, groups_csv=groups, normal=names)
+app.add_typer(cli_data.app, name="data")
 
 
 @app.command()
@@ -131,15 +113,15 @@ def train(
         orientations=orientations,
         size=size,
         fit=fit,
-        filters=_chain(filters),
+        filters=chain(filters),
         target=target,
         maps=None if label_map is None else (label_map,),
         C=c,
         sensitivity=sensitivity,
     )
-    cells = _load(data, reader, group_from, groups, normal)
+    cells = load(data, reader, group_from, groups, normal)
     for note in cells.notes:
-        _say(note)
+        say(note)
     run = run_training(
         cells,
         out,
@@ -177,9 +159,9 @@ def evaluate(
     """
     from cervicyte.external import evaluate as run_test
 
-    cells = _load(data, reader, group_from, groups, normal)
+    cells = load(data, reader, group_from, groups, normal)
     for note in cells.notes:
-        _say(note)
+        say(note)
     test = run_test(model, cells, out, protocol=protocol, precision=precision, seed=seed, command=_command_line())
     _show_scores((test.evaluation,))
     _end(test.folder, test.failed)
@@ -217,10 +199,10 @@ def predict(
         uncertain += bool(prediction.uncertain)
         flagged += bool(prediction.above_operating_point)
         if prediction.error and out is not None and failed <= 20:
-            _say(f"not predicted: {prediction.row(bundle.classes)['path']}: {prediction.error}")
-    _say(f"{total} images: {flagged} at or above the operating point, {uncertain} uncertain, {failed} not predicted")
+            say(f"not predicted: {prediction.row(bundle.classes)['path']}: {prediction.error}")
+    say(f"{total} images: {flagged} at or above the operating point, {uncertain} uncertain, {failed} not predicted")
     if out is not None:
-        _say(f"Written to {out}")
+        say(f"Written to {out}")
     if failed:
         raise typer.Exit(SOME_INPUTS_FAILED if failed < total else 4)
 
@@ -243,7 +225,7 @@ def compress(
         f"On {change.images} other images the probabilities changed by {change.mean:.4f} on average, "
         f"{change.largest:.3f} at most; {change.same_class:.1%} keep their most probable class."
     )
-    _say(f"Written to {out}")
+    say(f"Written to {out}")
 
 
 @app.command()
@@ -289,75 +271,6 @@ def demo(
     tour(out, seed, _show_scores)
 
 
-@data_app.command("list")
-def data_list() -> None:
-    """List the public data sets.
-
-    With counts, groups, licence, citation and where to get them.
-    """
-    from cervicyte.datasets import describe
-
-    for row in describe():
-        typer.echo(row)
-
-
-@data_app.command("inspect")
-def data_inspect(
-    data: Data,
-    out: Annotated[Path | None, typer.Option("--out", help="Folder for the contact sheet.")] = None,
-    reader: Reader = None,
-    group_from: GroupFrom = None,
-    groups: GroupsCsv = None,
-    normal: Normal = None,
-) -> None:
-    """Show what a data set holds.
-
-    Counts per class and group, image sizes, unreadable files; with --out, a contact sheet as PNG.
-    """
-    from cervicyte.files import write_json
-    from cervicyte.inspect import contact_sheet, inspect
-    from cervicyte.summary import inspection_table
-
-    cells = _load(data, reader, group_from, groups, normal)
-    found = inspect(cells, data if data.is_dir() else None)
-    typer.echo(inspection_table(found.to_json()))
-    if out is not None:
-        sheet = contact_sheet(cells, out / "contact_sheet.png")
-        write_json(out / "inspect.json", found.to_json())
-        _say(f"Written to {out}; open {sheet}")
-    if found.unreadable:
-        raise typer.Exit(SOME_INPUTS_FAILED)
-
-
-@data_app.command("audit")
-def data_audit(
-    data: Data,
-    out: Annotated[
-        Path | None, typer.Option("--out", help="Folder for audit.html, audit.json and findings.csv.")
-    ] = None,
-    reader: Reader = None,
-    group_from: GroupFrom = None,
-    groups: GroupsCsv = None,
-    normal: Normal = None,
-) -> None:
-    """Look for what makes numbers lie.
-
-    Unreadable files, duplicates, leaks, masks, blanks, and classes that differ by an artefact.
-    """
-    from cervicyte.audit import audit
-    from cervicyte.audit_page import write_audit
-
-    cells = _load(data, reader, group_from, groups, normal)
-    for note in cells.notes:
-        _say(note)
-    found = audit(cells)
-    for finding in found.findings:
-        typer.echo(f"{finding.severity:8} {finding.check:24} {finding.message}")
-    if out is not None:
-        write_audit(found, cells, out)
-        _say(f"Written to {out}; open {out / 'audit.html'}")
-
-
 def main() -> None:
     """Run the command line; every foreseen error is one message and its own exit code."""
     _utf8_output()
@@ -366,7 +279,7 @@ def main() -> None:
         code = app(standalone_mode=False)
         sys.stdout.flush()
     except CervicyteError as error:
-        _say(f"cervicyte: {error}")
+        say(f"cervicyte: {error}")
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         code = 130
@@ -381,7 +294,7 @@ def main() -> None:
         if error.errno != errno.ENOSPC:
             raise
         _close_output()
-        _say(f"cervicyte: {StorageError('cannot write', 'standard output', 'free some space, or use --out')}")
+        say(f"cervicyte: {StorageError('cannot write', 'standard output', 'free some space, or use --out')}")
         sys.exit(StorageError.exit_code)
     except Exception as error:
         # Typer's own complaints about options know how to show themselves; anything else is a bug.
@@ -390,7 +303,7 @@ def main() -> None:
         error.show()
         sys.exit(error.exit_code)
     if code == 130:
-        _say("cervicyte: interrupted; what was done is kept, repeat the command to go on")
+        say("cervicyte: interrupted; what was done is kept, repeat the command to go on")
     sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -407,16 +320,6 @@ def _close_output() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
-def _say(message: str) -> None:
-    typer.echo(message, err=True)
-
-
-def _chain(text: str | None) -> tuple[str, ...] | None:
-    from cervicyte.filters import parse_chain
-
-    return None if text is None else parse_chain(text)
-
-
 def _command_line() -> str:
     return shlex.join(["cervicyte", *sys.argv[1:]])
 
@@ -429,8 +332,8 @@ def _show_scores(evaluations: Sequence[cervicyte.results.Evaluation]) -> None:
 
 def _end(folder: Path, failed: Mapping[str, str]) -> None:
     for path, reason in list(failed.items())[:20]:
-        _say(f"not used: {path}: {reason}")
-    _say(f"Written to {folder}; open {folder / 'report.html'}")
+        say(f"not used: {path}: {reason}")
+    say(f"Written to {folder}; open {folder / 'report.html'}")
     if failed:
-        _say(f"{len(failed)} file(s) could not be used; all are listed in {folder / 'failed.json'}")
+        say(f"{len(failed)} file(s) could not be used; all are listed in {folder / 'failed.json'}")
         raise typer.Exit(SOME_INPUTS_FAILED)
