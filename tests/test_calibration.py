@@ -80,6 +80,15 @@ def test_abnormality_shared_by_many_classes_outweighs_one_normal_class() -> None
     assert labels == ["a"]
 
 
+def test_cells_that_are_unsure_for_another_reason_are_uncertain_too() -> None:
+    p = np.array([[0.9, 0.1], [0.9, 0.1], [0.75, 0.25], [0.1, 0.9]])
+    unsure = np.array([True, False, False, False])
+    limits = Limits(0.3, 0.95, 0.2, 0.3, 0.0, 0.05)
+    assert name_cells(p, ("n", "a"), np.array([False, True]), limits, unsure) == [UNCERTAIN, "n", UNCERTAIN, "a"]
+    no_verdict = Limits(None, 0.95, 0.0, 0.0, 0.8, 0.05)
+    assert name_cells(p, ("x", "y"), None, no_verdict, unsure) == [UNCERTAIN, "x", UNCERTAIN, "y"]
+
+
 def test_without_normal_and_abnormal_the_band_is_on_confidence() -> None:
     p = np.array([[0.9, 0.1], [0.8, 0.2], [0.55, 0.45], [0.51, 0.49]])
     limits = fit_limits(p, np.array([0, 0, 1, 1]), None, max_risk=0.0)

@@ -169,7 +169,11 @@ UNCERTAIN = "uncertain"
 
 
 def name_cells(
-    probabilities: np.ndarray, classes: Sequence[str], abnormal_classes: np.ndarray | None, limits: Limits
+    probabilities: np.ndarray,
+    classes: Sequence[str],
+    abnormal_classes: np.ndarray | None,
+    limits: Limits,
+    unsure: np.ndarray | None = None,
 ) -> list[str]:
     """The label of each cell, never at odds with its flag.
 
@@ -182,16 +186,18 @@ def name_cells(
     ----------
     probabilities : calibrated (n, k)
     abnormal_classes : bool (k,), or None where normal and abnormal are not defined
+    unsure : bool (n,), cells that are uncertain for another reason too, as members that disagree
     """
     names = np.asarray(classes, dtype=object)
+    unsure = np.zeros(len(probabilities), dtype=bool) if unsure is None else unsure
     if abnormal_classes is None:
         labels = names[probabilities.argmax(axis=1)]
-        labels[limits.uncertain(probabilities, None)] = UNCERTAIN
+        labels[limits.uncertain(probabilities, None) | unsure] = UNCERTAIN
         return [str(x) for x in labels]
     p = probabilities[:, abnormal_classes].sum(axis=1)
     flagged = limits.flagged(p)
     assert flagged is not None
     allowed = np.where(flagged[:, None], abnormal_classes[None, :], ~abnormal_classes[None, :])
     labels = names[np.where(allowed, probabilities, -1.0).argmax(axis=1)]
-    labels[limits.uncertain(probabilities, p)] = UNCERTAIN
+    labels[limits.uncertain(probabilities, p) | unsure] = UNCERTAIN
     return [str(x) for x in labels]
