@@ -1,4 +1,4 @@
-"""Write the reference pages (cli.md, data.md, measurements.md) from the registries and --help.
+"""Write the reference pages (cli.md, data.md, filters.md, measurements.md) from the registries and --help.
 
 Run: python docs/write_reference.py; with --check it only says whether they are up to date.
 """
@@ -24,6 +24,8 @@ COMMANDS = (
     ("data", "list"),
     ("data", "inspect"),
     ("data", "audit"),
+    ("data", "preview"),
+    ("data", "augment"),
     ("compress",),
     ("recipes",),
     ("demo",),
@@ -86,7 +88,41 @@ def measurements() -> str:
     return "\n".join(parts) + "\n"
 
 
-PAGES = {"cli.md": command_line, "data.md": data_sets, "measurements.md": measurements}
+def filters() -> str:
+    """The filters with their parameters, and the augmentations."""
+    from cervicyte.augment import PRESETS
+    from cervicyte.filters import FILTERS
+
+    parts = ["# Filters and augmentation\n", MADE, "## Filters\n"]
+    parts += [
+        "A chain such as `--filters normalise,clahe:clip=3:tiles=4,median,nlm` is applied from left to right, before "
+        "the image is resized. A filter's parameters follow its name; what is left out has its default. A bundle "
+        "stores its chain and applies it at prediction. `cervicyte data preview` shows what a chain does and costs.\n"
+    ]
+    parts += ["| filter | parameter | default | from | to | what it is |", "| --- | --- | --- | --- | --- | --- |"]
+    for row in FILTERS:
+        parts.append(f"| `{row.name}` | | | | | {row.help}{'; slow, so its pictures are kept' if row.slow else ''} |")
+        for p in row.parameters:
+            odd = " (odd)" if p.odd else ""
+            parts.append(f"| | `{p.name}` | {p.default:g} | {p.low:g} | {p.high:g} | {p.help}{odd} |")
+    parts += ["\n## Augmentation\n"]
+    parts += [
+        "Copies are the same for the same seed, whether they are made while training or written out by "
+        "`cervicyte data augment`. Rotation is in degrees to either side, the others are shares.\n"
+    ]
+    names = list(PRESETS[0].augmentation.to_json())
+    parts += [f"| name | {' | '.join(names)} | what it is |", "| --- |" + " --- |" * (len(names) + 1)]
+    for preset in PRESETS:
+        values = (_cell(value) for value in preset.augmentation.to_json().values())
+        parts.append(f"| `{preset.name}` | {' | '.join(values)} | {preset.help} |")
+    return "\n".join(parts) + "\n"
+
+
+def _cell(value: float | bool) -> str:
+    return ("yes" if value else "no") if isinstance(value, bool) else f"{value:g}"
+
+
+PAGES = {"cli.md": command_line, "data.md": data_sets, "filters.md": filters, "measurements.md": measurements}
 
 
 def main() -> int:

@@ -184,6 +184,8 @@ def _unreadable(cells: CellTable, seen: Survey, pairs: Sequence[DuplicatePair]) 
 
 def _duplicate_kinds(cells: CellTable, seen: Survey, pairs: Sequence[DuplicatePair]) -> Iterable[Finding]:
     for kind, words in duplicates.KINDS.items():
+        if kind == "declared":  # counted by what the table says, whether the eye sees it or not
+            continue
         chosen = sorted((p for p in pairs if p.kind == kind), key=lambda p: -p.score)
         if not chosen:
             continue
@@ -197,6 +199,18 @@ def _duplicate_kinds(cells: CellTable, seen: Survey, pairs: Sequence[DuplicatePa
         grave = kind != "overlap" and extra > 0.02 * len(cells)
         details = {"cells": involved, "redundant": extra, "across_groups": crossing}
         yield Finding(_KIND_CHECK[kind], "warning" if grave else "info", len(chosen), message, _rows(chosen), details)
+
+
+def _declared(cells: CellTable, seen: Survey, pairs: Sequence[DuplicatePair]) -> Iterable[Finding]:
+    found = duplicates.declared(cells)
+    if found:
+        crossing = sum(cells.groups[a] != cells.groups[b] for a, b in found)
+        where = f"{crossing} of them in another group" if crossing else "all in one group with it, kept together"
+        message = (
+            f"{len(found)} of {len(cells)} cells are copies of another, as the data set itself says, {where}. "
+            f"Without them {len(cells) - len(found)} cells remain; no split but a grouped one keeps copies on one side."
+        )
+        yield Finding("declared copies", "warning" if crossing else "info", len(found), message, tuple(found))
 
 
 def _across_groups(cells: CellTable, seen: Survey, pairs: Sequence[DuplicatePair]) -> Iterable[Finding]:
@@ -278,6 +292,7 @@ _Check = Callable[[CellTable, Survey, Sequence[DuplicatePair]], Iterable[Finding
 _CHECKS: tuple[_Check, ...] = (
     _unreadable,
     _across_groups,
+    _declared,
     _duplicate_kinds,
     _label_conflict,
     _masks,

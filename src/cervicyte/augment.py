@@ -84,7 +84,7 @@ PRESETS: tuple[Preset, ...] = (
     ),
     Preset(
         "strong",
-        Augmentation(rotation=45, shift=0.06, shear=0.1, zoom=0.18, flips=True, transpose=True, stain=0.5),
+        Augmentation(rotation=45, shift=0.06, shear=0.1, zoom=0.18, flips=True, transpose=True, stain=0.3),
         "every orientation, mild shifts, and stain that differs as between slides; for training",
     ),
 )

@@ -7,10 +7,12 @@ from typing import Annotated
 
 import typer
 
-from cervicyte.cli_options import Data, GroupFrom, GroupsCsv, Normal, Reader, load, say
+from cervicyte.cli_options import Data, GroupFrom, GroupsCsv, Normal, Reader, Seed, chain, load, say
 from cervicyte.errors import SOME_INPUTS_FAILED
 
-app = typer.Typer(help="List, inspect and audit data sets.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(
+    help="List, inspect, audit, preview and augment data sets.", no_args_is_help=True, rich_markup_mode=None
+)
 
 
 @app.command("list")
@@ -80,3 +82,65 @@ def data_audit(
     if out is not None:
         write_audit(found, cells, out)
         say(f"Written to {out}; open {out / 'audit.html'}")
+
+
+@app.command("preview")
+def data_preview(
+    inputs: Annotated[list[str], typer.Argument(metavar="IMAGE|DIR...", help="Files, folders or glob patterns.")],
+    filters: Annotated[str, typer.Option("--filters", help="Filter chain, for example normalise,clahe:clip=3,nlm.")],
+    out: Annotated[Path, typer.Option("--out", help="PNG file of the figure.")] = Path("preview.png"),
+) -> None:
+    """Show what filters do.
+
+    Draws images before and after each filter of a chain, with histograms, and says what each filter costs.
+    """
+    from cervicyte.preview import preview
+
+    chosen = chain(filters)
+    assert chosen is not None
+    made = preview(inputs, chosen, out)
+    for text, ms in made.costs:
+        typer.echo(f"{text:32} {ms:9.1f} ms per image")
+    for path, reason in made.failed.items():
+        say(f"not drawn: {path}: {reason}")
+    if made.left_out:
+        say(f"{made.left_out} more image(s) were left out; a figure holds {len(made.rows)}")
+    say(f"Written to {out}")
+    if made.failed:
+        raise typer.Exit(SOME_INPUTS_FAILED)
+
+
+@app.command("augment")
+def data_augment(
+    data: Data,
+    out: Annotated[Path, typer.Option("--out", help="Folder for the copies and their table, cells.csv.")],
+    copies: Annotated[int, typer.Option("--copies", help="Copies of each cell.")] = 10,
+    augmentation: Annotated[str, typer.Option("--augmentation", help="geometric, system-a or strong.")] = "geometric",
+    originals: Annotated[
+        bool, typer.Option("--originals/--no-originals", help="Whether the cells themselves are written too.")
+    ] = True,
+    reader: Reader = None,
+    group_from: GroupFrom = None,
+    groups: GroupsCsv = None,
+    normal: Normal = None,
+    seed: Seed = 0,
+) -> None:
+    """Write augmented copies of the cells.
+
+    PNG files and a table in which each copy names its original, so that audit and splits know it for one.
+    Repeat the command to go on after an interruption.
+    """
+    from cervicyte.augmented_set import FAILED, write_set
+
+    cells = load(data, reader, group_from, groups, normal)
+    for note in cells.notes:
+        say(note)
+    made = write_set(cells, out, copies, augmentation, originals=originals, seed=seed, data=data)
+    typer.echo(f"{made.written} pictures written, {made.kept} kept from before; the table is {made.table}")
+    for path, reason in list(made.failed.items())[:20]:
+        say(f"not used: {path}: {reason}")
+    if made.strangers:
+        say(f"{len(made.strangers)} picture(s) in {out} are not in the table, for example {made.strangers[0]}")
+    if made.failed:
+        say(f"{len(made.failed)} cell(s) could not be used; all are listed in {out / FAILED}")
+        raise typer.Exit(SOME_INPUTS_FAILED)

@@ -26,6 +26,7 @@ __all__ = [
     "Gallery",
     "Match",
     "components",
+    "declared",
     "find_duplicates",
     "match",
     "readable",
@@ -35,6 +36,7 @@ __all__ = [
 #: Kinds of pairs, from the surest to the loosest, with what they mean.
 KINDS: dict[str, str] = {
     "exact": "the same bytes, or the same box of the same bytes",
+    "declared": "copies of one image, as the data set itself says",
     "near": "the same picture, resized, recompressed or slightly shifted; or boxes that mostly overlap",
     "rotated": "the same picture turned by 90, 180 or 270 degrees",
     "flipped": "the same picture mirrored, perhaps also turned",
@@ -133,9 +135,10 @@ def find_duplicates(cells: CellTable, looks: Gallery | None = None) -> list[Dupl
 
     Notes
     -----
-    File names take no part. Two boxes of one field are a pair only where they mostly overlap. Of
-    several identical files the first stands for all in the search; blank pictures match nothing
-    unless they are the same bytes. Unreadable rows are left out (`cervicyte data audit` lists them).
+    File names take no part, but what the table says of its copies (``Cell.original``) does. Two boxes
+    of one field are a pair only where they mostly overlap. Of several identical files the first stands
+    for all in the search; blank pictures match nothing unless they are the same bytes. Unreadable rows
+    are left out (`cervicyte data audit` lists them), unless the table calls them copies.
     """
     looks = gallery(cells) if looks is None else looks
     found: dict[tuple[int, int], DuplicatePair] = {}
@@ -152,7 +155,18 @@ def find_duplicates(cells: CellTable, looks: Gallery | None = None) -> list[Dupl
         if cells.cells[first].path != cells.cells[second].path:
             note(first, second, hit.kind, hit.score)
     _note_augmented(cells, looks, rows, note)
+    for first_row, row in declared(cells):
+        note(first_row, row, "declared", 1.0)
     return [found[pair] for pair in sorted(found)]
+
+
+def declared(cells: CellTable) -> list[tuple[int, int]]:
+    """Pairs of rows that the table itself calls copies of one image: the first row of each family with the others."""
+    if not any(c.original for c in cells.cells):
+        return []
+    first: dict[tuple[str, Box | None], int] = {}
+    pairs = ((first.setdefault((c.original or c.path, c.box), row), row) for row, c in enumerate(cells.cells))
+    return [(leader, row) for leader, row in pairs if leader != row]
 
 
 def _note_exact(cells: CellTable, note) -> list[int]:  # type: ignore[no-untyped-def]

@@ -56,7 +56,7 @@ def check(cells: CellTable, folds: Folds, pairs: Sequence[duplicates.DuplicatePa
 
 def _told(cells: CellTable, folds: Folds) -> tuple[str, ...]:
     siblings = copies = tested = 0
-    originals = np.array([f"{c.path}|{c.box}" for c in cells.cells], dtype=object)
+    originals = np.array([f"{c.original or c.path}|{c.box}" for c in cells.cells], dtype=object)
     for train, test in zip(folds.train, folds.test, strict=True):
         tested += len(test)
         siblings += int(np.isin(cells.groups[test].astype(str), cells.groups[train].astype(str)).sum())

@@ -105,6 +105,8 @@ def _recognised(path: Path) -> tuple[Dataset, str]:
             if image
             else f"give a folder with the classes, or a table that ends in {', '.join(sorted(rows.SUFFIXES))}",
         )
+    if table.is_augmented(path):
+        return table.DATASET, "an augmented set, whose table names the original of each copy"
     listing = list_files(path)
     for row in DATASETS:
         why = row.recognise(listing)

@@ -1,9 +1,10 @@
-"""A CSV or Parquet table of cells: path, label, and perhaps group, split and a box in pixels."""
+"""A CSV or Parquet table of cells: path, label, and perhaps group, split, original and a box in pixels."""
 
 from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,21 +15,28 @@ from cervicyte.datasets.base import SPLITS, UNGROUPED, Dataset, Listing, example
 from cervicyte.datasets.rows import SUFFIXES, Rows, read_rows, require, rows_note
 from cervicyte.errors import DataError
 from cervicyte.files import printable
-from cervicyte.images import Box
+from cervicyte.images import Box, named_as_image
 from cervicyte.taxonomy import custom_system
 
 REQUIRED = ("path", "label")
 BOX = ("left", "top", "right", "bottom")
+#: What `cervicyte data augment` writes: its table, a note that is there before the table, and the column with
+#: the data set that the rows come from, whose groups theirs still are.
+AUGMENTED_TABLE, AUGMENTED_NOTE, AUGMENTED_FROM = "cells.csv", "augmented_set.json", "augmented_from"
+#: How an original names its box in a field: "field.png#10,20,100,110".
+_BOX_MARK = re.compile(r"#-?\d+(,-?\d+){3}$")
 
 
 def read(
     path: Path, *, group_from: str | None = None, groups_csv: Path | None = None, normal: Sequence[str] = ()
 ) -> CellTable:
-    """Read a table with the columns path and label, and perhaps group, split, left, top, right, bottom.
+    """Read a table with the columns path and label, and perhaps group, split, original, left, top, right, bottom.
 
-    Relative paths are relative to the table's folder. Rows that cannot be used (no path, no
-    label, a file that is not there, an impossible box, the same cell again) are kept out and
-    counted in notes. Options are those of `folder.read`, and come before the column group.
+    Relative paths are relative to the table's folder. ``original`` names the file that a row is an augmented
+    copy of; without groups, a copy belongs to the group of its original, whether that is here or not.
+    Rows that cannot be used (no path, no label, a file that is not there, an impossible box, the same
+    cell again) are kept out and counted in notes. Options are those of `folder.read`, and come before
+    the column group.
 
     Raises
     ------
@@ -43,6 +51,10 @@ def read(
     cells, notes = _cells(table, path, boxed=bool(some))
     system = custom_system([c.label for c in cells], normal)
     cells = [replace(c, label=system.canonical(c.label)) for c in cells]
+    copied = [c for c in cells if c.original]
+    if copied:
+        whole = len({c.original for c in copied})
+        notes.append(f"copies: {plural(len(copied), 'row')} of {len(cells)} are copies of {plural(whole, 'image')}")
     grouped = True
     if group_from:
         cells = grouping.by_pattern(cells, path.parent, group_from)
@@ -84,6 +96,24 @@ def find_table(path: Path) -> Path:
             "give the path of a CSV or Parquet file with the columns path and label",
         )
     return found[0]
+
+
+def is_augmented(path: Path) -> bool:
+    """Whether a folder is an augmented set, which only its table tells whole.
+
+    Raises
+    ------
+    DataError : it is one that is not finished
+    """
+    if not (path / AUGMENTED_NOTE).is_file():
+        return False
+    if not (path / AUGMENTED_TABLE).is_file():
+        raise DataError(
+            "the folder holds an augmented set that is not finished",
+            f"{printable(path)} without {AUGMENTED_TABLE}",
+            "repeat the `cervicyte data augment` that began it; it goes on where it was",
+        )
+    return True
 
 
 def recognise(listing: Listing) -> str:
@@ -130,8 +160,10 @@ def _cells(table: Rows, path: Path, boxed: bool) -> tuple[list[Cell], list[str]]
         except ValueError:
             boxless.append(number)
             continue
-        group = row.get("group", "").strip() if "group" in row else grouping.relative(file, path.parent)
-        cell = Cell(file, label, group, box, "folder", _split(row.get("split", ""), number, path))
+        original = _original(row.get("original", "").strip(), file, path.parent)
+        group = row["group"].strip() if "group" in row else grouping.relative(original or file, path.parent)
+        source = row.get(AUGMENTED_FROM, "").strip() or "folder"
+        cell = Cell(file, label, group, box, source, _split(row.get("split", ""), number, path), original)
         before = cells.setdefault((file, box), cell)
         if before is not cell:
             again.append(number)
@@ -165,6 +197,19 @@ def _resolve(place: str, folder: Path) -> str | None:
     return None
 
 
+def _original(place: str, file: str, folder: Path) -> str:
+    """What a copy names as its original; nothing for a row that names itself.
+
+    The original need not be there, but then its name must be an image's: a column of this name may mean
+    something else ("yes"), and must not make copies of one image of all that it holds.
+    """
+    original = _resolve(place, folder) if place else ""
+    if original is None:
+        named = named_as_image(Path(_BOX_MARK.sub("", place)))
+        original = os.path.normpath(folder / place) if named else ""
+    return "" if original == file else original
+
+
 def _box(row: dict[str, str]) -> Box | None:
     values = [row[name].strip() for name in BOX]
     if not any(values):
@@ -191,7 +236,8 @@ def _split(text: str, number: int, path: Path) -> str:
 
 DATASET = Dataset(
     "table",
-    "a CSV or Parquet table with the columns path and label, and perhaps group, split, left, top, right, bottom",
+    "a CSV or Parquet table with the columns path and label, and perhaps group, split, original (of which a row is a "
+    "copy), left, top, right, bottom",
     None,
     "the column group",
     read,

@@ -1,0 +1,187 @@
+"""What a chain of filters does to pictures, drawn step by step, with histograms and the time of each step."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cervicyte import figures, images
+from cervicyte.errors import CervicyteError, DataError, UsageError
+from cervicyte.files import printable
+from cervicyte.filters import parse_step
+from cervicyte.progress import track
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+#: Pictures of one figure; more would be too small to judge.
+MOST = 12
+#: Longest side of a picture as drawn, in pixels; filters and histograms see all of them.
+_DRAWN = 480
+#: Inches of one panel.
+_WIDE, _HIGH = 2.2, 2.2
+_RED, _GREEN, _BLUE, _LIGHT = "#c0392b", "#2e8b57", "#2f6fb5", "#aab2ba"
+
+
+@dataclass(frozen=True)
+class Filtered:
+    """One picture on its way through a chain.
+
+    Attributes
+    ----------
+    name : of the file
+    pictures : uint8 (h, w, 3) each: as it is, then after each step
+    milliseconds : what each step took, computed anew whatever is kept
+    """
+
+    name: str
+    pictures: tuple[np.ndarray, ...]
+    milliseconds: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What `preview` drew.
+
+    Attributes
+    ----------
+    path : the PNG file
+    chain : the steps, as texts
+    rows : a row of the figure each
+    failed : input -> why it was not drawn
+    left_out : pictures beyond the `MOST` that a figure holds
+    """
+
+    path: Path
+    chain: tuple[str, ...]
+    rows: tuple[Filtered, ...]
+    failed: dict[str, str]
+    left_out: int
+
+    @property
+    def costs(self) -> list[tuple[str, float]]:
+        """Each step with its median time in milliseconds."""
+        times = np.median([row.milliseconds for row in self.rows], axis=0)
+        return [(text, float(ms)) for text, ms in zip(self.chain, times, strict=True)]
+
+
+def preview(inputs: Iterable[Path | str], chain: tuple[str, ...], path: Path | str) -> Preview:
+    """Draw pictures before and after each step of a chain of filters.
+
+    Parameters
+    ----------
+    inputs : files, folders and glob patterns; the first `MOST` pictures that can be read are drawn
+    chain : texts of filters, at least one
+    path : the PNG file to write
+
+    Raises
+    ------
+    UsageError : an empty chain, or an unknown filter
+    DataError : none of the inputs could be drawn
+    StorageError : the file cannot be written
+    """
+    if not chain:
+        raise UsageError("there is no filter to show", "--filters ''", "for example --filters normalise,clahe")
+    steps = [parse_step(text) for text in chain]
+    for step in steps:  # what is imported and set up once is no cost of a picture
+        step(np.zeros((8, 8, 3), np.uint8))
+    rows: list[Filtered] = []
+    failed: dict[str, str] = {}
+    left_out = 0
+    for found in track(images.find_images(inputs), "filtering"):
+        if len(rows) == MOST:
+            left_out += found.problem is None
+            continue
+        try:
+            if found.problem is not None:
+                raise found.problem
+            rows.append(_row(found.path.name, images.load(found.path), steps))
+        except CervicyteError as error:
+            failed[printable(found.path)] = error.one_line
+    if not rows:
+        first = next(iter(failed.items()), ("no input", "0 files"))
+        raise DataError("no picture could be drawn", ": ".join(first), "name images that can be read")
+    figures.save(draw(rows, chain), path)
+    return Preview(Path(path), chain, tuple(rows), failed, left_out)
+
+
+def _row(name: str, image: np.ndarray, steps: Sequence[Any]) -> Filtered:
+    pictures, times = [image], list[float]()
+    for step in steps:
+        start = time.perf_counter()
+        pictures.append(step(pictures[-1]))
+        times.append((time.perf_counter() - start) * 1000)
+    return Filtered(name, tuple(pictures), tuple(times))
+
+
+def draw(rows: Sequence[Filtered], chain: Sequence[str]) -> Figure:
+    """The figure: a row for each picture, a column for each step, then the histograms before and after."""
+    from matplotlib.figure import Figure
+
+    columns = len(chain) + 3
+    figure = Figure(figsize=(_WIDE * columns, _HIGH * len(rows) + 0.3), layout="constrained", facecolor="white")
+    every = figure.subplots(len(rows), columns, squeeze=False)
+    steps = (text.replace(":", "\n", 1).replace(":", ", ") for text in chain)
+    titles = ("before", *(f"after {step}" for step in steps), "histogram before", "histogram after")
+    for axes, title in zip(every[0], titles, strict=True):
+        axes.set_title(title, fontsize=9, color=figures.INK)
+    for line, row in zip(every, rows, strict=True):
+        for axes, picture in zip(line, row.pictures, strict=False):
+            axes.imshow(_small(picture), interpolation="nearest")
+            axes.set_xticks([])
+            axes.set_yticks([])
+            axes.spines[:].set_visible(False)
+        height, width = row.pictures[0].shape[:2]
+        line[0].set_xlabel(f"{figures.label(row.name)}\n{width} x {height}", fontsize=7.5, color=figures.INK)
+        for axes, ms in zip(line[1:], row.milliseconds, strict=False):
+            axes.set_xlabel(f"{ms:.1f} ms", fontsize=7.5, color=figures.INK)
+        before, after = line[-2:]
+        _histogram(before, row.pictures[0])
+        _histogram(after, row.pictures[-1])
+        top = max(before.get_ylim()[1], after.get_ylim()[1])
+        before.set_ylim(0, top)
+        after.set_ylim(0, top)
+        before.set_ylabel("root of the share of pixels", fontsize=7, color=figures.INK)
+    every[0, -1].legend(fontsize=6.5, frameon=False, labelcolor=figures.INK, loc="upper left", handlelength=1.2)
+    return figure
+
+
+def _histogram(axes: Axes, image: np.ndarray) -> None:
+    """Shares of the pixels over 64 steps of lightness (CIE L, stretched to 0..255) and of each colour.
+
+    Their square roots are drawn, so that an even background does not hide the cell.
+    """
+    import cv2
+
+    edges = np.linspace(0, 256, 65)
+    light = cv2.cvtColor(image, cv2.COLOR_RGB2LAB)[..., 0]
+    axes.stairs(_shares(light, edges), edges, fill=True, color=_LIGHT, alpha=0.6, label="lightness")
+    for channel, (name, colour) in enumerate((("red", _RED), ("green", _GREEN), ("blue", _BLUE))):
+        axes.stairs(_shares(image[..., channel], edges), edges, color=colour, linewidth=1.1, label=name)
+    axes.set_xlim(0, 256)
+    axes.set_xticks([0, 128, 255])
+    axes.set_yticks([])
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.spines["bottom"].set_color(figures.GREY)
+    axes.tick_params(labelsize=7, colors=figures.INK, color=figures.GREY)
+
+
+def _shares(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    return np.sqrt(np.histogram(values, edges)[0] / values.size)
+
+
+def _small(image: np.ndarray) -> np.ndarray:
+    """The picture no larger than it is drawn, its proportions kept."""
+    import cv2
+
+    scale = _DRAWN / max(image.shape[:2])
+    if scale >= 1:
+        return image
+    size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
