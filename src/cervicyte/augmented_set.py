@@ -19,7 +19,7 @@ import numpy as np
 from cervicyte import files, images, settings
 from cervicyte.augment import augmented_copy, get_augmentation
 from cervicyte.cells import Cell, CellTable
-from cervicyte.datasets.table import AUGMENTED_FROM, AUGMENTED_NOTE, AUGMENTED_TABLE
+from cervicyte.datasets.table import AUGMENTED_FROM, AUGMENTED_NOTE, AUGMENTED_TABLE, OWN_GROUP
 from cervicyte.errors import CervicyteError, DataError, ImageError, UsageError
 from cervicyte.files import printable
 from cervicyte.progress import track
@@ -73,7 +73,7 @@ def write_set(
 ) -> AugmentedSet:
     """Write augmented copies as PNG files in class folders, with a table that `cervicyte.load` reads.
 
-    The columns are path, label, group (where the data has groups), split (where it has them), original
+    The columns are path, label, group (own_group where nothing told the groups), split (if there are any), original
     (of which file a row is a copy; empty for originals), variant, augmentation, seed and augmented_from (the
     data set, whose groups these still are). A copy keeps the label, group and split of its original. It has the
     pixels that training on the fly gives the same variant with the same seed. What an earlier run with the
@@ -175,9 +175,8 @@ class _Writer:
     def __init__(self, cells: CellTable, root: str, out: Path, variants: range, augmentation: str, seed: int) -> None:
         self.cells, self.root, self.out, self.variants, self.seed = cells.cells, root, out, variants, seed
         self.name, self.augmentation = augmentation, get_augmentation(augmentation)
-        self.grouped = cells.grouped
         self.divided = any(c.split for c in self.cells)
-        where = self._where("group", "split")
+        where = ("group" if cells.grouped else OWN_GROUP, *(("split",) if self.divided else ()))
         self.columns = ("path", "label", *where, "original", "variant", "augmentation", "seed", AUGMENTED_FROM)
 
     def each(self) -> Iterator[tuple[int, list[_Copy] | CervicyteError]]:
@@ -238,14 +237,10 @@ class _Writer:
                 with files.atomic_write(place, "wb") as stream:
                     stream.write(_png(copy))
             original = first if variant or cell.original else ""
-            where = self._where(printable(cell.group), cell.split)
+            where = (printable(cell.group), *((cell.split,) if self.divided else ()))
             used = (str(variant), self.name, str(self.seed)) if variant else ("0", "", "")
             made.append(_Copy((name, cell.label, *where, original, *used, cell.source), kept))
         return made
-
-    def _where(self, group: str, split: str) -> tuple[str, ...]:
-        """What the table tells of groups and splits, where the data has them."""
-        return (*((group,) if self.grouped else ()), *((split,) if self.divided else ()))
 
     def _source(self, cell: Cell) -> str:
         """Where the original lies, seen from the table; a box in a field is named with its field."""

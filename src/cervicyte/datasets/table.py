@@ -20,9 +20,11 @@ from cervicyte.taxonomy import custom_system
 
 REQUIRED = ("path", "label")
 BOX = ("left", "top", "right", "bottom")
-#: What `cervicyte data augment` writes: its table, a note that is there before the table, and the column with
-#: the data set that the rows come from, whose groups theirs still are.
-AUGMENTED_TABLE, AUGMENTED_NOTE, AUGMENTED_FROM = "cells.csv", "augmented_set.json", "augmented_from"
+#: What `cervicyte data augment` writes: its table, and a note that is there before the table.
+AUGMENTED_TABLE, AUGMENTED_NOTE = "cells.csv", "augmented_set.json"
+#: Its columns with the data set that the rows come from, whose groups theirs still are, and, instead of group,
+#: with the file of each cell where nothing told the groups.
+AUGMENTED_FROM, OWN_GROUP = "augmented_from", "own_group"
 #: How an original names its box in a field: "field.png#10,20,100,110".
 _BOX_MARK = re.compile(r"#-?\d+(,-?\d+){3}$")
 
@@ -161,7 +163,9 @@ def _cells(table: Rows, path: Path, boxed: bool) -> tuple[list[Cell], list[str]]
             boxless.append(number)
             continue
         original = _original(row.get("original", "").strip(), file, path.parent)
-        group = row["group"].strip() if "group" in row else grouping.relative(original or file, path.parent)
+        group = row["group"].strip() if "group" in row else row.get(OWN_GROUP, "").strip()
+        if "group" not in row and not group:
+            group = grouping.relative(original or file, path.parent)
         source = row.get(AUGMENTED_FROM, "").strip() or "folder"
         cell = Cell(file, label, group, box, source, _split(row.get("split", ""), number, path), original)
         before = cells.setdefault((file, box), cell)
