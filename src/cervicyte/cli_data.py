@@ -100,7 +100,7 @@ def data_preview(
     assert chosen is not None
     made = preview(inputs, chosen, out)
     for text, ms in made.costs:
-        typer.echo(f"{text:32} {ms:9.1f} ms per image")
+        typer.echo(f"{text:32} {ms:10.2f} ms per image")
     for path, reason in made.failed.items():
         say(f"not drawn: {path}: {reason}")
     if made.left_out:

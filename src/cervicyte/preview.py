@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -26,7 +27,10 @@ MOST = 12
 _DRAWN = 480
 #: Inches of one panel.
 _WIDE, _HIGH = 2.2, 2.2
-_RED, _GREEN, _BLUE, _LIGHT = "#c0392b", "#2e8b57", "#2f6fb5", "#aab2ba"
+_LIGHT = "#aab2ba"
+_COLOURS = (("red", "#c0392b"), ("green", "#2e8b57"), ("blue", "#2f6fb5"))
+#: Of the histograms.
+_EDGES = np.linspace(0, 256, 65)
 
 
 @dataclass(frozen=True)
@@ -36,12 +40,18 @@ class Filtered:
     Attributes
     ----------
     name : of the file
-    pictures : uint8 (h, w, 3) each: as it is, then after each step
+    size : width and height in pixels
+    pictures : as it is, then after each step; uint8 (h, w, 3) each, no larger than they are drawn
+    before, after : histograms of lightness (CIE L, stretched to 0..255), red, green and blue, as shares of
+        the pixels, float (4, 64)
     milliseconds : what each step took, computed anew whatever is kept
     """
 
     name: str
+    size: tuple[int, int]
     pictures: tuple[np.ndarray, ...]
+    before: np.ndarray
+    after: np.ndarray
     milliseconds: tuple[float, ...]
 
 
@@ -82,7 +92,7 @@ def preview(inputs: Iterable[Path | str], chain: tuple[str, ...], path: Path | s
 
     Raises
     ------
-    UsageError : an empty chain, or an unknown filter
+    UsageError : an empty chain, an unknown filter, or a file that is not named .png or is one of the inputs
     DataError : none of the inputs could be drawn
     StorageError : the file cannot be written
     """
@@ -91,10 +101,14 @@ def preview(inputs: Iterable[Path | str], chain: tuple[str, ...], path: Path | s
     steps = [parse_step(text) for text in chain]
     for step in steps:  # what is imported and set up once is no cost of a picture
         step(np.zeros((8, 8, 3), np.uint8))
+    if Path(path).suffix.lower() != ".png":
+        raise UsageError("the figure is a PNG file", f"--out {printable(path)}", "give it a name that ends in .png")
     rows: list[Filtered] = []
     failed: dict[str, str] = {}
     left_out = 0
     for found in track(images.find_images(inputs), "filtering"):
+        if os.path.exists(path) and os.path.exists(found.path) and os.path.samefile(path, found.path):
+            raise UsageError("the figure would replace an input", printable(path), "choose another --out")
         if len(rows) == MOST:
             left_out += found.problem is None
             continue
@@ -112,12 +126,14 @@ def preview(inputs: Iterable[Path | str], chain: tuple[str, ...], path: Path | s
 
 
 def _row(name: str, image: np.ndarray, steps: Sequence[Any]) -> Filtered:
-    pictures, times = [image], list[float]()
+    size, before = (image.shape[1], image.shape[0]), _histogram(image)
+    pictures, times = [_small(image)], list[float]()
     for step in steps:
         start = time.perf_counter()
-        pictures.append(step(pictures[-1]))
+        image = step(image)
         times.append((time.perf_counter() - start) * 1000)
-    return Filtered(name, tuple(pictures), tuple(times))
+        pictures.append(_small(image))
+    return Filtered(name, size, tuple(pictures), before, _histogram(image), tuple(times))
 
 
 def draw(rows: Sequence[Filtered], chain: Sequence[str]) -> Figure:
@@ -133,37 +149,30 @@ def draw(rows: Sequence[Filtered], chain: Sequence[str]) -> Figure:
         axes.set_title(title, fontsize=9, color=figures.INK)
     for line, row in zip(every, rows, strict=True):
         for axes, picture in zip(line, row.pictures, strict=False):
-            axes.imshow(_small(picture), interpolation="nearest")
+            axes.imshow(picture, interpolation="nearest")
             axes.set_xticks([])
             axes.set_yticks([])
             axes.spines[:].set_visible(False)
-        height, width = row.pictures[0].shape[:2]
-        line[0].set_xlabel(f"{figures.label(row.name)}\n{width} x {height}", fontsize=7.5, color=figures.INK)
+        size = f"{row.size[0]} x {row.size[1]}"
+        line[0].set_xlabel(f"{figures.label(row.name)}\n{size}", fontsize=7.5, color=figures.INK)
         for axes, ms in zip(line[1:], row.milliseconds, strict=False):
-            axes.set_xlabel(f"{ms:.1f} ms", fontsize=7.5, color=figures.INK)
+            axes.set_xlabel(f"{ms:.2f} ms" if ms < 1 else f"{ms:.1f} ms", fontsize=7.5, color=figures.INK)
         before, after = line[-2:]
-        _histogram(before, row.pictures[0])
-        _histogram(after, row.pictures[-1])
-        top = max(before.get_ylim()[1], after.get_ylim()[1])
-        before.set_ylim(0, top)
-        after.set_ylim(0, top)
+        top = 1.05 * np.sqrt(max(row.before.max(), row.after.max()))
+        for axes, shares in ((before, row.before), (after, row.after)):
+            _bars(axes, shares)
+            axes.set_ylim(0, top)
         before.set_ylabel("root of the share of pixels", fontsize=7, color=figures.INK)
     every[0, -1].legend(fontsize=6.5, frameon=False, labelcolor=figures.INK, loc="upper left", handlelength=1.2)
     return figure
 
 
-def _histogram(axes: Axes, image: np.ndarray) -> None:
-    """Shares of the pixels over 64 steps of lightness (CIE L, stretched to 0..255) and of each colour.
-
-    Their square roots are drawn, so that an even background does not hide the cell.
-    """
-    import cv2
-
-    edges = np.linspace(0, 256, 65)
-    light = cv2.cvtColor(image, cv2.COLOR_RGB2LAB)[..., 0]
-    axes.stairs(_shares(light, edges), edges, fill=True, color=_LIGHT, alpha=0.6, label="lightness")
-    for channel, (name, colour) in enumerate((("red", _RED), ("green", _GREEN), ("blue", _BLUE))):
-        axes.stairs(_shares(image[..., channel], edges), edges, color=colour, linewidth=1.1, label=name)
+def _bars(axes: Axes, shares: np.ndarray) -> None:
+    """One histogram; the roots of its shares are drawn, so that an even background does not hide the cell."""
+    light, *colours = np.sqrt(shares)
+    axes.stairs(light, _EDGES, fill=True, color=_LIGHT, alpha=0.6, label="lightness")
+    for values, (name, colour) in zip(colours, _COLOURS, strict=True):
+        axes.stairs(values, _EDGES, color=colour, linewidth=1.1, label=name)
     axes.set_xlim(0, 256)
     axes.set_xticks([0, 128, 255])
     axes.set_yticks([])
@@ -172,8 +181,12 @@ def _histogram(axes: Axes, image: np.ndarray) -> None:
     axes.tick_params(labelsize=7, colors=figures.INK, color=figures.GREY)
 
 
-def _shares(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    return np.sqrt(np.histogram(values, edges)[0] / values.size)
+def _histogram(image: np.ndarray) -> np.ndarray:
+    """Shares of the pixels, float (4, 64): lightness, red, green, blue."""
+    import cv2
+
+    light = cv2.cvtColor(image, cv2.COLOR_RGB2LAB)[..., 0]
+    return np.array([np.histogram(c, _EDGES)[0] / c.size for c in (light, *np.moveaxis(image, 2, 0))])
 
 
 def _small(image: np.ndarray) -> np.ndarray:
