@@ -105,6 +105,12 @@ def filters() -> str:
         for p in row.parameters:
             odd = " (odd)" if p.odd else ""
             parts.append(f"| | `{p.name}` | {p.default:g} | {p.low:g} | {p.high:g} | {p.help}{odd} |")
+    parts += [
+        "\nMeasured on one core for cells of 200 px, in milliseconds each: normalise 1.3, clahe 0.4, median 0.02, "
+        "reinhard 3, nlm 46. Training, prediction and `cervicyte data augment` filter in as many threads as there are "
+        "processors (nlm with two: 23 ms). What nlm made is kept by the content of the picture and its parameters, up "
+        "to `CERVICYTE_FILTERED_CACHE_MB` (25 kB each; found again in 0.8 ms, and in 0.1 ms among the last ones)."
+    ]
     parts += ["\n## Augmentation\n"]
     parts += [
         "Copies are the same for the same seed, whether they are made while training or written out by "
