@@ -22,11 +22,13 @@ from cervicyte.calibration import Limits
 from cervicyte.datasets import demo
 from cervicyte.errors import BundleError, MissingError, StorageError, UsageError
 from cervicyte.files import sha256_file
+from cervicyte.fitting import fit_model
 from cervicyte.heads import LinearHead
+from cervicyte.manifest import FORMAT
+from cervicyte.members import LinearMember
 from cervicyte.modelgraph import measurements_graph
 from cervicyte.recipes import load_recipe
 from cervicyte.taxonomy import BINARY, HERLEV
-from cervicyte.training import extract_table, fit_linear
 from commands import cervicyte, inside, read, three_parts
 
 FILES = ("manifest.json", "model.onnx", "training_cells.npz", "SHA256SUMS")
@@ -70,11 +72,12 @@ def test_predictions_are_the_probabilities_of_training(trained, demo_cells) -> N
     from cervicyte.features import MorphologyExtractor
 
     bundle = Bundle.load(trained.bundle)
-    table, failed = extract_table(demo_cells, MorphologyExtractor())
-    assert not failed
-    model = fit_linear(demo_cells, table, load_recipe("morphology-lr"), 3, "grouped")
+    recipe = load_recipe("morphology-lr")
+    member = LinearMember(recipe, MorphologyExtractor())
+    assert not member.read(demo_cells)
+    model = fit_model(demo_cells, (member,), recipe, 3, "grouped")
     rows = np.arange(0, len(demo_cells), 5)
-    expected = model.probabilities(demo_cells.subset(rows))
+    expected = model.answers(demo_cells.subset(rows)).probabilities
     found = bundle.predict([demo_cells.cells[i].path for i in rows], cache=False)
     np.testing.assert_allclose(found[[f"p_{c}" for c in bundle.classes]].to_numpy(), expected, atol=1e-4)
     assert bundle.manifest.limits.threshold == pytest.approx(model.limits.threshold)
@@ -141,7 +144,7 @@ def test_a_file_that_is_not_named_is_found(bundle_copy, name) -> None:
 
 @pytest.mark.parametrize(
     ("version", "what"),
-    [(2, "newer"), (10**6, "newer"), (0, "format number"), ("1", "format number"), (True, "format number")],
+    [(FORMAT + 1, "newer"), (10**6, "newer"), (0, "format number"), ("1", "format number"), (True, "format number")],
 )
 def test_another_format_is_refused_before_anything_else_is_read(bundle_copy, version, what) -> None:
     value = read(bundle_copy / "manifest.json")

@@ -14,13 +14,15 @@ import pytest
 from PIL import Image
 
 from cervicyte import datasets, files, splits, training
-from cervicyte.calibration import Limits
+from cervicyte.calibration import Answers, Limits
 from cervicyte.cells import CellTable
 from cervicyte.crossvalidation import cross_validate
 from cervicyte.errors import DataError, StorageError, UsageError
 from cervicyte.features import MorphologyExtractor
+from cervicyte.fitting import fit_model
+from cervicyte.members import LinearMember
 from cervicyte.recipes import Recipe, load_recipe
-from cervicyte.training import extract_table, fit_linear, train
+from cervicyte.training import train
 from commands import cervicyte, inside, read, three_parts
 
 NUMBERS = ("accuracy", "balanced_accuracy", "f1_macro", "auroc")
@@ -128,10 +130,11 @@ class _Spy:
         self.classes = seen.system.classes
         self.limits = Limits(0.5, 0.95, 0.2, 0.8, 0.0, 0.05)
 
-    def probabilities(self, cells: CellTable) -> np.ndarray:
+    def answers(self, cells: CellTable) -> Answers:
         assert not set(self.seen.paths) & set(cells.paths)
         assert not set(self.seen.groups) & set(cells.groups)
-        return np.full((len(cells), len(self.classes)), 1 / len(self.classes))
+        even = np.full((len(cells), len(self.classes)), 1 / len(self.classes))
+        return Answers(even, np.zeros(len(cells), dtype=bool))
 
 
 def test_fit_sees_the_training_rows_of_its_fold_and_no_other(demo_cells) -> None:
@@ -149,12 +152,13 @@ def test_fit_sees_the_training_rows_of_its_fold_and_no_other(demo_cells) -> None
 
 
 def test_labels_of_the_test_fold_change_no_prediction(demo_cells) -> None:
-    table, _ = extract_table(demo_cells, MorphologyExtractor())
-    folds = splits.holdout(splits.make_folds(demo_cells, "grouped", 3, 0))
     recipe = load_recipe("morphology-lr")
+    member = LinearMember(recipe, MorphologyExtractor())
+    member.read(demo_cells)
+    folds = splits.holdout(splits.make_folds(demo_cells, "grouped", 3, 0))
 
     def predicted(cells: CellTable):
-        return cross_validate(cells, lambda part: fit_linear(part, table, recipe, 0, "grouped"), folds)
+        return cross_validate(cells, lambda part: fit_model(part, (member,), recipe, 0, "grouped"), folds)
 
     before = predicted(demo_cells)
     shuffled = list(demo_cells.cells)
@@ -281,7 +285,7 @@ def test_sets_that_cannot_be_divided_are_refused_before_any_work(few, tmp_path, 
     def never(*_: object) -> None:
         raise AssertionError("features were computed first")
 
-    monkeypatch.setattr(training, "extract_table", never)
+    monkeypatch.setattr("cervicyte.members.extract_table", never)
     one_class = few.subset(few.labels.astype(str) == "normal_superficiel")
     with pytest.raises(DataError, match="at least two classes"):
         train(one_class, tmp_path / "run")

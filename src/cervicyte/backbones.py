@@ -198,6 +198,16 @@ def weights_path(backbone: Backbone, weights: str | Path | None = None) -> Path:
     return _in_place(backbone, Path(given).expanduser()) if given else keras_cache() / backbone.keras_file
 
 
+def has_weights(name: str, weights: str | Path | None = None) -> bool:
+    """True where a network's weights are at hand without a download, or random ones were asked for."""
+    if str(weights or settings.get_str("weights")) == "random":
+        return True
+    try:
+        return weights_path(get_backbone(name), weights).is_file()
+    except MissingError:
+        return False
+
+
 def import_keras() -> Any:
     """Import Keras on the torch backend.
 

@@ -19,6 +19,27 @@ def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
     return exponential / exponential.sum(axis=1, keepdims=True)
 
 
+def tempered(probabilities: np.ndarray, temperature: float) -> np.ndarray:
+    """Probabilities sharpened (below 1) or softened (above 1): float (n, k) to float64 (n, k)."""
+    return softmax(np.log(np.maximum(probabilities, 1e-12)), temperature)
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a model says of cells.
+
+    Attributes
+    ----------
+    probabilities : calibrated, float64 (n, k)
+    unsure : bool (n,), cells that it cannot answer whatever their probabilities, since its members disagree
+    votes : calibrated probabilities of each member, float64 (n, m, k); None for a single one
+    """
+
+    probabilities: np.ndarray
+    unsure: np.ndarray
+    votes: np.ndarray | None = None
+
+
 def fit_temperature(logits: np.ndarray, codes: np.ndarray) -> float:
     """The temperature that minimises the log loss of out-of-fold logits.
 

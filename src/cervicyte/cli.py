@@ -68,7 +68,13 @@ def train(
     holdout: Annotated[
         bool, typer.Option("--holdout", help="Test only the first fold: with five, the 80/20 split.")
     ] = False,
-    compare: Annotated[bool, typer.Option("--compare", help="Run the random protocol beside the chosen one.")] = False,
+    compare: Annotated[
+        bool | None,
+        typer.Option(
+            "--compare/--no-compare",
+            help="Run random beside grouped, or grouped beside the others; as-published does so by itself.",
+        ),
+    ] = None,
     backbone: Annotated[str | None, typer.Option("--backbone", help="Instead of the recipe's; or onnx:FILE.")] = None,
     preprocess: Annotated[
         str | None, typer.Option("--preprocess", help="For onnx:FILE: caffe, tf, torch, none or 0-1.")
@@ -129,7 +135,7 @@ def train(
         protocol=protocol,
         folds=folds,
         holdout=holdout,
-        compare=("random" if protocol == "grouped" else "grouped",) if compare else (),
+        compare=None if compare is None else ("random" if protocol == "grouped" else "grouped",) if compare else (),
         weights=weights,
         precision=precision,
         seed=seed,
@@ -189,9 +195,9 @@ def predict(
     bundle = Bundle.load(model)
     stream = bundle.stream(inputs, precision=precision, cache=cache)
     if out is None:
-        seen = write_rows(stream, bundle.classes, sys.stdout)
+        seen = write_rows(stream, bundle.classes, sys.stdout, bundle.members)
     else:
-        seen = write_predictions(track(stream, "Predicting"), bundle.classes, out)
+        seen = write_predictions(track(stream, "Predicting"), bundle.classes, out, bundle.members)
     total = failed = uncertain = flagged = 0
     for prediction in seen:
         total += 1

@@ -14,6 +14,7 @@ import numpy as np
 
 from cervicyte import bundle, images, runtime
 from cervicyte.errors import DataError, UsageError
+from cervicyte.inference import GraphExtractor
 from cervicyte.progress import say, track
 from cervicyte.quantise import quantise
 
@@ -57,8 +58,9 @@ def compress(model: bundle.Bundle, inputs: Iterable[Path | str], out: Path | str
     """
     manifest = model.manifest
     if manifest.input.kind != "image" or manifest.precision == "int8":
-        raise UsageError("only a bundle on images in full precision can be compressed", model.folder)
+        raise UsageError("only a single bundle on images in full precision can be compressed", model.folder)
     extractor = model.extractor("float32")
+    assert isinstance(extractor, GraphExtractor)
     found = [f.path for f in images.find_images(inputs) if f.problem is None]
     order = np.random.default_rng(0).permutation(len(found))[: 2 * (CALIBRATION + COMPARISON)]
     prepared = _prepared([found[i] for i in order], extractor)
@@ -80,7 +82,7 @@ def compress(model: bundle.Bundle, inputs: Iterable[Path | str], out: Path | str
         return bundle.save_bundle(out, smaller, small.read_bytes(), kept), change
 
 
-def _prepared(paths: Sequence[Path], extractor: bundle.BundleExtractor) -> np.ndarray:
+def _prepared(paths: Sequence[Path], extractor: GraphExtractor) -> np.ndarray:
     rows = []
     for path in track(paths, "Reading"):
         try:

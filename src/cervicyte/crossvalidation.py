@@ -8,7 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
-from cervicyte.calibration import Limits
+from cervicyte.calibration import Answers, Limits
 from cervicyte.cells import CellTable
 from cervicyte.progress import track
 from cervicyte.results import Predictions
@@ -26,8 +26,8 @@ class Predictor(Protocol):
     def limits(self) -> Limits:
         """Operating point and uncertain band, fitted on the training cells."""
 
-    def probabilities(self, cells: CellTable) -> np.ndarray:
-        """Calibrated probabilities, float64 (n, k)."""
+    def answers(self, cells: CellTable) -> Answers:
+        """Calibrated probabilities, and the cells that it cannot answer."""
 
 
 #: Makes a model from training cells; all that is fitted happens inside and sees nothing else.
@@ -58,7 +58,8 @@ def cross_validate(cells: CellTable, fit: Fit, folds: Folds) -> Predictions:
 
 def judge(predictor: Predictor, cells: CellTable, protocol: str) -> Predictions:
     """What one fitted model says of cells, beside what they are (fold 0)."""
-    probabilities = predictor.probabilities(cells)
+    answers = predictor.answers(cells)
+    probabilities = answers.probabilities
     system, n = cells.system, len(cells)
     p_abnormal = None
     if system.abnormal is not None:
@@ -78,7 +79,7 @@ def judge(predictor: Predictor, cells: CellTable, protocol: str) -> Predictions:
         probabilities,
         p_abnormal,
         None if threshold is None or p_abnormal is None else np.full(n, threshold),
-        predictor.limits.uncertain(probabilities, p_abnormal),
+        predictor.limits.uncertain(probabilities, p_abnormal) | answers.unsure,
     )
 
 

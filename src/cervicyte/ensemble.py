@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cervicyte.calibration import Limits, softmax
+from cervicyte.calibration import Answers, Limits, softmax, tempered
 from cervicyte.errors import CervicyteError, DataError, UsageError
 from cervicyte.heads import fit_head, inner_folds
 
@@ -366,6 +366,21 @@ def uncertain_by_disagreement(
     flagged = limits.flagged(answers[:, mask].sum(axis=1))
     # A flagged cell gets an abnormal label, if there is one to give.
     return alarm if flagged is None or not mask.any() else np.asarray(alarm & ~flagged)
+
+
+def answer(
+    votes: np.ndarray,
+    combiner: Combiner | None,
+    temperature: float,
+    abnormal_classes: np.ndarray | None,
+    limits: Limits,
+) -> Answers:
+    """What members' votes, float (n, m, k), come to; without a combiner, what the only member says."""
+    if combiner is None:
+        return Answers(votes[:, 0], np.zeros(len(votes), dtype=bool))
+    probabilities = tempered(combiner.combine(votes), temperature)
+    unsure = uncertain_by_disagreement(probabilities, votes, abnormal_classes, limits)
+    return Answers(probabilities, unsure, votes)
 
 
 def disagreement(votes: np.ndarray) -> np.ndarray:

@@ -25,6 +25,9 @@ from cervicyte.errors import CervicyteError, DataError, MissingError, UsageError
 from cervicyte.files import atomic_write, sha256_file, write_json
 from cervicyte.progress import say
 
+#: Instead of a layer's name: the tensor on which the last two blocks (`Backbone.tail`) hang.
+BEFORE_TAIL = "before-tail"
+
 #: Raised when the exported graphs change, so that old files are not taken for new ones.
 EXPORT_FORMAT = 2
 
@@ -36,7 +39,7 @@ PARITY_BFLOAT16 = 0.1
 
 
 def build_network(backbone: Backbone, weights: Weights, layer: str | None = None) -> Any:
-    """Build the Keras network, without its classifier, up to its last layer or the one named.
+    """Build the Keras network, without its classifier, up to its last layer or the one named (or `BEFORE_TAIL`).
 
     Returns
     -------
@@ -67,6 +70,8 @@ def build_network(backbone: Backbone, weights: Weights, layer: str | None = None
                 weights.path,
                 f"expected a file like {backbone.keras_file}",
             ) from error
+    if layer == BEFORE_TAIL:
+        layer = cut_layer(network, backbone.tail)
     if layer is not None:
         names = [item.name for item in network.layers]
         if layer not in names:
@@ -76,6 +81,36 @@ def build_network(backbone: Backbone, weights: Weights, layer: str | None = None
             raise UsageError(f"{backbone.name} has no such layer", repr(layer), f"for example: {near}")
         network = keras.Model(network.input, network.get_layer(layer).output)
     return network
+
+
+def cut_layer(network: Any, tail: tuple[str, ...]) -> str:
+    """Name of the layer whose output is all that the last blocks get to see of the image.
+
+    Keras names some layers of a block by a running number (Xception's shortcuts, InceptionResNetV2's
+    branches), so the cut is found by structure: the last layer before the first named one of the tail
+    that no connection passes by.
+
+    Parameters
+    ----------
+    network : keras.Model, a functional one
+    tail : names, or beginnings of names up to an underscore, of the last blocks
+    """
+    layers = network.layers
+    place = {layer.name: i for i, layer in enumerate(layers)}
+    first = min(i for name, i in place.items() if any(name == t or name.startswith(f"{t}_") for t in tail))
+    longest = [0] * len(layers)  # how far each layer's output reaches
+    for i, layer in enumerate(layers[1:], 1):
+        inputs = layer.input if isinstance(layer.input, list | tuple) else [layer.input]
+        for tensor in inputs:
+            source = place[tensor._keras_history.operation.name]
+            longest[source] = max(longest[source], i)
+    passed_by = 0
+    cut = 0
+    for i in range(first):
+        if passed_by <= i:
+            cut = i
+        passed_by = max(passed_by, longest[i])
+    return str(layers[cut].name)
 
 
 def export_backbone(
@@ -88,7 +123,7 @@ def export_backbone(
     backbone : a row of the registry, or a user's ONNX file
     weights : from `cervicyte.backbones.find_weights`; None for a user's ONNX file
     cache_dir : default: the setting
-    layer : name of the Keras layer to tap; default the last
+    layer : name of the Keras layer to tap, or `BEFORE_TAIL`; default the last
 
     Returns
     -------
@@ -202,7 +237,7 @@ def _converted(backbone: Backbone, weights: Weights, layer: str | None) -> tuple
 
     network = build_network(backbone, weights, layer)
     example = torch.zeros((1, backbone.size, backbone.size, 3))
-    with torch.no_grad(), _quiet():
+    with torch.no_grad(), quiet():
         network.eval()
         network(example, training=False)
         # One batch size is traced and the axis opened afterwards: Xception cannot be traced with
@@ -224,7 +259,7 @@ def _converted(backbone: Backbone, weights: Weights, layer: str | None) -> tuple
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Silence what the exporter says to its own developers."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)

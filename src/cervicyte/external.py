@@ -11,7 +11,7 @@ import numpy as np
 
 import cervicyte
 from cervicyte import audit, bundle, features, files, gate, metrics, report, splits
-from cervicyte.calibration import Limits
+from cervicyte.calibration import Answers, Limits
 from cervicyte.cells import CellTable
 from cervicyte.crossvalidation import judge
 from cervicyte.errors import CervicyteError, DataError, UsageError
@@ -35,10 +35,10 @@ class _Fixed:
 
     classes: tuple[str, ...]
     limits: Limits
-    values: np.ndarray
+    known: Answers
 
-    def probabilities(self, cells: CellTable) -> np.ndarray:
-        return self.values
+    def answers(self, cells: CellTable) -> Answers:
+        return self.known
 
 
 def evaluate(
@@ -78,7 +78,7 @@ def evaluate(
     if not len(good):
         raise DataError("no cell can be read", next(iter(failed.values()), "an empty table"))
     used = cells.subset(good)
-    used, predictor = _comparable(used, model, values[good].astype(np.float64))
+    used, predictor = _comparable(used, model, model.answers(values[good]))
     # Another protocol was perhaps asked for, but cells that the model does not know make an honest test all the same.
     name = "external-leaking" if marks else "external"
     predictions = judge(predictor, used, name)
@@ -95,15 +95,15 @@ def evaluate(
     return ExternalTest(out, evaluation, failed)
 
 
-def _comparable(cells: CellTable, model: bundle.Bundle, values: np.ndarray) -> tuple[CellTable, _Fixed]:
+def _comparable(cells: CellTable, model: bundle.Bundle, known: Answers) -> tuple[CellTable, _Fixed]:
     """Bring the labels to the model's system, or the model's probabilities to the labels' system."""
     m = model.manifest
     if set(cells.present) <= set(m.system.classes):
         # The same names, perhaps fewer or in another order. The model's reading of what is abnormal holds for
         # its operating point.
-        return replace(cells, system=m.system), _Fixed(m.classes, m.limits, values)
+        return replace(cells, system=m.system), _Fixed(m.classes, m.limits, known)
     try:
-        return cells.map_labels(_map_of(cells.system, model)), _Fixed(m.classes, m.limits, values)
+        return cells.map_labels(_map_of(cells.system, model)), _Fixed(m.classes, m.limits, known)
     except CervicyteError:
         pass
     if cells.system.abnormal is not None and cells.system.name not in {row.target.name for row in MAPS}:
@@ -118,8 +118,8 @@ def _comparable(cells: CellTable, model: bundle.Bundle, values: np.ndarray) -> t
             "train a model with --target binary, or say with --normal which classes of the data are normal",
         ) from error
     columns = tuple(c for c in cells.system.classes if c in reached)
-    merged = np.stack([values[:, [r == c for r in reached]].sum(axis=1) for c in columns], axis=1)
-    return cells, _Fixed(columns, m.limits, merged)
+    merged = [known.probabilities[:, [r == c for r in reached]].sum(axis=1) for c in columns]
+    return cells, _Fixed(columns, m.limits, Answers(np.stack(merged, axis=1), known.unsure))
 
 
 def _answers(manifest: bundle.Manifest, system: str) -> list[str]:

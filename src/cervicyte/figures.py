@@ -60,6 +60,11 @@ CAPTIONS: Mapping[str, tuple[str, str]] = {
         "Risk and coverage",
         "To the right the model answers more cells, the surest first; the lower the curve, the fewer it gets wrong.",
     ),
+    "training": (
+        "Loss of the last blocks, epoch by epoch",
+        "Thin lines are single trainings, one for each inner fold of the final model; the dot is the epoch that was "
+        "kept. Where the loss on held-out groups rises while the training loss falls, the network learns by heart.",
+    ),
     "per_class": (
         "Recall and precision of each class",
         "Recall is the share of a class's cells that were found, precision the share of right calls; in brackets the "
@@ -208,6 +213,27 @@ def per_class(values: Mapping[str, Mapping[str, Any]]) -> Figure:
     axes.grid(visible=False, axis="y")
     axes.tick_params(axis="y", length=0)
     _legend(axes, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
+    return figure
+
+
+def training_curves(curves: Mapping[str, Sequence[Sequence[Mapping[str, float | None]]]]) -> Figure:
+    """Loss of each training of each fine-tuned member over its epochs: rows as `TrainedTail.history` has them."""
+    figure, every = _canvas(6.2, 0.6 + 2.3 * len(curves), rows=[1] * len(curves))
+    for axes, (name, histories) in zip(every if len(curves) > 1 else [every], curves.items(), strict=True):
+        for k, history in enumerate(histories):
+            first = k == 0
+            trained = [(row["epoch"], row["train_loss"]) for row in history if row["train_loss"] is not None]
+            if trained:
+                axes.plot(*zip(*trained, strict=True), color=GREY, linewidth=1, label="training" if first else None)
+            epochs, losses = [r["epoch"] for r in history], [r["validation_loss"] for r in history]
+            axes.plot(epochs, losses, color=BLUE, linewidth=1, label="held-out groups, calibrated" if first else None)
+            kept = min(range(len(history)), key=lambda i: history[i]["brier"] or 0.0)
+            axes.plot(epochs[kept], losses[kept], "o", color=BLUE, markersize=4)
+        axes.set_title(name, fontsize=9, color=INK, loc="left")
+        axes.set_ylabel("log loss")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        _legend(axes, loc="upper right")
+    (every[-1] if len(curves) > 1 else every).set_xlabel("epoch (0: the head alone)")
     return figure
 
 

@@ -85,6 +85,27 @@ def check_folder(folder: Path | str) -> None:
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(place))
 
 
+def reserve(path: Path, size: int) -> None:
+    """Make a file of ``size`` bytes whose room on disk is taken now; a memory map of it cannot run out of disk later.
+
+    Raises
+    ------
+    StorageError : the disk is full, read-only or not permitted
+    """
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with path.open("wb") as stream:
+                if size and hasattr(os, "posix_fallocate"):
+                    os.posix_fallocate(stream.fileno(), 0, size)
+                else:
+                    for start in range(0, size, 1 << 24):
+                        stream.write(bytes(min(1 << 24, size - start)))
+        except OSError:
+            path.unlink(missing_ok=True)
+            raise
+
+
 class _LineFeeds:
     """A stream whose rows end in a line feed, for a writer that believes to write carriage returns too."""
 

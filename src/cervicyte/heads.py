@@ -65,6 +65,7 @@ def fit_head(
     C: float | None = None,
     seed: int = 0,
     protocol: str = "grouped",
+    folds: Folds | None = None,
 ) -> FittedHead:
     """Fit scaler and logistic regression, and predict the same rows out of fold.
 
@@ -75,6 +76,7 @@ def fit_head(
     groups : group of each row (n,)
     C : fixed inverse regularisation strength, or None to choose from C_GRID by inner folds
     protocol : "grouped" keeps groups together in the inner folds too
+    folds : the inner folds, where they are given; rows that none of them holds out have NaN in oof_logits
 
     Raises
     ------
@@ -82,9 +84,10 @@ def fit_head(
     """
     if not np.isfinite(features).all():
         raise DataError("features that are not finite numbers", f"{int((~np.isfinite(features)).sum())} values")
-    folds = inner_folds(codes, groups, seed, protocol)
+    folds = folds or inner_folds(codes, groups, seed, protocol)
+    held = np.unique(np.concatenate(folds.test))
     grid = C_GRID if C is None else (C,)
-    oof = {c: np.zeros((len(codes), n_classes)) for c in grid}
+    oof = {c: np.full((len(codes), n_classes), np.nan) for c in grid}
 
     # Imported before the threads start: two threads that import at once can wait for each other.
     import sklearn.linear_model
@@ -97,11 +100,16 @@ def fit_head(
 
     with _one_thread_each(), ThreadPoolExecutor(available_threads()) as pool:
         list(pool.map(predict_fold, range(len(folds))))
-    losses = {c: _log_loss(logits, codes) for c, logits in oof.items()}
+    losses = {c: _log_loss(logits[held], codes[held]) for c, logits in oof.items()}
     best = min(losses, key=lambda c: losses[c])
+    return FittedHead(fit_linear(features, codes, n_classes, best), oof[best], losses)
+
+
+def fit_linear(features: np.ndarray, codes: np.ndarray, n_classes: int, C: float) -> LinearHead:
+    """Scaler and logistic regression at a fixed C, fitted on all the rows given; raises DataError as `fit_head`."""
     with _one_thread_each():
-        (head,) = _fit_path(features, codes, n_classes, (best,))
-    return FittedHead(head, oof[best], losses)
+        (head,) = _fit_path(features, codes, n_classes, (C,))
+    return head
 
 
 def inner_folds(codes: np.ndarray, groups: np.ndarray, seed: int, protocol: str = "grouped", most: int = 5) -> Folds:

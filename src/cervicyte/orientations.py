@@ -8,6 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from cervicyte.errors import UsageError
 from cervicyte.files import atomic_write
 
@@ -17,6 +19,14 @@ COUNTS = (1, 4, 8)
 
 #: Axes (batch 0, rows 1, columns 2, channels 3) along which each of the four flips reverses.
 _FLIPS: tuple[tuple[int, ...], ...] = ((), (2,), (1,), (1, 2))
+
+
+def oriented(image: np.ndarray, k: int) -> np.ndarray:
+    """The ``k``-th orientation of an image (h, w, c), in the order in which the graphs average them."""
+    turned = image.transpose(1, 0, 2) if k >= 4 else image
+    for axis in _FLIPS[k % 4]:
+        turned = np.flip(turned, axis - 1)
+    return np.ascontiguousarray(turned)
 
 
 def averaged_file(path: Path, count: int) -> Path:
@@ -96,8 +106,6 @@ class _Nodes:
 
     def reversed(self, name: str, axes: tuple[int, ...]) -> str:
         """The tensor reversed along the axes, or itself for none."""
-        import numpy as np
-
         if not axes:
             return name
         # From the last element (-1) down past the first (the least integer), by steps of -1.

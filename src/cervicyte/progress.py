@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sized
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from cervicyte import settings
 
@@ -38,13 +38,28 @@ def say(message: str) -> None:
         print(message, file=sys.stderr, flush=True)
 
 
+#: The bars that are on the terminal now; work inside other work draws its bar below the other's.
+_LIVE: list[Any] = []
+
+
 def _bar(items: Iterable[T], label: str, total: int | None) -> Iterator[T]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+    if _LIVE:
+        task = _LIVE[0].add_task(label, total=total)
+        try:
+            yield from _LIVE[0].track(items, task_id=task)
+        finally:
+            _LIVE[0].remove_task(task)
+        return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        yield from bar.track(items, total=total, description=label)
+        _LIVE.append(bar)
+        try:
+            yield from bar.track(items, total=total, description=label)
+        finally:
+            _LIVE.clear()
 
 
 def _lines(items: Iterable[T], label: str, total: int | None) -> Iterator[T]:

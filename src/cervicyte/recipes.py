@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
@@ -10,38 +11,44 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from cervicyte.augment import get_augmentation
+from cervicyte.ensemble import get_rule
 from cervicyte.errors import UsageError
 from cervicyte.filters import parse_chain
 from cervicyte.images import FITS
 from cervicyte.orientations import COUNTS
 from cervicyte.taxonomy import get_map
 
+#: Ways to make a member of a model from a network or measurements.
+METHODS = ("linear", "finetune")
+
 
 @dataclass(frozen=True)
-class Recipe:
-    """One way to make a model: features of one backbone, StandardScaler and logistic regression.
+class Part:
+    """One member of a model: frozen features with logistic regression, or a network with its last blocks trained.
 
     Attributes
     ----------
     name : what it is called
-    description : one sentence
+    method : "linear" (frozen features, StandardScaler, logistic regression) or "finetune"
     backbone : a name of the registry, or onnx:FILE
     preprocess : for onnx:FILE, the preprocessing that the network was trained with; else empty
     layer : name of the Keras layer to tap; empty for the last
     orientations : flips and turns to average over, one of orientations.COUNTS
     size : side of the network's input in pixels; 0 takes the backbone's own
     fit : how other shapes become a square, one of images.FITS
-    filters : names of the filter chain, applied before resizing
-    target : "native" (the data set's own classes), "bethesda" or "binary"
-    maps : label maps to prefer where the data set has several to the target
+    filters : the filter chain, applied before resizing
     C : inverse regularisation strength; 0 chooses it by inner folds
-    sensitivity : the operating point is set for this sensitivity for abnormal cells
-    max_risk : share of errors among the answered cells that the uncertain band is set for
-    copies : augmented copies of each cell under the as-published protocol
+    augmentation : for "finetune", how the copies to train on are made (see `augment.PRESETS`)
+    variants : for "finetune", how many such copies of each cell
+    epochs, patience, batch_size, learning_rate, head_learning_rate, weight_decay, label_smoothing,
+        class_weight, mixup : for "finetune", see `cervicyte.finetune.Schedule`
+    seed : tells members apart that differ in nothing else
+    stand_in : another member, taken in its place where its pretrained weights are not at hand
     """
 
     name: str
-    description: str = ""
+    method: str = "linear"
     backbone: str = "morphology"
     preprocess: str = ""
     layer: str = ""
@@ -49,33 +56,117 @@ class Recipe:
     size: int = 0
     fit: str = "stretch"
     filters: tuple[str, ...] = ()
-    target: str = "native"
-    maps: tuple[str, ...] = ()
     C: float = 0.0
-    sensitivity: float = 0.95
-    max_risk: float = 0.05
-    copies: int = 10
+    augmentation: str = "strong"
+    variants: int = 12
+    epochs: int = 12
+    patience: int = 6
+    batch_size: int = 32
+    learning_rate: float = 1e-4
+    head_learning_rate: float = 1e-3
+    weight_decay: float = 0.02
+    label_smoothing: float = 0.1
+    class_weight: float = 0.5
+    mixup: float = 0.0
+    seed: int = 0
+    stand_in: Part | None = None
 
     def __post_init__(self) -> None:
         for name, value, allowed in (
+            ("method", self.method, METHODS),
             ("fit", self.fit, FITS),
-            ("target", self.target, ("native", "bethesda", "binary")),
             ("orientations", self.orientations, COUNTS),
         ):
             if value not in allowed:
                 raise UsageError(f"recipe: {name} must be one of {', '.join(map(str, allowed))}", repr(value))
-        for name, number, low, high in (
-            ("sensitivity", self.sensitivity, 0.5, 1.0),
-            ("max_risk", self.max_risk, 0.0, 0.5),
-            ("C", self.C, 0.0, 1e6),
-            ("copies", self.copies, 1, 100),
-            ("size", self.size, 0, 1024),
+        for name, low, high in (
+            ("C", 0.0, 1e6),
+            ("size", 0, 1024),
+            ("variants", 0, 200),
+            ("epochs", 1, 1000),
+            ("patience", 1, 1000),
+            ("batch_size", 1, 1024),
+            ("learning_rate", 0.0, 1.0),
+            ("head_learning_rate", 0.0, 1.0),
+            ("weight_decay", 0.0, 1.0),
+            ("label_smoothing", 0.0, 0.9),
+            ("class_weight", 0.0, 1.0),
+            ("mixup", 0.0, 10.0),
+            ("seed", 0, 2**32 - 1),
         ):
-            if not low <= number <= high:
-                raise UsageError(f"recipe: {name} must lie between {low} and {high}", number)
-        parse_chain(",".join(self.filters))
+            if not low <= getattr(self, name) <= high:
+                raise UsageError(f"recipe: {name} must lie between {low} and {high}", getattr(self, name))
+        # The canonical texts, so that one chain has one name in caches and bundles.
+        object.__setattr__(self, "filters", parse_chain(",".join(self.filters)))
+        get_augmentation(self.augmentation)
+        if self.method == "finetune" and (self.layer or self.preprocess):
+            received = f"layer {self.layer!r}, preprocess {self.preprocess!r}"
+            raise UsageError("fine-tuning takes a whole network of Keras; leave layer and preprocess out", received)
+
+
+@dataclass(frozen=True)
+class Recipe(Part):
+    """One way to make a model: a single member, described by the fields of `Part`, or an ensemble of several.
+
+    Attributes
+    ----------
+    description : one sentence
+    target : "native" (the data set's own classes), "bethesda" or "binary"
+    maps : label maps to prefer where the data set has several to the target
+    sensitivity : the operating point is set for this sensitivity for abnormal cells
+    max_risk : share of errors among the answered cells that the uncertain band is set for
+    inner_folds : divisions of a training set: each held-out part stops one training early and calibrates
+    rule : how an ensemble's members are combined, one of ensemble.RULES
+    members : of an ensemble; empty where the recipe is its own single member
+    copies : augmented copies of each cell under the as-published protocol
+    copies_by : the augmentation that makes them
+    published_test, published_validation : under the as-published protocol, shares of one random split; 0 for folds
+    """
+
+    description: str = ""
+    target: str = "native"
+    maps: tuple[str, ...] = ()
+    sensitivity: float = 0.95
+    max_risk: float = 0.05
+    inner_folds: int = 5
+    rule: str = "mean"
+    members: tuple[Part, ...] = ()
+    copies: int = 10
+    copies_by: str = "geometric"
+    published_test: float = 0.0
+    published_validation: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.target not in ("native", "bethesda", "binary"):
+            raise UsageError("recipe: target must be one of native, bethesda, binary", repr(self.target))
+        for name, low, high in (
+            ("sensitivity", 0.5, 1.0),
+            ("max_risk", 0.0, 0.5),
+            ("copies", 1, 100),
+            ("inner_folds", 2, 20),
+            ("published_test", 0.0, 0.5),
+            ("published_validation", 0.0, 0.3),
+        ):
+            if not low <= getattr(self, name) <= high:
+                raise UsageError(f"recipe: {name} must lie between {low} and {high}", getattr(self, name))
+        get_augmentation(self.copies_by)
+        get_rule(self.rule)
         for name in self.maps:
             get_map(name)
+        names = [m.name for m in self.members]
+        if len(names) == 1 or len(set(names)) < len(names):
+            raise UsageError("recipe: an ensemble needs at least two members with names of their own", ", ".join(names))
+        if self.members and any(getattr(self, f.name) != f.default for f in fields(Part) if f.name != "name"):
+            given = [f.name for f in fields(Part) if f.name != "name" and getattr(self, f.name) != f.default]
+            raise UsageError(
+                "recipe: in an ensemble this belongs to its members", ", ".join(given), "write it under [[members]]"
+            )
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """The members: those of an ensemble, or the recipe itself."""
+        return self.members or (self,)
 
     def changed(self, **options: Any) -> Recipe:
         """The recipe with the options that are not None in place of its own values."""
@@ -83,7 +174,8 @@ class Recipe:
 
     def to_json(self) -> dict[str, Any]:
         """A plain form, stored with the run."""
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+        plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return plain
 
 
 def shipped() -> tuple[str, ...]:
@@ -123,14 +215,41 @@ def load_recipe(name: str | Path) -> Recipe:
 
 
 def _parse(name: str, table: Mapping[str, Any]) -> Recipe:
+    values = dict(table)
+    rows = values.pop("members", [])
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise UsageError("recipe: members are tables", repr(rows)[:100], "write each under [[members]]")
+    members = []
+    for row in rows:
+        given = dict(row)
+        other = given.pop("stand_in", None)
+        part = Part(**_values(Part, given, ("stand_in",)) | {"name": _member_name(row)})
+        if other is not None:
+            if not isinstance(other, dict):
+                raise UsageError("recipe: stand_in is a table", repr(other)[:100])
+            filled = {**{k: v for k, v in given.items() if k not in ("backbone", "name")}, **other}
+            substitute = Part(**_values(Part, filled, ("stand_in",)) | {"name": _member_name(other)})
+            part = replace(part, stand_in=substitute)
+        members.append(part)
+    return Recipe(name, **_values(Recipe, values, ("name", "members", "stand_in")), members=tuple(members))
+
+
+def _member_name(row: Mapping[str, Any]) -> str:
+    """A member's own name, or what tells it from the others."""
+    parts = [row.get("backbone", "morphology"), *row.get("filters", ())]
+    parts += [f"{row[key]} px" if key == "size" else f"seed {row[key]}" for key in ("size", "seed") if row.get(key)]
+    return str(row.get("name") or " ".join(map(str, parts)))
+
+
+def _values(kind: type, table: Mapping[str, Any], closed: tuple[str, ...]) -> dict[str, Any]:
+    """The fields of a table by name, each of its field's kind."""
     by_type: dict[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "float": (int, float)}
-    kinds = {f.name: by_type.get(str(f.type), (list,)) for f in fields(Recipe)}
+    kinds = {f.name: by_type.get(str(f.type), (list,)) for f in fields(kind) if f.name not in closed}
     for key, value in table.items():
-        if key not in kinds or key == "name":
+        if key not in kinds:
             near = difflib.get_close_matches(key, kinds, n=1)
             hint = f"did you mean {near[0]!r}? " if near else ""
-            raise UsageError("unknown key in the recipe", repr(key), f"{hint}keys: {', '.join(list(kinds)[1:])}")
+            raise UsageError("unknown key in the recipe", repr(key), f"{hint}keys: {', '.join(kinds)}")
         if not isinstance(value, kinds[key]) or isinstance(value, bool):
             raise UsageError(f"recipe: {key} has the wrong kind of value", repr(value))
-    values: dict[str, Any] = {k: tuple(map(str, v)) if isinstance(v, list) else v for k, v in table.items()}
-    return Recipe(name, **values)
+    return {k: tuple(map(str, v)) if isinstance(v, list) else v for k, v in table.items()}

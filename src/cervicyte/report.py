@@ -75,6 +75,7 @@ def write_report(
     notes: Sequence[str] = (),
     audit: Mapping[str, Any] | None = None,
     counts: Mapping[str, tuple[int, int]] | None = None,
+    curves: Mapping[str, Sequence[Sequence[Mapping[str, float | None]]]] | None = None,
     intended_use: str = INTENDED_USE,
     mistakes: int = 12,
 ) -> Path:
@@ -88,6 +89,7 @@ def write_report(
     notes : what was noticed on the way (files passed over, other counts)
     audit : {"findings": [{"severity": ..., "message": ...}, ...]}; None where no audit was made
     counts : cells and groups of each class of the data set; default: those of the tested cells
+    curves : the trainings of each fine-tuned member of the final model
     mistakes : pictures of each kind of mistake
 
     Raises
@@ -104,6 +106,8 @@ def write_report(
     if len(named) > 1:
         contents["compared"] = {name: e.metrics for name, e in list(named.items())[1:]}
     pictures = _pictures(named)
+    if curves:
+        pictures["training"] = figures.training_curves(curves)
     page = _page(named, pictures, title, notes, audit, counts, intended_use, mistakes)
     write_json(folder / "metrics.json", _plain(contents))
     first.predictions.to_csv(folder / "predictions.csv")

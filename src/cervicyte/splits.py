@@ -180,6 +180,26 @@ def random_folds(codes: np.ndarray, n_folds: int, seed: int, protocol: str = "ra
     return _folds(protocol, seed, list(splitter.split(np.zeros(len(codes)), codes)))
 
 
+def random_split(codes: np.ndarray, share: float, seed: int, protocol: str = "random") -> Folds:
+    """One stratified division at random, ``share`` of the cells (0 to 1) to test: system A's way.
+
+    Raises
+    ------
+    DataError : fewer than two classes, or too few cells to have every class on both sides
+    """
+    from sklearn.model_selection import StratifiedShuffleSplit
+
+    codes = np.asarray(codes)
+    _check(codes, 2)
+    splitter = StratifiedShuffleSplit(1, test_size=share, random_state=seed)
+    try:
+        parts = list(splitter.split(np.zeros(len(codes)), codes))
+    except ValueError as error:
+        received = f"{len(codes)} cells, {share:.0%} to test ({error})"
+        raise DataError("too few cells to divide", received, "add cells of the small classes") from error
+    return _folds(protocol, seed, parts)
+
+
 def holdout(folds: Folds) -> Folds:
     """Only the first fold: with five folds, the 80/20 split."""
     return replace(folds, train=folds.train[:1], test=folds.test[:1])

@@ -12,22 +12,23 @@ from typing import Any
 import numpy as np
 
 import cervicyte
-from cervicyte import audit, bundle, features, files, gate, metrics, modelgraph, progress, report, settings, splits
-from cervicyte.calibration import Limits, fit_limits, fit_temperature, softmax
+from cervicyte import audit, bundle, features, files, gate, metrics, progress, report, settings, splits
+from cervicyte.backbones import get_backbone, has_weights
 from cervicyte.cells import CellTable
 from cervicyte.crossvalidation import cross_validate
-from cervicyte.errors import BundleError, CervicyteError, DataError, UsageError
+from cervicyte.ensemble import get_rule
+from cervicyte.errors import BundleError, CervicyteError, UsageError
 from cervicyte.files import printable, write_json
-from cervicyte.heads import LinearHead, fit_head
+from cervicyte.fitting import Model, fit_model
 from cervicyte.images import Picture
-from cervicyte.recipes import Recipe, load_recipe
+from cervicyte.members import Member, make_member
+from cervicyte.progress import track
+from cervicyte.recipes import Part, Recipe, load_recipe
 from cervicyte.results import Evaluation, Predictions
 from cervicyte.taxonomy import LabelMap, find_map, get_map
 
 #: Folds where the data set did not come divided into train and test.
 DEFAULT_FOLDS = 5
-
-Extractor = features.NetworkExtractor | features.MorphologyExtractor
 
 #: Cells on which a new bundle is run once and compared with the head that it was made from.
 _PROVED_ON = 32
@@ -51,56 +52,6 @@ class Run:
     failed: Mapping[str, str]
 
 
-@dataclass(frozen=True)
-class FeatureTable:
-    """Features of cells, found again by where their pixels are."""
-
-    values: np.ndarray
-    rows: Mapping[Picture, int]
-
-    def of(self, cells: CellTable) -> np.ndarray:
-        """float32 (n, d) of the given cells."""
-        return self.values[[self.rows[c.picture] for c in cells.cells]]
-
-
-@dataclass(frozen=True)
-class LinearModel:
-    """A calibrated linear classifier over a feature table; the predictor that cross-validation judges."""
-
-    classes: tuple[str, ...]
-    head: LinearHead
-    temperature: float
-    limits: Limits
-    table: FeatureTable
-
-    def probabilities(self, cells: CellTable) -> np.ndarray:
-        """Calibrated probabilities, float64 (n, k)."""
-        return softmax(self.head.logits(self.table.of(cells)), self.temperature)
-
-
-def fit_linear(cells: CellTable, table: FeatureTable, recipe: Recipe, seed: int, protocol: str) -> LinearModel:
-    """Fit scaler, logistic regression, temperature, operating point and uncertain band on these cells alone.
-
-    Raises
-    ------
-    DataError : fewer than two classes, or a class with a single group
-    """
-    classes = cells.present
-    codes = np.searchsorted([cells.system.classes.index(c) for c in classes], cells.codes)
-    values, strength = table.of(cells), recipe.C or None
-    try:
-        fitted = fit_head(values, codes, cells.groups, len(classes), C=strength, seed=seed, protocol=protocol)
-    except DataError as error:
-        raise splits.named(error, classes) from error
-    temperature = fit_temperature(fitted.oof_logits, codes)
-    abnormal = None
-    if cells.system.abnormal is not None:
-        abnormal = np.array([c in cells.system.abnormal for c in classes])
-    probabilities = softmax(fitted.oof_logits, temperature)
-    limits = fit_limits(probabilities, codes, abnormal, recipe.sensitivity, recipe.max_risk)
-    return LinearModel(classes, fitted.head, temperature, limits, table)
-
-
 def train(
     cells: CellTable,
     out: Path | str,
@@ -109,7 +60,7 @@ def train(
     protocol: str = "grouped",
     folds: int | None = None,
     holdout: bool = False,
-    compare: Sequence[str] = (),
+    compare: Sequence[str] | None = None,
     weights: str | None = None,
     precision: str | None = None,
     seed: int = 0,
@@ -126,7 +77,8 @@ def train(
     protocol : "grouped" (honest), "random" or "as-published" (both marked in every output)
     folds : number of folds; None takes the data set's own train/test division if it has one, else 5
     holdout : judge only the first fold (with five folds: the 80/20 split)
-    compare : other protocols to run beside the first
+    compare : other protocols to run beside the first; None runs "grouped" beside "as-published", so that the
+        honest number is never missing there
     weights : file or folder with pretrained weights, or "random"
     precision : "auto", "float32" or "bfloat16"; None takes the setting
     seed : of folds and augmentation
@@ -139,7 +91,8 @@ def train(
     """
     out = Path(out)
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
-    protocols = tuple(dict.fromkeys((protocol, *compare)))
+    beside = (("grouped",) if protocol == "as-published" else ()) if compare is None else tuple(compare)
+    protocols = tuple(dict.fromkeys((protocol, *beside)))
     for name in protocols:
         splits.get_protocol(name)
     splits.check_seed(seed)
@@ -151,75 +104,113 @@ def train(
     for name in protocols:
         if name != "as-published":
             divide(cells, name, folds, seed, holdout)
-    extractor = features.make_extractor(
-        recipe.backbone,
-        weights=weights,
-        size=recipe.size or None,
-        fit=recipe.fit,
-        chain=recipe.filters,
-        layer=recipe.layer or None,
-        orientations=recipe.orientations,
-        precision=precision,
-        preprocessing=recipe.preprocess or None,
-        seed=seed,
-    )
-    everything = splits.augmented(cells, recipe.copies) if "as-published" in protocols else cells
-    table, failed = extract_table(everything, extractor)
-    cells = readable(cells, table)
+    parts, replaced = _at_hand(recipe, weights)
+    members = _members(parts, recipe, weights, precision, seed)
+    failed: dict[str, str] = {}
+    for member in members:
+        failed |= member.read(cells)
+    cells = _known(cells, members)
     audited = audit.audit(cells)
     pairs = audited.pairs
     if join_duplicates:
         cells = gate.joined(cells, pairs)
 
-    def fit_with(name: str) -> Any:
-        return lambda training: fit_linear(training, table, recipe, seed, name)
-
     evaluations = []
     saved_folds = {}
-    options = {"protocol": protocol, "folds": folds, "holdout": holdout, "compare": tuple(compare), "weights": weights}
+    options = {"protocol": protocol, "folds": folds, "holdout": holdout, "compare": compare, "weights": weights}
     options |= {"precision": precision, "seed": seed, "join_duplicates": join_duplicates}
     command = command or _python_command(recipe, options)
     for name in protocols:
-        pool = readable(splits.augmented(cells, recipe.copies), table) if name == "as-published" else cells
-        division = divide(pool, name, folds, seed, holdout)
+        pool, judged = cells, members
+        if name == "as-published":
+            pool, judged = _copied(cells, parts, recipe, weights, precision, seed)
+        division = divide(pool, name, folds, seed, holdout, recipe.published_test)
         leaks = gate.check(pool, division, pairs if pool is cells else [])
-        predictions = cross_validate(pool, fit_with(name), division)
-        facts = describe(cells, recipe, extractor, name, division, seed)
-        warnings = (*warn(name, cells), *leaks)
+        predictions = cross_validate(pool, _fit_with(judged, recipe, seed, name), division)
+        facts = describe(cells, recipe, members, name, division, seed)
+        warnings = (*warn(name, cells), *leaks, *replaced)
         evaluations.append(Evaluation(predictions, _scored(predictions, warnings, seed), facts, warnings, command))
         saved_folds[name] = division.to_json()
         if pool is not cells:  # its rows are the originals and their copies
             saved_folds[name]["cells"] = [_cell_name(c.picture) for c in pool.cells]
 
     progress.say("Fitting on all cells")
-    final = fit_linear(cells, table, recipe, seed, "grouped" if protocol == "grouped" else "random")
-    made = save(out / "bundle", final, cells, recipe, extractor, evaluations[0], seed)
+    final = fit_model(cells, members, recipe, seed, "grouped" if "grouped" in protocols else "random")
+    made = save(out / "bundle", final, members, cells, recipe, evaluations[0], seed)
     write_json(out / "folds.json", {"cells": [_cell_name(c.picture) for c in cells.cells], "protocols": saved_folds})
     write_json(out / "recipe.json", recipe.to_json())
+    curves = {m.name: f.curves for m, f in zip(members, final.members, strict=True) if f.curves}
+    _write_or_remove(out / "training_curves.json", curves)
     write_failed(out, failed)
-    notes = [*cells.notes, *(f"Not used: {path}: {reason}" for path, reason in failed.items())]
-    report.write_report(evaluations, out, notes=notes, audit=audited.summary(), counts=cells.counts())
+    notes = [*cells.notes, *final.notes, *(f"Not used: {path}: {reason}" for path, reason in failed.items())]
+    report.write_report(evaluations, out, notes=notes, audit=audited.summary(), counts=cells.counts(), curves=curves)
     return Run(out, made, tuple(evaluations), failed)
+
+
+def _at_hand(recipe: Recipe, weights: str | None) -> tuple[tuple[Part, ...], tuple[str, ...]]:
+    """The recipe's members, stand-ins where weights are not at hand, and a warning for each of these."""
+    parts, replaced = [], []
+    for part in recipe.parts:
+        if part.stand_in is not None and not has_weights(part.backbone, weights):
+            replaced.append(
+                f"STAND-IN: the pretrained weights of {part.backbone} are not at hand, so {part.stand_in.name!r} takes "
+                f"the place of {part.name!r}."
+            )
+            part = part.stand_in
+        parts.append(part)
+    return tuple(parts), tuple(replaced)
+
+
+def _members(
+    parts: Sequence[Part], recipe: Recipe, weights: str | None, precision: str | None, seed: int
+) -> tuple[Member, ...]:
+    return tuple(make_member(part, weights, precision, seed, recipe.copies_by) for part in parts)
+
+
+def _copied(
+    cells: CellTable, parts: Sequence[Part], recipe: Recipe, weights: str | None, precision: str | None, seed: int
+) -> tuple[CellTable, tuple[Member, ...]]:
+    """Every cell with its copies, and members that have read them all and make no copies of their own."""
+    plain = [replace(p, variants=0, orientations=1) if p.method == "finetune" else p for p in parts]
+    members = _members(plain, recipe, weights, precision, seed)
+    pool = splits.augmented(cells, recipe.copies)
+    for member in members:
+        member.read(pool)
+    return _known(pool, members), members
+
+
+def _known(cells: CellTable, members: Sequence[Member]) -> CellTable:
+    """The cells that every member could read."""
+    return cells.subset(np.all([member.has(cells) for member in members], axis=0))
+
+
+def _fit_with(members: Sequence[Member], recipe: Recipe, seed: int, protocol: str) -> Any:
+    return lambda training: fit_model(training, members, recipe, seed, protocol)
 
 
 def write_failed(out: Path, failed: Mapping[str, str]) -> None:
     """Write failed.json, or remove the one of an earlier run where nothing failed now."""
-    if failed:
-        write_json(out / "failed.json", failed)
+    _write_or_remove(out / "failed.json", failed)
+
+
+def _write_or_remove(path: Path, contents: Mapping[str, Any]) -> None:
+    if contents:
+        write_json(path, contents)
     else:
-        (out / "failed.json").unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
 
 
 def _check_options(recipe: Recipe, precision: str | None) -> None:
     """Refuse what would otherwise be ignored in silence."""
     if precision not in (None, "auto", "float32", "bfloat16"):
         raise UsageError("unknown precision", repr(precision), "there are: auto, float32, bfloat16")
-    if recipe.backbone.lower() == "morphology" and (recipe.size or recipe.fit != "stretch" or recipe.orientations != 1):
-        raise UsageError(
-            "morphology measures a cell as it is; size, fit and orientations do nothing",
-            f"size {recipe.size}, fit {recipe.fit}, orientations {recipe.orientations}",
-            "leave them out",
-        )
+    for part in recipe.parts:
+        if part.backbone.lower() == "morphology" and (part.size or part.fit != "stretch" or part.orientations != 1):
+            raise UsageError(
+                "morphology measures a cell as it is; size, fit and orientations do nothing",
+                f"size {part.size}, fit {part.fit}, orientations {part.orientations}",
+                "leave them out",
+            )
 
 
 def targeted(cells: CellTable, recipe: Recipe) -> CellTable:
@@ -240,28 +231,15 @@ def _read_as(cells: CellTable, label_map: LabelMap) -> CellTable:
     return replace(cells, system=replace(cells.system, abnormal=abnormal))
 
 
-def extract_table(cells: CellTable, extractor: Extractor) -> tuple[FeatureTable, dict[str, str]]:
-    """Features of all cells that can be read, and the reason for each that cannot.
+def divide(
+    cells: CellTable, protocol: str, folds: int | None, seed: int, holdout: bool, published_test: float = 0.0
+) -> splits.Folds:
+    """Folds by the protocol, or the data set's own division if it has one and no number was given.
 
-    Raises
-    ------
-    DataError : none can be read
+    ``published_test`` is the share of the single random split that a recipe prescribes for the as-published protocol.
     """
-    values, errors = features.extract(cells, extractor, features.FeatureCache(extractor.key))
-    good = [i for i in range(len(cells)) if i not in errors]
-    failed = {printable(cells.cells[i].path): error.one_line for i, error in sorted(errors.items())}
-    if not good:
-        raise DataError("no cell can be read", f"{len(cells)} cells; the first: {next(iter(failed.values()), '')}")
-    return FeatureTable(values, {cells.cells[i].picture: i for i in good}), failed
-
-
-def readable(cells: CellTable, table: FeatureTable) -> CellTable:
-    """The cells that have features."""
-    return cells.subset(np.array([c.picture in table.rows for c in cells.cells], dtype=bool))
-
-
-def divide(cells: CellTable, protocol: str, folds: int | None, seed: int, holdout: bool) -> splits.Folds:
-    """Folds by the protocol, or the data set's own division if it has one and no number was given."""
+    if protocol == "as-published" and published_test and folds is None:
+        return splits.random_split(cells.codes, published_test, seed, protocol)
     given = np.array([c.split for c in cells.cells], dtype=object)
     if folds is None and protocol == "grouped" and {"train", "test"} <= set(given):
         rows = np.arange(len(cells))
@@ -283,25 +261,16 @@ def warn(protocol: str, cells: CellTable) -> tuple[str, ...]:
     return tuple(found)
 
 
-def weights_words(extractor: Extractor) -> str:
-    """Where the features' weights come from, in words."""
-    if isinstance(extractor, features.MorphologyExtractor):
-        return "none needed"
-    if extractor.weights is None:
-        return f"{extractor.backbone.name} (SHA-256 {extractor.record['source_sha256'][:12]})"
-    return extractor.weights.description
-
-
 def describe(
-    cells: CellTable,
-    recipe: Recipe,
-    extractor: Extractor,
-    protocol: str,
-    folds: splits.Folds,
-    seed: int,
+    cells: CellTable, recipe: Recipe, members: Sequence[Member], protocol: str, folds: splits.Folds, seed: int
 ) -> dict[str, str]:
     """The facts of a run, in the order in which the report shows them."""
-    fixed = f"fixed at {recipe.C:g}" if recipe.C else "chosen by inner folds of the training cells"
+    ways = [_words(member.part, member.weights) for member in members]
+    if len(members) > 1:
+        method = {f"Member {i}: {m.name}": _line(w) for i, (m, w) in enumerate(zip(members, ways, strict=True), 1)}
+        method["Combined by"] = f"{recipe.rule}: {get_rule(recipe.rule).words}"
+    else:
+        method = ways[0]
     return {
         "Data set": cells.name,
         "Cells": str(len(cells)),
@@ -310,15 +279,10 @@ def describe(
         "Protocol": protocol,
         "Folds": str(len(folds)),
         "Recipe": recipe.name,
-        "Backbone": recipe.backbone,
-        "Weights": weights_words(extractor),
-        "Layer": recipe.layer or "last",
-        "Orientations averaged": str(recipe.orientations),
-        "Filters": ", ".join(recipe.filters) or "none",
-        "C": fixed,
+        **method,
         "Operating point": f"set for {recipe.sensitivity:.0%} sensitivity on out-of-fold training cells",
         "Uncertain band": f"set for at most {recipe.max_risk:.0%} errors among answered training cells, out of fold",
-        "Precision": extractor.precision,
+        "Precision": ", ".join(dict.fromkeys(member.precision for member in members)),
         "Seed": str(seed),
         "Data fingerprint": cells.fingerprint,
         "cervicyte": cervicyte.__version__,
@@ -327,12 +291,36 @@ def describe(
     }
 
 
+def _words(part: Part, weights: str) -> dict[str, str]:
+    """What a member is made of, in words."""
+    words = {
+        "Backbone": part.backbone,
+        "Weights": weights,
+        "Layer": part.layer or "last",
+        "Orientations averaged": str(part.orientations),
+        "Filters": ", ".join(part.filters) or "none",
+    }
+    if part.size:
+        words["Input size"] = f"{part.size} px"
+    if part.method == "linear":
+        return words | {"C": f"fixed at {part.C:g}" if part.C else "chosen by inner folds of the training cells"}
+    tail = ", ".join(get_backbone(part.backbone).tail)
+    return words | {
+        "Fine-tuned": f"{tail}; up to {part.epochs} epochs, stopped early on held-out groups of the training cells",
+        "Training views": f"{part.variants} {part.augmentation} copies of each cell and its orientations",
+    }
+
+
+def _line(words: Mapping[str, str]) -> str:
+    return "; ".join(f"{name.lower()} {value}" for name, value in words.items() if value not in ("none", "last"))
+
+
 def save(
     folder: Path,
-    model: LinearModel,
+    model: Model,
+    members: Sequence[Member],
     cells: CellTable,
     recipe: Recipe,
-    extractor: Extractor,
     evaluation: Evaluation,
     seed: int,
 ) -> bundle.Bundle:
@@ -342,46 +330,49 @@ def save(
     ------
     BundleError : it does not
     """
-    if isinstance(extractor, features.NetworkExtractor):
-        graph = modelgraph.network_graph(extractor.onnx_path, model.head, model.temperature)
-        spec = bundle.InputSpec("image", extractor.size, recipe.fit, recipe.filters)
-    else:
-        graph = modelgraph.measurements_graph(model.head, model.temperature)
-        spec = bundle.InputSpec("measurements", 0, recipe.fit, recipe.filters, extractor.names)
+    pairs = zip(model.members, model.temperatures, strict=True)
+    graphs = [member.graph(temperature) for member, temperature in track(list(pairs), "Writing the model's graphs")]
+    specs: tuple[bundle.MemberSpec, ...] = ()
+    if len(members) > 1:
+        specs = tuple(
+            bundle.MemberSpec(m.name, f"member-{i}.onnx", m.spec, m.precision) for i, m in enumerate(members, 1)
+        )
     manifest = bundle.Manifest(
         f"{recipe.name} on {cells.name}",
         cells.system,
         model.classes,
-        spec,
+        bundle.InputSpec("members") if specs else members[0].spec,
         model.limits,
-        extractor.precision,
+        "float32" if all(m.precision == "float32" for m in members) else members[0].precision,
         {
             "facts": evaluation.facts,
             "recipe": recipe.to_json(),
             "seed": seed,
-            "C": model.head.C,
-            "temperature": model.temperature,
-            "weights": weights_words(extractor),
+            "temperature": model.temperatures[0] if len(members) == 1 else model.temperature,
+            "weights": "; ".join(dict.fromkeys(m.weights for m in members)),
             "warnings": list(evaluation.warnings),
         },
         evaluation.metrics,
+        specs,
+        model.combiner,
+        model.temperature,
     )
     return bundle.save_bundle(
-        folder, manifest, graph, gate.training_cells(cells), prove=lambda made: _prove(made, model, cells)
+        folder, manifest, graphs, gate.training_cells(cells), prove=lambda made: _prove(made, model, cells)
     )
 
 
-def _prove(made: bundle.Bundle, model: LinearModel, cells: CellTable) -> None:
+def _prove(made: bundle.Bundle, model: Model, cells: CellTable) -> None:
     rows = np.linspace(0, len(cells) - 1, min(_PROVED_ON, len(cells))).astype(int)
     some = cells.subset(rows)
-    expected = model.probabilities(some)
-    extractor = made.extractor(made.manifest.precision)
+    expected = model.votes(some).reshape(len(some), -1)
+    extractor = made.extractor("float32" if made.manifest.precision == "float32" else None)
     worst = 0.0
     for i, found in features.stream((c.picture for c in some.cells), extractor, None):
         if isinstance(found, CervicyteError):
             raise found
         worst = max(worst, float(np.abs(found - expected[i]).max()))
-    bound = 0.05 if extractor.precision == "bfloat16" else 1e-3
+    bound = 1e-3 if extractor.precision == "float32" else 0.05
     if worst > bound:
         raise BundleError(
             "the exported model does not say what the trained one says",

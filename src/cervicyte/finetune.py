@@ -1,0 +1,356 @@
+"""Training the last blocks of a network on activations that were computed once.
+
+Head first (logistic regression on the frozen features), then the last two blocks with it: Kumar et al. 2022,
+Fine-tuning can distort pretrained features. BatchNorm statistics stay as they were. Each training is a job that
+is kept under a key of all its inputs, so that a run that was killed goes on where it was.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from cervicyte.activations import ActivationTable
+from cervicyte.backbones import Backbone, Weights
+from cervicyte.calibration import fit_temperature, softmax
+from cervicyte.errors import DataError
+from cervicyte.export import version_of
+from cervicyte.heads import LinearHead, fit_linear
+from cervicyte.progress import track
+from cervicyte.runtime import has_bfloat16
+from cervicyte.tail_jobs import Job, TrainedTail, packed, unpacked
+from cervicyte.tails import build_tail, tail_features, tail_maps
+
+#: Raised when the same inputs would train other weights.
+JOB_FORMAT = 2
+
+#: Seconds between two checkpoints of a job; a kill loses at most these.
+CHECKPOINT_SECONDS = 60.0
+
+#: Inverse regularisation strength of the head that training starts from.
+HEAD_C = 1e-3
+
+#: Epochs between two looks at the held cells, which cost half as much as an epoch.
+_JUDGE_EVERY = 2
+
+#: Rows of activations that are run at a time where nothing is trained.
+_ROWS = 64
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How the last blocks are trained.
+
+    Attributes
+    ----------
+    epochs : passes over the training cells; each takes one view of each cell
+    patience : epochs without a better Brier score on the held cells after which training stops
+    batch_size : cells a step
+    learning_rate, head_learning_rate : of the blocks and of the head at the end of the warm-up (a tenth of
+        the steps), then down to zero along a cosine
+    weight_decay : of AdamW
+    label_smoothing : share of the truth that is spread over all classes
+    class_weight : exponent of inverse class frequency in the loss: 0 none, 1 balanced
+    mixup : alpha of mixup between the activations of two cells (Verma et al. 2019, Manifold mixup); 0 for none
+    """
+
+    epochs: int = 12
+    patience: int = 6
+    batch_size: int = 32
+    learning_rate: float = 1e-4
+    head_learning_rate: float = 1e-3
+    weight_decay: float = 0.02
+    label_smoothing: float = 0.1
+    class_weight: float = 0.5
+    mixup: float = 0.0
+
+
+class TailTrainer:
+    """Trains and runs the last blocks of one network over one table of activations.
+
+    Parameters
+    ----------
+    backbone, weights : of the network
+    table : from `cervicyte.activations.compute`
+    schedule : how to train
+    precision : of the prefix; the tail follows it: "float32", else bfloat16 where the processor has it
+    """
+
+    def __init__(
+        self, backbone: Backbone, weights: Weights, table: ActivationTable, schedule: Schedule, precision: str
+    ) -> None:
+        import torch
+
+        self.table = table
+        self.schedule = schedule
+        self.tail = build_tail(backbone, weights)
+        self.initial = self.tail.get_arrays()
+        self.device = next(self.tail.parameters()).device
+        self.bfloat16 = precision != "float32" and (self.device.type == "cuda" or has_bfloat16())
+        self._frozen: dict[int, np.ndarray] = {}
+        described = {
+            "format": JOB_FORMAT,
+            "activations": table.key,
+            "backbone": backbone.name,
+            "weights": weights.sha256,
+            "schedule": asdict(schedule),
+            "head_c": HEAD_C,
+            "bfloat16": self.bfloat16,
+            "device": self.device.type,
+            "versions": [version_of("keras"), torch.__version__],
+        }
+        self._key = json.dumps(described, sort_keys=True)
+
+    def train(
+        self, rows: np.ndarray, codes: np.ndarray, held: np.ndarray, held_codes: np.ndarray, n_classes: int, seed: int
+    ) -> TrainedTail:
+        """Train on some rows of the table, stopping early on others; what was done before is taken from disk.
+
+        Parameters
+        ----------
+        rows, codes : training rows of the table and their class indices, int (n,)
+        held, held_codes : the rows that say when to stop; never test cells
+        seed : of order, views and mixup
+
+        Raises
+        ------
+        DataError : a class without training cells, or a loss that is not finite
+        StorageError : the disk is full
+        """
+        job = Job(self._named(rows, codes, held, held_codes, seed))
+        known = job.result()
+        if known is not None:
+            return known
+        state = _State(self, rows, codes, held, held_codes, n_classes, seed)
+        state.resume(job.checkpoint())
+        saved = time.monotonic()
+        label = f"epochs of {len(rows)} cells"
+        for epoch in track(range(state.epoch + 1, self.schedule.epochs + 1), label):
+            state.run(epoch)
+            if epoch - state.best_epoch >= self.schedule.patience:
+                break
+            if time.monotonic() - saved > CHECKPOINT_SECONDS:
+                job.keep_checkpoint(state.arrays())
+                saved = time.monotonic()
+        result = state.result()
+        job.keep(result)
+        return result
+
+    def logits(self, trained: Sequence[TrainedTail], rows: np.ndarray) -> np.ndarray:
+        """Mean logits of several trained versions, each averaged over orientations: float64 (n, k)."""
+        total: Any = 0.0
+        for version in trained:
+            self.tail.set_arrays(version.arrays)
+            total = total + version.head.logits(self._features(rows))
+        return np.asarray(total / len(trained))
+
+    def frozen(self, rows: np.ndarray) -> np.ndarray:
+        """Features of the untrained network, float32 (n, d)."""
+        missing = np.array([r for r in rows if int(r) not in self._frozen], dtype=np.int64)
+        if len(missing):
+            self.tail.set_arrays(self.initial)
+            for row, vector in zip(missing, self._features(missing), strict=True):
+                self._frozen[int(row)] = vector
+        return np.stack([self._frozen[int(r)] for r in rows])
+
+    def _features(self, rows: np.ndarray) -> np.ndarray:
+        count = self.table.orientations
+        step = max(1, _ROWS // count)
+        found = []
+        for start in range(0, len(rows), step):
+            maps = np.asarray(self.table.maps[rows[start : start + step], :count])
+            vectors = tail_features(self.tail, maps.reshape(-1, *maps.shape[2:]), self.bfloat16)
+            found.append(vectors.reshape(len(maps), count, -1).mean(axis=1))
+        return np.concatenate(found)
+
+    def _named(self, *parts: Any) -> str:
+        rows, codes, held, held_codes, seed = parts
+        named = [
+            f"{self.table.digests[r]}:{c}:{part}"
+            for part, some, theirs in (("train", rows, codes), ("held", held, held_codes))
+            for r, c in zip(some, theirs, strict=True)
+        ]
+        return hashlib.sha256("\n".join([self._key, str(seed), *named]).encode()).hexdigest()
+
+
+class _State:
+    """A training that can be stopped after any epoch and taken up again."""
+
+    def __init__(
+        self,
+        trainer: TailTrainer,
+        rows: np.ndarray,
+        codes: np.ndarray,
+        held: np.ndarray,
+        held_codes: np.ndarray,
+        n_classes: int,
+        seed: int,
+    ) -> None:
+        import torch
+
+        self.trainer, self.rows, self.codes = trainer, rows, codes
+        self.held, self.held_codes, self.seed = held, held_codes, seed
+        counts = np.bincount(codes, minlength=n_classes)
+        if not counts.all():
+            raise DataError("a training set without one of the classes", f"cells a class: {counts.tolist()}")
+        schedule = trainer.schedule
+        frozen = trainer.frozen(rows)
+        head = fit_linear(frozen, codes, n_classes, HEAD_C)
+        trainer.tail.set_arrays(trainer.initial)
+        # Trained on standardised features, so that one learning rate suits all of them.
+        device = trainer.device
+        mean, scale = frozen.mean(axis=0, dtype=np.float64), frozen.std(axis=0, dtype=np.float64) + 1e-6
+        self.mean = torch.tensor(mean, dtype=torch.float32, device=device)
+        self.scale = torch.tensor(scale, dtype=torch.float32, device=device)
+        self.weights = torch.nn.Parameter(
+            torch.tensor(head.weights * scale[:, None], dtype=torch.float32, device=device)
+        )
+        bias = head.bias + mean @ head.weights
+        self.bias = torch.nn.Parameter(torch.tensor(bias, dtype=torch.float32, device=device))
+        balanced = (len(rows) / n_classes / counts) ** schedule.class_weight
+        self.class_weights = torch.tensor(balanced, dtype=torch.float32, device=device)
+        self.blocks = list(trainer.tail.parameters())
+        self.optimiser = torch.optim.AdamW(
+            [
+                {"params": self.blocks, "lr": schedule.learning_rate},
+                {"params": [self.weights, self.bias], "lr": schedule.head_learning_rate},
+            ],
+            weight_decay=schedule.weight_decay,
+            fused=True,
+        )
+        self.epoch = self.best_epoch = 0
+        self.history: list[dict[str, float | None]] = []
+        self.best: tuple[tuple[np.ndarray, ...], LinearHead, np.ndarray] | None = None
+        self.best_loss = math.inf
+
+    @property
+    def _steps(self) -> int:
+        return max(1, math.ceil(len(self.rows) / self.trainer.schedule.batch_size))
+
+    def run(self, epoch: int) -> None:
+        """One pass over the training cells, then a look at the held ones."""
+        if epoch == 1:
+            self._judge(0, None)
+        self.epoch = epoch
+        # A generator an epoch: what comes next does not depend on where a kill fell.
+        random = np.random.default_rng([self.seed, epoch])
+        order = random.permutation(len(self.rows))
+        losses = []
+        for step in range(self._steps):
+            some = order[step :: self._steps]
+            done = (epoch - 1) * self._steps + step
+            losses.append(self._step(some, random, self._rate(done)))
+        if epoch % _JUDGE_EVERY == 0 or epoch == self.trainer.schedule.epochs:
+            self._judge(epoch, float(np.mean(losses)))
+
+    def _rate(self, done: int) -> float:
+        total = self.trainer.schedule.epochs * self._steps
+        warm = max(1, total // 10)
+        return min(1.0, (done + 1) / warm) * 0.5 * (1 + math.cos(math.pi * done / total))
+
+    def _step(self, some: np.ndarray, random: np.random.Generator, rate: float) -> float:
+        import torch
+
+        trainer, schedule = self.trainer, self.trainer.schedule
+        views = random.integers(0, trainer.table.maps.shape[1], len(some))
+        inputs = tail_maps(trainer.table.maps[self.rows[some], views], trainer.tail, trainer.bfloat16)
+        targets = torch.from_numpy(self.codes[some]).to(trainer.device)
+        share, other = 1.0, np.arange(len(some))
+        if schedule.mixup:
+            share, other = float(random.beta(schedule.mixup, schedule.mixup)), random.permutation(len(some))
+            inputs = share * inputs + (1 - share) * inputs[other]
+        for group, base in zip(
+            self.optimiser.param_groups, (schedule.learning_rate, schedule.head_learning_rate), strict=True
+        ):
+            group["lr"] = base * rate
+        with torch.autocast(trainer.device.type, torch.bfloat16, enabled=trainer.bfloat16):
+            after = trainer.tail(inputs)
+        features = after.float().mean((2, 3))
+        scores = (features - self.mean) / self.scale @ self.weights + self.bias
+        loss = share * self._loss(scores, targets)
+        if share < 1:
+            loss = loss + (1 - share) * self._loss(scores, targets[other])
+        self.optimiser.zero_grad()
+        loss.backward()
+        self.optimiser.step()
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise DataError("training went astray: the loss is not finite", value, "lower learning_rate in the recipe")
+        return value
+
+    def _loss(self, scores: Any, targets: Any) -> Any:
+        import torch
+
+        smoothing = self.trainer.schedule.label_smoothing
+        return torch.nn.functional.cross_entropy(scores, targets, weight=self.class_weights, label_smoothing=smoothing)
+
+    def _judge(self, epoch: int, train_loss: float | None) -> None:
+        """How well the held cells are told, after the best temperature, since every model is calibrated in the end.
+
+        The Brier score says when to stop: the log loss turns much earlier, on a few sure mistakes that averaging
+        over versions mends.
+        """
+        head = self._head()
+        logits = head.logits(self.trainer._features(self.held))
+        p = softmax(logits, fit_temperature(logits, self.held_codes))
+        truth = np.eye(p.shape[1])[self.held_codes]
+        loss = float(((p - truth) ** 2).sum(axis=1).mean())
+        log_loss = float(-np.log(np.maximum((p * truth).sum(axis=1), 1e-12)).mean())
+        accuracy = float((logits.argmax(axis=1) == self.held_codes).mean())
+        row = {"epoch": epoch, "train_loss": train_loss, "validation_loss": log_loss, "brier": loss}
+        self.history.append(row | {"accuracy": accuracy})
+        if loss < self.best_loss:
+            self.best_loss, self.best_epoch = loss, epoch
+            self.best = self.trainer.tail.get_arrays(), head, logits
+
+    def _head(self) -> LinearHead:
+        scale = self.scale.cpu().numpy().astype(np.float64)
+        weights = self.weights.detach().cpu().numpy().astype(np.float64) / scale[:, None]
+        bias = self.bias.detach().cpu().numpy().astype(np.float64) - self.mean.cpu().numpy() @ weights
+        return LinearHead(weights, bias, HEAD_C)
+
+    def result(self) -> TrainedTail:
+        """The version with the lowest loss on the held cells."""
+        if self.best is None:
+            self._judge(0, None)
+        assert self.best is not None
+        return TrainedTail(*self.best, tuple(self.history))
+
+    def _parameters(self) -> list[Any]:
+        return [*self.blocks, self.weights, self.bias]
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Everything that `resume` needs."""
+        assert self.best is not None
+        held = {f"parameter_{i}": p.detach().cpu().numpy() for i, p in enumerate(self._parameters())}
+        for i, p in enumerate(self._parameters()):
+            for name, value in self.optimiser.state[p].items():
+                held[f"{name}_{i}"] = value.cpu().numpy()
+        best = TrainedTail(*self.best, tuple(self.history))
+        numbers = np.array([self.epoch, self.best_epoch, self.best_loss])
+        return held | {"numbers": numbers} | {f"best_{k}": v for k, v in packed(best).items()}
+
+    def resume(self, held: dict[str, np.ndarray] | None) -> None:
+        """Take up where a checkpoint was written."""
+        import torch
+
+        if held is None:
+            return
+        for i, p in enumerate(self._parameters()):
+            with torch.no_grad():
+                p.copy_(torch.from_numpy(held[f"parameter_{i}"]))
+            self.optimiser.state[p] = {
+                name: torch.from_numpy(np.array(held[f"{name}_{i}"])).to(p.device)
+                for name in ("step", "exp_avg", "exp_avg_sq")
+            }
+        epoch, best_epoch, self.best_loss = (float(x) for x in held["numbers"])
+        self.epoch, self.best_epoch = int(epoch), int(best_epoch)
+        best = unpacked({k.removeprefix("best_"): v for k, v in held.items() if k.startswith("best_")})
+        self.best, self.history = (best.arrays, best.head, best.logits), list(best.history)

@@ -1,0 +1,92 @@
+"""One fold's model: members fitted on training cells, combined, calibrated, and limited to what it knows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from cervicyte import ensemble, splits
+from cervicyte.calibration import Answers, Limits, fit_limits, fit_temperature, softmax, tempered
+from cervicyte.cells import CellTable
+from cervicyte.ensemble import Combiner, fit_combiner
+from cervicyte.errors import DataError
+from cervicyte.heads import inner_folds
+from cervicyte.members import Fitted, Member
+from cervicyte.recipes import Recipe
+from cervicyte.splits import Folds
+
+
+@dataclass(frozen=True)
+class Model:
+    """A calibrated classifier; the predictor that cross-validation judges.
+
+    Attributes
+    ----------
+    classes : columns of the probabilities
+    members : at least one
+    temperatures : of each member's logits
+    combiner : how several members become one answer; None for a single member
+    temperature : of the combined answer; 1 for a single member
+    limits : operating point and uncertain band
+    abnormal_classes : bool (k,), or None where that is not defined
+    notes : what a reader should know of the fit
+    """
+
+    classes: tuple[str, ...]
+    members: tuple[Fitted, ...]
+    temperatures: tuple[float, ...]
+    combiner: Combiner | None
+    temperature: float
+    limits: Limits
+    abnormal_classes: np.ndarray | None
+    notes: tuple[str, ...] = ()
+
+    def votes(self, cells: CellTable) -> np.ndarray:
+        """Calibrated probabilities of each member, float64 (n, m, k)."""
+        both = zip(self.members, self.temperatures, strict=True)
+        return np.stack([softmax(member.logits(cells), t) for member, t in both], axis=1)
+
+    def answers(self, cells: CellTable) -> Answers:
+        """Calibrated probabilities, and the cells on which members disagree too much."""
+        return ensemble.answer(self.votes(cells), self.combiner, self.temperature, self.abnormal_classes, self.limits)
+
+
+def fit_model(cells: CellTable, members: Sequence[Member], recipe: Recipe, seed: int, protocol: str) -> Model:
+    """Fit members, combination, temperatures, operating point and uncertain band on these cells alone.
+
+    Raises
+    ------
+    DataError : fewer than two classes, or a class with a single group
+    """
+    classes = cells.present
+    codes = np.searchsorted([cells.system.classes.index(c) for c in classes], cells.codes)
+    try:
+        folds = _inner(cells, codes, recipe, seed, protocol)
+        fitted = tuple(member.fit(cells, codes, len(classes), seed, folds) for member in members)
+        held = np.all([np.isfinite(f.oof).all(axis=1) for f in fitted], axis=0)
+        truth = codes[held]
+        temperatures = tuple(fit_temperature(f.oof[held], truth) for f in fitted)
+        votes = np.stack([softmax(f.oof[held], t) for f, t in zip(fitted, temperatures, strict=True)], axis=1)
+        combiner, temperature, probabilities = None, 1.0, votes[:, 0]
+        notes: tuple[str, ...] = ()
+        if len(fitted) > 1:
+            found = fit_combiner(recipe.rule, votes, truth, cells.groups[held], seed, protocol)
+            combiner, notes = found.combiner, (found.note,) if found.note else ()
+            temperature = fit_temperature(np.log(found.oof), truth)
+            probabilities = tempered(found.oof, temperature)
+    except DataError as error:
+        raise splits.named(error, classes) from error
+    abnormal = None
+    if cells.system.abnormal is not None:
+        abnormal = np.array([c in cells.system.abnormal for c in classes])
+    limits = fit_limits(probabilities, truth, abnormal, recipe.sensitivity, recipe.max_risk)
+    return Model(classes, fitted, temperatures, combiner, temperature, limits, abnormal, notes)
+
+
+def _inner(cells: CellTable, codes: np.ndarray, recipe: Recipe, seed: int, protocol: str) -> Folds:
+    if protocol == "as-published" and recipe.published_validation:
+        share = recipe.published_validation / (1 - recipe.published_test)
+        return splits.random_split(codes, share, seed, protocol)
+    return inner_folds(codes, cells.groups, seed, protocol, most=recipe.inner_folds)
