@@ -200,10 +200,13 @@ def weights_path(backbone: Backbone, weights: str | Path | None = None) -> Path:
 
 def has_weights(name: str, weights: str | Path | None = None) -> bool:
     """True where a network's weights are at hand without a download, or random ones were asked for."""
-    if str(weights or settings.get_str("weights")) == "random":
+    if name.startswith(ONNX_PREFIX):
+        return Path(name.removeprefix(ONNX_PREFIX)).is_file()
+    row = get_backbone(name)
+    if row.kind != "keras" or str(weights or settings.get_str("weights")) == "random":
         return True
     try:
-        return weights_path(get_backbone(name), weights).is_file()
+        return weights_path(row, weights).is_file()
     except MissingError:
         return False
 

@@ -96,9 +96,12 @@ class Bundle:
 
     @cached_property
     def graph_sha256(self) -> str:
-        """What this model is called in records: SHA-256 of the graph, or over those of an ensemble's graphs."""
-        sums = [files.sha256_file(self.folder / member.graph) for member in self.manifest.graphs]
-        return sums[0] if len(sums) == 1 else hashlib.sha256("\n".join(sums).encode()).hexdigest()
+        """What this model is called in records: SHA-256 of the graph, or of an ensemble's graphs and its rule."""
+        m = self.manifest
+        sums = [files.sha256_file(self.folder / member.graph) for member in m.graphs]
+        if m.combiner is None:
+            return sums[0]
+        return hashlib.sha256(repr((sums, m.combiner, m.temperature)).encode()).hexdigest()
 
     def extractor(self, precision: str | None = None) -> inference.GraphExtractor | inference.EnsembleExtractor:
         """The graphs as an extractor whose vectors `answers` reads, compiled; precision None takes the setting."""

@@ -52,13 +52,18 @@ def compress(model: bundle.Bundle, inputs: Iterable[Path | str], out: Path | str
 
     Raises
     ------
-    UsageError : a bundle on measurements, or one that is 8-bit already
+    UsageError : an ensemble, a bundle on measurements, or one that is 8-bit already
     DataError : too few readable images
     StorageError : the folder cannot be written
     """
     manifest = model.manifest
     if manifest.input.kind != "image" or manifest.precision == "int8":
-        raise UsageError("only a single bundle on images in full precision can be compressed", model.folder)
+        what = "an ensemble" if manifest.members else f"{manifest.input.kind}, {manifest.precision}"
+        raise UsageError(
+            "only a bundle of a single network in full precision can be compressed",
+            f"{model.folder}: {what}",
+            "name such a bundle, or predict with this one as it is",
+        )
     extractor = model.extractor("float32")
     assert isinstance(extractor, GraphExtractor)
     found = [f.path for f in images.find_images(inputs) if f.problem is None]

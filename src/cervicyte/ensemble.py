@@ -23,6 +23,9 @@ _LEAST = 1e-12
 #: Logarithms in stacking stop here: some thousand training cells say nothing about smaller probabilities.
 _LEAST_STACKED = 1e-6
 
+#: Sums of one cell's probabilities in another order differ by less; within it the guard takes the cautious side.
+_ROUNDING = 1e-9
+
 #: How far the weights may stay from the lowest log loss, in nats per cell, and how long they are improved.
 _GAP, _MOST_STEPS = 1e-6, 20_000
 
@@ -83,13 +86,21 @@ class Combiner:
         """
         found = checked(votes)
         _, m, k = found.shape
-        if len(self.weights) not in (0, m) or len(self.matrix) not in (0, m * k) or len(self.bias) not in (0, k):
+        if not self.fits(m, k):
             raise DataError(
                 "votes that are not those of the members which the ensemble was fitted on",
                 f"{m} members with {k} classes",
                 "give one vote of every member, in the order of training",
             )
         return _distributions(get_rule(self.rule).pool(_distributions(found), self))
+
+    def fits(self, members: int, classes: int) -> bool:
+        """Whether its parameters are those of so many members with so many classes."""
+        return (
+            len(self.weights) in (0, members)
+            and len(self.matrix) in (0, members * classes)
+            and len(self.bias) in (0, classes)
+        )
 
     def to_json(self) -> dict[str, object]:
         """A plain form for manifests; `from_json` reads it back exactly."""
@@ -330,7 +341,7 @@ def abnormal_votes(votes: np.ndarray, abnormal_classes: np.ndarray | None, thres
     if mask.shape != found.shape[2:]:
         raise DataError("abnormal classes for another number of classes", mask.shape, f"give {found.shape[2]}")
     # Not "below" rather than "at or above": a threshold that is not a number must alarm.
-    return np.asarray(~(found[:, :, mask].sum(axis=2) < threshold))
+    return np.asarray(~(found[:, :, mask].sum(axis=2) < threshold - _ROUNDING))
 
 
 def alarmed(votes: np.ndarray, abnormal_classes: np.ndarray | None, threshold: float | None) -> np.ndarray:
@@ -363,7 +374,7 @@ def uncertain_by_disagreement(
         return np.asarray(agree.mean(axis=1) < 0.5)
     alarm = alarmed(found, abnormal_classes, limits.threshold)
     mask = np.asarray(abnormal_classes, dtype=bool)
-    flagged = limits.flagged(answers[:, mask].sum(axis=1))
+    flagged = limits.flagged(answers[:, mask].sum(axis=1) - _ROUNDING)
     # A flagged cell gets an abnormal label, if there is one to give.
     return alarm if flagged is None or not mask.any() else np.asarray(alarm & ~flagged)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +14,7 @@ from cervicyte import audit, bundle, features, files, gate, metrics, report, spl
 from cervicyte.calibration import Answers, Limits
 from cervicyte.cells import CellTable
 from cervicyte.crossvalidation import judge
+from cervicyte.ensemble import uncertain_by_disagreement
 from cervicyte.errors import CervicyteError, DataError, UsageError
 from cervicyte.files import printable, write_json
 from cervicyte.results import Evaluation
@@ -103,7 +104,8 @@ def _comparable(cells: CellTable, model: bundle.Bundle, known: Answers) -> tuple
         # its operating point.
         return replace(cells, system=m.system), _Fixed(m.classes, m.limits, known)
     try:
-        return cells.map_labels(_map_of(cells.system, model)), _Fixed(m.classes, m.limits, known)
+        mapped = replace(cells.map_labels(_map_of(cells.system, model)), system=m.system)
+        return mapped, _Fixed(m.classes, m.limits, known)
     except CervicyteError:
         pass
     if cells.system.abnormal is not None and cells.system.name not in {row.target.name for row in MAPS}:
@@ -118,8 +120,22 @@ def _comparable(cells: CellTable, model: bundle.Bundle, known: Answers) -> tuple
             "train a model with --target binary, or say with --normal which classes of the data are normal",
         ) from error
     columns = tuple(c for c in cells.system.classes if c in reached)
-    merged = [known.probabilities[:, [r == c for r in reached]].sum(axis=1) for c in columns]
-    return cells, _Fixed(columns, m.limits, Answers(np.stack(merged, axis=1), known.unsure))
+    return cells, _Fixed(columns, m.limits, _merged(known, reached, cells.system, columns, m.limits))
+
+
+def _merged(
+    known: Answers, reached: Sequence[str], system: LabelSystem, columns: Sequence[str], limits: Limits
+) -> Answers:
+    """Answers and votes under the classes that are reached, and the guard once more by what is abnormal there."""
+    into = np.array([[r == c for c in columns] for r in reached], dtype=np.float64)
+    probabilities = known.probabilities @ into
+    if known.votes is None or len(columns) < 2:
+        return Answers(probabilities, known.unsure)
+    votes = known.votes @ into
+    abnormal = None if system.abnormal is None else np.array([c in system.abnormal for c in columns])
+    return Answers(
+        probabilities, known.unsure | uncertain_by_disagreement(probabilities, votes, abnormal, limits), votes
+    )
 
 
 def _answers(manifest: bundle.Manifest, system: str) -> list[str]:

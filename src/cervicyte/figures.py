@@ -232,7 +232,7 @@ def training_curves(curves: Mapping[str, Sequence[Sequence[Mapping[str, float | 
         axes.set_title(name, fontsize=9, color=INK, loc="left")
         axes.set_ylabel("log loss")
         axes.xaxis.get_major_locator().set_params(integer=True)
-        _legend(axes, loc="upper right")
+        _legend(axes, loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2, borderaxespad=0)
     (every[-1] if len(curves) > 1 else every).set_xlabel("epoch (0: the head alone)")
     return figure
 

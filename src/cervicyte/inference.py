@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -51,7 +51,7 @@ class GraphExtractor:
         self.augmentation = GEOMETRIC
         # Everything that the probabilities depend on besides the image: what is left out here makes stale answers.
         sha256 = files.sha256_file(folder / member.graph)
-        named = (features.FEATURE_FORMAT, sha256, self.engine.engine, self.engine.precision, spec)
+        named = (features.FEATURE_FORMAT, sha256, self.engine.engine, self.engine.precision, spec, classes)
         versions = [(name, _version(name)) for name in _VERSIONS]
         self.key = hashlib.sha256(repr((named, versions)).encode() + code).hexdigest()
 
@@ -84,33 +84,31 @@ class EnsembleExtractor:
 
     def __init__(self, folder: Path, members: Sequence[MemberSpec], classes: int, precision: str | None = None) -> None:
         self.parts = [GraphExtractor(folder, member, classes, precision) for member in members]
-        self.specs = list(dict.fromkeys(part.spec for part in self.parts))
+        self.inputs = {part.spec: part for part in self.parts}
         self.dimension = len(self.parts) * classes
-        self.precision = "float32" if all(p.precision == "float32" for p in self.parts) else "mixed"
-        self.precision = self.parts[0].precision if len({p.precision for p in self.parts}) == 1 else self.precision
+        found = {part.precision for part in self.parts}
+        self.precision = found.pop() if len(found) == 1 else "mixed"
         self.batch_size = min(part.batch_size for part in self.parts)
         self.parallel = 1
         self.seed = 0
         self.augmentation = GEOMETRIC
         self.key = hashlib.sha256(repr([part.key for part in self.parts]).encode()).hexdigest()
-        self._layout: list[tuple[Any, tuple[int, ...]]] = []
 
     def prepare(self, image: np.ndarray) -> np.ndarray:
         """One decoded image to the bytes of all inputs, uint8 (size,)."""
-        rows = [next(p for p in self.parts if p.spec == spec).prepare(image) for spec in self.specs]
-        self._layout = [(row.dtype, row.shape) for row in rows]
+        rows = [part.prepare(image) for part in self.inputs.values()]
         return np.concatenate([np.ascontiguousarray(row).reshape(-1).view(np.uint8) for row in rows])
 
     def run(self, batch: np.ndarray) -> np.ndarray:
         """A stack of prepared rows to votes, float32 (n, members * k)."""
-        inputs = {}
+        prepared = {}
         start = 0
-        for spec, (dtype, shape) in zip(self.specs, self._layout, strict=True):
-            size = int(np.prod(shape)) * dtype.itemsize
-            part = np.ascontiguousarray(batch[:, start : start + size])
-            inputs[spec] = part.view(dtype).reshape(len(batch), *shape)
-            start += size
-        return np.concatenate([part.run(inputs[part.spec]) for part in self.parts], axis=1)
+        for spec in self.inputs:
+            dtype, shape = spec.layout
+            end = start + math.prod(shape) * dtype.itemsize
+            prepared[spec] = np.ascontiguousarray(batch[:, start:end]).view(dtype).reshape(len(batch), *shape)
+            start = end
+        return np.concatenate([part.run(prepared[part.spec]) for part in self.parts], axis=1)
 
 
 def make_extractor(

@@ -43,6 +43,13 @@ class InputSpec:
     filters: tuple[str, ...] = ()
     measurements: tuple[str, ...] = ()
 
+    @property
+    def layout(self) -> tuple[np.dtype[Any], tuple[int, ...]]:
+        """Kind of number and shape of one prepared image."""
+        if self.kind == "measurements":
+            return np.dtype(np.float32), (len(self.measurements),)
+        return np.dtype(np.uint8), (self.size, self.size, 3)
+
     def to_json(self) -> dict[str, Any]:
         """A plain form; `from_json` reads it back."""
         return {**vars(self), "filters": list(self.filters), "measurements": list(self.measurements)}
@@ -162,6 +169,9 @@ class Manifest:
     def from_json(cls, value: Mapping[str, Any]) -> Manifest:
         """Read the contents of manifest.json; raises BundleError if they are not of that form."""
         try:
+            ensemble = value["format"] == 2
+            if ensemble != ("members" in value):
+                raise ValueError("members belong to format 2, and only to it")
             manifest = cls(
                 str(value["name"]),
                 LabelSystem.from_json(value["system"]),
@@ -171,9 +181,9 @@ class Manifest:
                 str(value["precision"]),
                 dict(value["training"]),
                 dict(value["scores"]),
-                tuple(MemberSpec.from_json(m) for m in value.get("members", ())),
-                Combiner.from_json(value["combiner"]) if "combiner" in value else None,
-                float(value.get("temperature", 1.0)),
+                tuple(MemberSpec.from_json(m) for m in value["members"]) if ensemble else (),
+                Combiner.from_json(value["combiner"]) if ensemble else None,
+                float(value["temperature"]) if ensemble else 1.0,
             )
             manifest.check()
         except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError, CervicyteError) as error:
@@ -188,6 +198,7 @@ class Manifest:
         limits = self.limits
         known = [c for c in self.system.classes if c in self.classes]
         graphs = [m.graph for m in self.graphs]
+        names = [m.name for m in self.members]
         numbers = [n for n in vars(limits).values() if n is not None]
         for right, what in (
             (
@@ -197,6 +208,11 @@ class Manifest:
             ((self.input.kind == "members") == bool(self.members), "members and another input, or neither"),
             ((self.combiner is None) == (not self.members), "members without a rule, or a rule without members"),
             (len(self.members) != 1 and len(self.members) <= _MOST_MEMBERS, f"{len(self.members)} members"),
+            (
+                self.combiner is None or self.combiner.fits(len(self.members), len(self.classes)),
+                "a rule for other members or classes",
+            ),
+            (len(set(names)) == len(names), "two members of one name"),
             (len(set(graphs)) == len(graphs) and MANIFEST not in graphs, "members that share a graph"),
             (0 < self.temperature < 1e3, f"a temperature of {self.temperature}"),
             (not any(np.isnan(number) for number in numbers), "a limit that is not a number"),

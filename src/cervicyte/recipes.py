@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from importlib import resources
 from pathlib import Path
@@ -42,7 +42,7 @@ class Part:
     augmentation : for "finetune", how the copies to train on are made (see `augment.PRESETS`)
     variants : for "finetune", how many such copies of each cell
     epochs, patience, batch_size, learning_rate, head_learning_rate, weight_decay, label_smoothing,
-        class_weight, mixup : for "finetune", see `cervicyte.finetune.Schedule`
+        class_weight, averaging : for "finetune", see `cervicyte.finetune.Schedule`
     seed : tells members apart that differ in nothing else
     stand_in : another member, taken in its place where its pretrained weights are not at hand
     """
@@ -58,8 +58,8 @@ class Part:
     filters: tuple[str, ...] = ()
     C: float = 0.0
     augmentation: str = "strong"
-    variants: int = 12
-    epochs: int = 12
+    variants: int = 8
+    epochs: int = 10
     patience: int = 6
     batch_size: int = 32
     learning_rate: float = 1e-4
@@ -67,7 +67,7 @@ class Part:
     weight_decay: float = 0.02
     label_smoothing: float = 0.1
     class_weight: float = 0.5
-    mixup: float = 0.0
+    averaging: float = 0.97
     seed: int = 0
     stand_in: Part | None = None
 
@@ -91,7 +91,7 @@ class Part:
             ("weight_decay", 0.0, 1.0),
             ("label_smoothing", 0.0, 0.9),
             ("class_weight", 0.0, 1.0),
-            ("mixup", 0.0, 10.0),
+            ("averaging", 0.0, 0.9999),
             ("seed", 0, 2**32 - 1),
         ):
             if not low <= getattr(self, name) <= high:
@@ -154,14 +154,15 @@ class Recipe(Part):
         get_rule(self.rule)
         for name in self.maps:
             get_map(name)
-        names = [m.name for m in self.members]
-        if len(names) == 1 or len(set(names)) < len(names):
-            raise UsageError("recipe: an ensemble needs at least two members with names of their own", ", ".join(names))
-        if self.members and any(getattr(self, f.name) != f.default for f in fields(Part) if f.name != "name"):
-            given = [f.name for f in fields(Part) if f.name != "name" and getattr(self, f.name) != f.default]
+        names = [part.name for m in self.members for part in (m, m.stand_in) if part]
+        if len(self.members) == 1 or len(set(names)) < len(names):
             raise UsageError(
-                "recipe: in an ensemble this belongs to its members", ", ".join(given), "write it under [[members]]"
+                "recipe: an ensemble needs at least two members, and each member and stand-in a name of its own",
+                ", ".join(names),
+                "add a member, or write name = ... for those that share one",
             )
+        if self.members:
+            _only_members_have(f.name for f in fields(Part) if getattr(self, f.name) != f.default)
 
     @property
     def parts(self) -> tuple[Part, ...]:
@@ -169,13 +170,33 @@ class Recipe(Part):
         return self.members or (self,)
 
     def changed(self, **options: Any) -> Recipe:
-        """The recipe with the options that are not None in place of its own values."""
-        return replace(self, **{k: v for k, v in options.items() if v is not None})
+        """The recipe with the options that are not None in place of its own values.
+
+        Raises
+        ------
+        UsageError : a value that cannot be used, or for an ensemble one that belongs to its members
+        """
+        given = {k: v for k, v in options.items() if v is not None}
+        if self.members:
+            _only_members_have(given)
+        return replace(self, **given)
 
     def to_json(self) -> dict[str, Any]:
         """A plain form, stored with the run."""
         plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
         return plain
+
+
+def _only_members_have(given: Iterable[str]) -> None:
+    """Refuse what says how one member is made where it stands beside members: it would do nothing."""
+    own = {f.name for f in fields(Part)} - {"name"}
+    astray = [name for name in given if name in own]
+    if astray:
+        raise UsageError(
+            "recipe: in an ensemble this belongs to its members",
+            ", ".join(astray),
+            "write it under [[members]], in a recipe file of your own",
+        )
 
 
 def shipped() -> tuple[str, ...]:
@@ -219,6 +240,10 @@ def _parse(name: str, table: Mapping[str, Any]) -> Recipe:
     rows = values.pop("members", [])
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise UsageError("recipe: members are tables", repr(rows)[:100], "write each under [[members]]")
+    if rows:
+        _only_members_have(values)
+    elif "members" in table or "rule" in table:
+        raise UsageError("recipe: an ensemble without members", ", ".join(table), "write each under [[members]]")
     members = []
     for row in rows:
         given = dict(row)
@@ -228,7 +253,7 @@ def _parse(name: str, table: Mapping[str, Any]) -> Recipe:
             if not isinstance(other, dict):
                 raise UsageError("recipe: stand_in is a table", repr(other)[:100])
             filled = {**{k: v for k, v in given.items() if k not in ("backbone", "name")}, **other}
-            substitute = Part(**_values(Part, filled, ("stand_in",)) | {"name": _member_name(other)})
+            substitute = Part(**_values(Part, filled, ("stand_in",)) | {"name": _member_name(filled)})
             part = replace(part, stand_in=substitute)
         members.append(part)
     return Recipe(name, **_values(Recipe, values, ("name", "members", "stand_in")), members=tuple(members))

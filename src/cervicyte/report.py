@@ -330,6 +330,7 @@ def _tiles(e: Evaluation) -> list[tuple[str, str, str]]:
 def _mistakes(p: Predictions, most: int) -> list[dict[str, Any]]:
     """The worst mistakes with their pictures: missed abnormal cells first, then the surest of the other errors."""
     original = p.variants == 0
+    which = "" if original.all() else ", copies left out"
     sections = []
     taken = np.zeros(len(p), dtype=bool)
     if p.abnormal is not None and p.p_abnormal is not None and p.called_abnormal is not None:
@@ -343,7 +344,12 @@ def _mistakes(p: Predictions, most: int) -> list[dict[str, Any]]:
     rows = rows[np.argsort(-surest[rows], kind="stable")]
     sections.append(("Other mistakes" if sections else "Mistakes", rows, "most confident first"))
     return [
-        {"title": title, "total": len(rows), "order": order, "cells": [_exhibit(p, int(i)) for i in rows[:most]]}
+        {
+            "title": title + which,
+            "total": len(rows),
+            "order": order,
+            "cells": [_exhibit(p, int(i)) for i in rows[:most]],
+        }
         for title, rows, order in sections
     ]
 

@@ -271,6 +271,14 @@ def describe(
         method["Combined by"] = f"{recipe.rule}: {get_rule(recipe.rule).words}"
     else:
         method = ways[0]
+    copies = {}
+    if protocol == "as-published":
+        copies["Copies"] = (
+            f"{recipe.copies} {recipe.copies_by} copies of each cell, divided with the originals; "
+            "here the members made no further views"
+        )
+        if recipe.published_validation:
+            copies["Validation"] = f"{recipe.published_validation:.0%} of all images, to stop early and calibrate"
     return {
         "Data set": cells.name,
         "Cells": str(len(cells)),
@@ -278,6 +286,7 @@ def describe(
         "Label system": cells.system.name,
         "Protocol": protocol,
         "Folds": str(len(folds)),
+        **copies,
         "Recipe": recipe.name,
         **method,
         "Operating point": f"set for {recipe.sensitivity:.0%} sensitivity on out-of-fold training cells",
@@ -307,12 +316,13 @@ def _words(part: Part, weights: str) -> dict[str, str]:
     tail = ", ".join(get_backbone(part.backbone).tail)
     return words | {
         "Fine-tuned": f"{tail}; up to {part.epochs} epochs, stopped early on held-out groups of the training cells",
-        "Training views": f"{part.variants} {part.augmentation} copies of each cell and its orientations",
+        "Training views": f"each cell, its orientations, and {part.variants} {part.augmentation} copies",
     }
 
 
 def _line(words: Mapping[str, str]) -> str:
-    return "; ".join(f"{name.lower()} {value}" for name, value in words.items() if value not in ("none", "last"))
+    told = ((name, value) for name, value in words.items() if value not in ("none", "last", "1"))
+    return "; ".join(f"{name if name.isupper() else name.lower()} {value}" for name, value in told)
 
 
 def save(
@@ -343,7 +353,7 @@ def save(
         model.classes,
         bundle.InputSpec("members") if specs else members[0].spec,
         model.limits,
-        "float32" if all(m.precision == "float32" for m in members) else members[0].precision,
+        members[0].precision if len({m.precision for m in members}) == 1 else "mixed",
         {
             "facts": evaluation.facts,
             "recipe": recipe.to_json(),
@@ -372,7 +382,7 @@ def _prove(made: bundle.Bundle, model: Model, cells: CellTable) -> None:
         if isinstance(found, CervicyteError):
             raise found
         worst = max(worst, float(np.abs(found - expected[i]).max()))
-    bound = 1e-3 if extractor.precision == "float32" else 0.05
+    bound = 1e-3 if made.manifest.precision == extractor.precision == "float32" else 0.05
     if worst > bound:
         raise BundleError(
             "the exported model does not say what the trained one says",
