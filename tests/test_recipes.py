@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from cervicyte.errors import UsageError
-from cervicyte.recipes import Recipe, load_recipe, shipped
+from cervicyte.recipes import Part, Recipe, load_recipe, shipped
+from commands import inside, three_parts
 
 
 @pytest.mark.parametrize("name", shipped())
@@ -59,3 +60,140 @@ def test_an_unknown_name_is_answered_with_the_nearest() -> None:
 
 def test_a_recipe_goes_through_json() -> None:
     assert Recipe("x", filters=("clahe",)).to_json()["filters"] == ["clahe"]
+
+
+# ---- ensembles
+
+ENSEMBLE = """
+description = "Two ways to see a cell."
+rule = "weighted"
+sensitivity = 0.9
+
+[[members]]
+backbone = "ResNet50"
+filters = ["normalise", "clahe"]
+orientations = 4
+stand_in = { backbone = "MobileNetV2", size = 96 }
+
+[[members]]
+name = "measured"
+C = 0.5
+"""
+
+
+def test_members_are_read_named_and_filled_in(tmp_path: Path) -> None:
+    path = tmp_path / "two.toml"
+    path.write_text(ENSEMBLE)
+    recipe = load_recipe(path)
+    first, second = recipe.parts
+    assert (recipe.rule, recipe.sensitivity, recipe.target) == ("weighted", 0.9, "native")
+    assert (first.name, first.backbone, first.orientations) == ("ResNet50 normalise clahe", "ResNet50", 4)
+    assert (second.name, second.backbone, second.C, second.stand_in) == ("measured", "morphology", 0.5, None)
+    # A stand-in is made as its member is, but for what it says itself, and is named by what it is.
+    assert first.stand_in == Part(
+        "MobileNetV2 normalise clahe 96 px",
+        backbone="MobileNetV2",
+        filters=("normalise", "clahe"),
+        orientations=4,
+        size=96,
+    )
+    stored = recipe.to_json()
+    assert stored["members"][0]["stand_in"]["size"] == 96
+    assert stored["members"][1]["name"] == "measured"
+    assert Recipe("one").parts == (Recipe("one"),)
+
+
+def test_members_that_differ_in_seed_or_size_alone_have_names_of_their_own(tmp_path: Path) -> None:
+    path = tmp_path / "seeds.toml"
+    path.write_text("".join(f"[[members]]\nseed = {i}\n" for i in range(3)) + "[[members]]\nsize = 64\n")
+    assert [m.name for m in load_recipe(path).members] == [
+        "morphology",
+        "morphology seed 1",
+        "morphology seed 2",
+        "morphology 64 px",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("[[members]]", "at least two members"),
+        ("members = []", "without members"),
+        ("members = ['ResNet50', 'MobileNetV2']", "members are tables"),
+        ("members = 2", "members are tables"),
+        ("[members]\nbackbone = 'ResNet50'", "members are tables"),
+        ("rule = 'vote'", "without members"),
+        ("[[members]]\n[[members]]", "a name of its own"),
+        ("[[members]]\nname = 'a'\n[[members]]\nname = 'a'\nC = 1", "a name of its own"),
+        ("[[members]]\nstand_in = {seed = 1}\n[[members]]\nseed = 1", "a name of its own"),
+        ("[[members]]\nstand_in = {name = 'morphology'}\n[[members]]\nseed = 1", "a name of its own"),
+        ("filters = ['clahe']\n{two}", "belongs to its members"),
+        ("backbone = 'morphology'\n{two}", "belongs to its members"),  # its default: would be ignored in silence
+        ("C = 0\n{two}", "belongs to its members"),
+        ("seed = 3\n{two}", "belongs to its members"),
+        ("rule = 'median'\n{two}", "unknown rule"),
+        ("rule = 1\n{two}", "wrong kind"),
+        ("stand_in = {}\n{two}", "belongs to its members"),
+        ("sensitivty = 0.9\n{two}", "did you mean 'sensitivity'"),
+        ("{two}\nrule = 'vote'", "unknown key in the recipe"),
+        ("{two}\nmembers = []", "unknown key in the recipe"),
+        ("{two}\ntarget = 'binary'", "unknown key in the recipe"),
+        ("{two}\nbackbon = 'x'", "did you mean 'backbone'"),
+        ("{two}\nsize = -1", "between"),
+        ("{two}\nname = 5", "wrong kind"),
+        ("{two}\nstand_in = 'MobileNetV2'", "stand_in is a table"),
+        ("{two}\nstand_in = ['MobileNetV2']", "stand_in is a table"),
+        ("{two}\nstand_in = {backbon = 'x'}", "unknown key"),
+        ("{two}\nstand_in = {stand_in = {}}", "unknown key"),
+        ("{two}\nstand_in = {size = 5000}", "between"),
+        ("{two}\nmethod = 'finetune'\nlayer = 'top'", "whole network"),
+        ("published_test = 0.9\n{two}", "between"),
+        ("copies_by = 'magic'\n{two}", "augmentation"),
+    ],
+)
+def test_a_wrong_ensemble_is_refused_with_what_is_wrong(tmp_path: Path, text: str, what: str) -> None:
+    path = tmp_path / "wrong.toml"
+    path.write_text(text.replace("{two}", "[[members]]\nname = 'a'\n[[members]]\nfilters = ['median']"))
+    with pytest.raises(UsageError, match=what):
+        load_recipe(path)
+
+
+_TWO = Recipe("two", members=(Part("a"), Part("b", filters=("median",))))
+
+
+def test_options_of_an_ensemble_change_what_is_its_own(tmp_path: Path) -> None:
+    changed = _TWO.changed(target="binary", maps=("sipakmed-to-binary-clinical",), sensitivity=0.99, size=None)
+    assert (changed.target, changed.sensitivity, changed.members) == ("binary", 0.99, _TWO.members)
+    for option in ({"backbone": "morphology"}, {"filters": ("clahe",)}, {"filters": ()}, {"C": 0.0}, {"size": 0}):
+        with pytest.raises(UsageError, match="belongs to its members") as raised:
+            _TWO.changed(**option)
+        assert raised.value.received == next(iter(option))
+    with pytest.raises(UsageError, match="belongs to its members"):
+        Recipe("two", members=_TWO.members, C=2.0)
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        ("--backbone", "ResNet50"),
+        ("--backbone", "morphology"),
+        ("--filters", "clahe"),
+        ("--orientations", "1"),
+        ("--size", "64"),
+        ("--fit", "stretch"),
+        ("--C", "0"),
+        ("--preprocess", "tf"),
+    ],
+)
+def test_the_command_line_does_not_change_members_in_silence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], option: tuple[str, str]
+) -> None:
+    path = tmp_path / "two.toml"
+    path.write_text(ENSEMBLE)
+    args = ("train", tmp_path / "nowhere", "--recipe", path, "--out", tmp_path / "run", *option)
+    code, _, said = inside(monkeypatch, capsys, *args)
+    assert code == 2
+    assert three_parts(said)
+    assert option[0].lstrip("-") in said
+    assert "[[members]]" in said
+    assert not (tmp_path / "run").exists()

@@ -113,7 +113,12 @@ def compared(tmp_path_factory):
         evaluation(predictions(cells, "as-published", seed=0, skill=5)),
     ]
     audit = {"findings": [{"severity": "warning", "message": "3 near duplicates"}]}
-    report.write_report(made, folder, notes=["12 cells fewer than declared"], audit=audit)
+    history = [
+        {"epoch": 0, "train_loss": None, "validation_loss": 0.9, "brier": 0.4},
+        {"epoch": 1, "train_loss": 0.8, "validation_loss": 0.7, "brier": 0.3},
+    ]
+    curves = {"first network": [history], "second network": [history, history]}
+    report.write_report(made, folder, notes=["12 cells fewer than declared"], audit=audit, curves=curves)
     return folder, made
 
 
