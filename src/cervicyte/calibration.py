@@ -145,6 +145,7 @@ def fit_limits(
     abnormal_classes: np.ndarray | None,
     sensitivity: float = 0.95,
     max_risk: float = 0.05,
+    unsure: np.ndarray | None = None,
 ) -> Limits:
     """Set the operating point and the uncertain band from out-of-fold probabilities.
 
@@ -158,19 +159,21 @@ def fit_limits(
     probabilities : calibrated, out of fold, (n, k)
     codes : class index of each row, int (n,)
     abnormal_classes : bool (k,), or None where normal and abnormal are not defined
+    unsure : bool (n,), cells that are not answered whatever the band is; they count for the operating point only
     """
+    answered = np.ones(len(codes), dtype=bool) if unsure is None else ~unsure
     if abnormal_classes is None:
-        confidence = probabilities.max(axis=1)
-        wrong = probabilities.argmax(axis=1) != codes
+        confidence = probabilities.max(axis=1)[answered]
+        wrong = (probabilities.argmax(axis=1) != codes)[answered]
         return Limits(None, sensitivity, 0.0, 0.0, _lowest_answer(confidence, wrong, max_risk), max_risk)
     p = probabilities[:, abnormal_classes].sum(axis=1)
     abnormal = abnormal_classes[codes]
     threshold = operating_point(p, abnormal, sensitivity)
     # "normal" is answered from the low end upward, so its confidence is -p.
-    below = p < threshold
+    below, above = (p < threshold) & answered, (p >= threshold) & answered
     normal_up_to = -_lowest_answer(-p[below], abnormal[below], max_risk)
     normal_below = 0.0 if np.isinf(normal_up_to) else min(threshold, float(np.nextafter(normal_up_to, np.inf)))
-    abnormal_from = _lowest_answer(p[~below], ~abnormal[~below], max_risk)
+    abnormal_from = _lowest_answer(p[above], ~abnormal[above], max_risk)
     return Limits(threshold, sensitivity, normal_below, abnormal_from, 0.0, max_risk)
 
 

@@ -29,16 +29,19 @@ from cervicyte.tail_jobs import Job, TrainedTail, packed, unpacked
 from cervicyte.tails import build_tail, tail_features, tail_maps
 
 #: Raised when the same inputs would train other weights.
-JOB_FORMAT = 2
+JOB_FORMAT = 3
 
 #: Seconds between two checkpoints of a job; a kill loses at most these.
 CHECKPOINT_SECONDS = 60.0
 
 #: Inverse regularisation strength of the head that training starts from.
-HEAD_C = 1e-3
+HEAD_C = 1e-4
 
 #: Epochs between two looks at the held cells, which cost half as much as an epoch.
 _JUDGE_EVERY = 2
+
+#: What AdamW keeps of each weight besides the number of its steps.
+_MOMENTS = ("exp_avg", "exp_avg_sq")
 
 #: Rows of activations that are run at a time where nothing is trained.
 _ROWS = 64
@@ -58,10 +61,11 @@ class Schedule:
     weight_decay : of AdamW
     label_smoothing : share of the truth that is spread over all classes
     class_weight : exponent of inverse class frequency in the loss: 0 none, 1 balanced
-    mixup : alpha of mixup between the activations of two cells (Verma et al. 2019, Manifold mixup); 0 for none
+    averaging : share of the old in the running mean of weights after each step, which is what is judged and kept
+        (Polyak and Juditsky 1992, Acceleration of stochastic approximation by averaging); 0 for none
     """
 
-    epochs: int = 12
+    epochs: int = 10
     patience: int = 6
     batch_size: int = 32
     learning_rate: float = 1e-4
@@ -69,7 +73,7 @@ class Schedule:
     weight_decay: float = 0.02
     label_smoothing: float = 0.1
     class_weight: float = 0.5
-    mixup: float = 0.0
+    averaging: float = 0.97
 
 
 class TailTrainer:
@@ -94,7 +98,7 @@ class TailTrainer:
         self.initial = self.tail.get_arrays()
         self.device = next(self.tail.parameters()).device
         self.bfloat16 = precision != "float32" and (self.device.type == "cuda" or has_bfloat16())
-        self._frozen: dict[int, np.ndarray] = {}
+        self._frozen: np.ndarray | None = None
         described = {
             "format": JOB_FORMAT,
             "activations": table.key,
@@ -124,6 +128,9 @@ class TailTrainer:
         DataError : a class without training cells, or a loss that is not finite
         StorageError : the disk is full
         """
+        counts = np.bincount(codes, minlength=n_classes)
+        if not counts.all():
+            raise DataError("a training set without one of the classes", f"cells a class: {counts.tolist()}")
         job = Job(self._named(rows, codes, held, held_codes, seed))
         known = job.result()
         if known is not None:
@@ -134,7 +141,7 @@ class TailTrainer:
         label = f"epochs of {len(rows)} cells"
         for epoch in track(range(state.epoch + 1, self.schedule.epochs + 1), label):
             state.run(epoch)
-            if epoch - state.best_epoch >= self.schedule.patience:
+            if state.judged == epoch and epoch - state.best_epoch >= self.schedule.patience:
                 break
             if time.monotonic() - saved > CHECKPOINT_SECONDS:
                 job.keep_checkpoint(state.arrays())
@@ -153,12 +160,12 @@ class TailTrainer:
 
     def frozen(self, rows: np.ndarray) -> np.ndarray:
         """Features of the untrained network, float32 (n, d)."""
-        missing = np.array([r for r in rows if int(r) not in self._frozen], dtype=np.int64)
-        if len(missing):
+        if self._frozen is None:
+            # All at once: a row's last bits depend on the batch that it is run in, and so must no training's weights
+            # on which trainings were done before it.
             self.tail.set_arrays(self.initial)
-            for row, vector in zip(missing, self._features(missing), strict=True):
-                self._frozen[int(row)] = vector
-        return np.stack([self._frozen[int(r)] for r in rows])
+            self._frozen = self._features(np.arange(len(self.table.maps)))
+        return self._frozen[rows]
 
     def _features(self, rows: np.ndarray) -> np.ndarray:
         count = self.table.orientations
@@ -197,9 +204,6 @@ class _State:
 
         self.trainer, self.rows, self.codes = trainer, rows, codes
         self.held, self.held_codes, self.seed = held, held_codes, seed
-        counts = np.bincount(codes, minlength=n_classes)
-        if not counts.all():
-            raise DataError("a training set without one of the classes", f"cells a class: {counts.tolist()}")
         schedule = trainer.schedule
         frozen = trainer.frozen(rows)
         head = fit_linear(frozen, codes, n_classes, HEAD_C)
@@ -214,7 +218,7 @@ class _State:
         )
         bias = head.bias + mean @ head.weights
         self.bias = torch.nn.Parameter(torch.tensor(bias, dtype=torch.float32, device=device))
-        balanced = (len(rows) / n_classes / counts) ** schedule.class_weight
+        balanced = (len(rows) / n_classes / np.bincount(codes)) ** schedule.class_weight
         self.class_weights = torch.tensor(balanced, dtype=torch.float32, device=device)
         self.blocks = list(trainer.tail.parameters())
         self.optimiser = torch.optim.AdamW(
@@ -225,10 +229,16 @@ class _State:
             weight_decay=schedule.weight_decay,
             fused=True,
         )
+        self.means = [p.detach().clone() for p in self._parameters()]
         self.epoch = self.best_epoch = 0
         self.history: list[dict[str, float | None]] = []
         self.best: tuple[tuple[np.ndarray, ...], LinearHead, np.ndarray] | None = None
         self.best_loss = math.inf
+
+    @property
+    def judged(self) -> int:
+        """The last epoch after which the held cells were looked at."""
+        return int(self.history[-1]["epoch"] or 0)
 
     @property
     def _steps(self) -> int:
@@ -246,7 +256,7 @@ class _State:
         for step in range(self._steps):
             some = order[step :: self._steps]
             done = (epoch - 1) * self._steps + step
-            losses.append(self._step(some, random, self._rate(done)))
+            losses.append(self._step(some, random, done))
         if epoch % _JUDGE_EVERY == 0 or epoch == self.trainer.schedule.epochs:
             self._judge(epoch, float(np.mean(losses)))
 
@@ -255,17 +265,14 @@ class _State:
         warm = max(1, total // 10)
         return min(1.0, (done + 1) / warm) * 0.5 * (1 + math.cos(math.pi * done / total))
 
-    def _step(self, some: np.ndarray, random: np.random.Generator, rate: float) -> float:
+    def _step(self, some: np.ndarray, random: np.random.Generator, done: int) -> float:
         import torch
 
         trainer, schedule = self.trainer, self.trainer.schedule
         views = random.integers(0, trainer.table.maps.shape[1], len(some))
         inputs = tail_maps(trainer.table.maps[self.rows[some], views], trainer.tail, trainer.bfloat16)
         targets = torch.from_numpy(self.codes[some]).to(trainer.device)
-        share, other = 1.0, np.arange(len(some))
-        if schedule.mixup:
-            share, other = float(random.beta(schedule.mixup, schedule.mixup)), random.permutation(len(some))
-            inputs = share * inputs + (1 - share) * inputs[other]
+        rate = self._rate(done)
         for group, base in zip(
             self.optimiser.param_groups, (schedule.learning_rate, schedule.head_learning_rate), strict=True
         ):
@@ -274,22 +281,20 @@ class _State:
             after = trainer.tail(inputs)
         features = after.float().mean((2, 3))
         scores = (features - self.mean) / self.scale @ self.weights + self.bias
-        loss = share * self._loss(scores, targets)
-        if share < 1:
-            loss = loss + (1 - share) * self._loss(scores, targets[other])
+        loss = torch.nn.functional.cross_entropy(
+            scores, targets, weight=self.class_weights, label_smoothing=schedule.label_smoothing
+        )
         self.optimiser.zero_grad()
         loss.backward()
         self.optimiser.step()
+        with torch.no_grad():
+            # The mean is young at first: it must not hold on to the weights that training started from.
+            share = 1 - min(schedule.averaging, (done + 1) / (done + 10))
+            torch._foreach_lerp_(self.means, self._parameters(), share)
         value = float(loss.detach())
         if not math.isfinite(value):
             raise DataError("training went astray: the loss is not finite", value, "lower learning_rate in the recipe")
         return value
-
-    def _loss(self, scores: Any, targets: Any) -> Any:
-        import torch
-
-        smoothing = self.trainer.schedule.label_smoothing
-        return torch.nn.functional.cross_entropy(scores, targets, weight=self.class_weights, label_smoothing=smoothing)
 
     def _judge(self, epoch: int, train_loss: float | None) -> None:
         """How well the held cells are told, after the best temperature, since every model is calibrated in the end.
@@ -297,6 +302,7 @@ class _State:
         The Brier score says when to stop: the log loss turns much earlier, on a few sure mistakes that averaging
         over versions mends.
         """
+        self._exchange()
         head = self._head()
         logits = head.logits(self.trainer._features(self.held))
         p = softmax(logits, fit_temperature(logits, self.held_codes))
@@ -309,6 +315,17 @@ class _State:
         if loss < self.best_loss:
             self.best_loss, self.best_epoch = loss, epoch
             self.best = self.trainer.tail.get_arrays(), head, logits
+        self._exchange()
+
+    def _exchange(self) -> None:
+        """Put the running means in the place of the weights, and the weights in theirs."""
+        import torch
+
+        with torch.no_grad():
+            for p, mean in zip(self._parameters(), self.means, strict=True):
+                kept = p.detach().clone()
+                p.copy_(mean)
+                mean.copy_(kept)
 
     def _head(self) -> LinearHead:
         scale = self.scale.cpu().numpy().astype(np.float64)
@@ -330,6 +347,7 @@ class _State:
         """Everything that `resume` needs."""
         assert self.best is not None
         held = {f"parameter_{i}": p.detach().cpu().numpy() for i, p in enumerate(self._parameters())}
+        held |= {f"mean_{i}": mean.cpu().numpy() for i, mean in enumerate(self.means)}
         for i, p in enumerate(self._parameters()):
             for name, value in self.optimiser.state[p].items():
                 held[f"{name}_{i}"] = value.cpu().numpy()
@@ -346,10 +364,13 @@ class _State:
         for i, p in enumerate(self._parameters()):
             with torch.no_grad():
                 p.copy_(torch.from_numpy(held[f"parameter_{i}"]))
-            self.optimiser.state[p] = {
-                name: torch.from_numpy(np.array(held[f"{name}_{i}"])).to(p.device)
-                for name in ("step", "exp_avg", "exp_avg_sq")
-            }
+                self.means[i].copy_(torch.from_numpy(held[f"mean_{i}"]))
+            # The fused step reads all of a weight's tensors in their order in memory: the moments must lie as it does.
+            state = {"step": torch.zeros((), device=p.device)}
+            state |= {name: torch.zeros_like(p, memory_format=torch.preserve_format) for name in _MOMENTS}
+            for name, tensor in state.items():
+                tensor.copy_(torch.from_numpy(np.array(held[f"{name}_{i}"])))
+            self.optimiser.state[p] = state
         epoch, best_epoch, self.best_loss = (float(x) for x in held["numbers"])
         self.epoch, self.best_epoch = int(epoch), int(best_epoch)
         best = unpacked({k.removeprefix("best_"): v for k, v in held.items() if k.startswith("best_")})

@@ -82,6 +82,9 @@ def fit_model(cells: CellTable, members: Sequence[Member], recipe: Recipe, seed:
     if cells.system.abnormal is not None:
         abnormal = np.array([c in cells.system.abnormal for c in classes])
     limits = fit_limits(probabilities, truth, abnormal, recipe.sensitivity, recipe.max_risk)
+    if combiner is not None:  # the band is for the cells that the members' votes leave open
+        unsure = ensemble.uncertain_by_disagreement(probabilities, votes, abnormal, limits)
+        limits = fit_limits(probabilities, truth, abnormal, recipe.sensitivity, recipe.max_risk, unsure)
     return Model(classes, fitted, temperatures, combiner, temperature, limits, abnormal, notes)
 
 

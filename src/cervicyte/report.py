@@ -277,7 +277,7 @@ def _tag(protocol: Protocol) -> str:
 
 
 def _lead(named: Mapping[str, Evaluation]) -> str:
-    """One sentence on what the other protocols would have claimed."""
+    """What the other protocols show, and in two sentences why that differs."""
     (_, first), *others = named.items()
     section, what = ("binary", "accuracy of normal or abnormal") if first.metrics["binary"] else ("native", "accuracy")
     if not metrics.is_binary(first.predictions):
@@ -290,7 +290,11 @@ def _lead(named: Mapping[str, Evaluation]) -> str:
             parts.append(f"{_percent(theirs)} under {name}")
     if not parts:
         return ""
-    return f"The same method shows an {what} of {' and '.join(parts)}, against {_percent(value)} here."
+    shown = [_protocol(e.predictions.protocol) for e in named.values()]
+    whys = [protocol.why for protocol in dict.fromkeys(shown) if protocol.why]
+    return " ".join(
+        [f"The same method shows an {what} of {' and '.join(parts)}, against {_percent(value)} here.", *whys]
+    )
 
 
 def _tables(named: Mapping[str, Evaluation]) -> list[dict[str, Any]]:

@@ -1,0 +1,237 @@
+"""What fine-tuning, filters, NLM copies, test-time flips and the ensemble bring, on grouped folds.
+
+    python benchmarks/system_a.py DATA --weights FOLDER --out DIR [--seeds 3] [--lines NAME,NAME...]
+
+Every line is a grouped 5-fold cross-validation for each seed; all that is fitted (heads, last blocks, when to stop,
+temperatures, the rule's parameters, limits) is fitted inside the training fold. Metrics are means over the seeds; the
+intervals resample acquisitions and keep the seeds together. Trainings are kept in the cache, so a run that was
+killed goes on, and a line that shares members with another costs little.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cervicyte.cells import CellTable
+from cervicyte.crossvalidation import cross_validate
+from cervicyte.datasets import load
+from cervicyte.files import write_json
+from cervicyte.fitting import fit_model
+from cervicyte.members import FinetunedMember, Member, make_member
+from cervicyte.metrics import auroc
+from cervicyte.recipes import Part, Recipe
+from cervicyte.results import Predictions
+from cervicyte.splits import make_folds
+
+#: Classes of Herlev as four Bethesda-like categories (Lin et al. 2019: carcinoma in situ apart from HSIL) and as three.
+_NORMAL = ("normal_superficiel", "normal_intermediate", "normal_columnar")
+_FOUR = (_NORMAL, ("light_dysplastic",), ("moderate_dysplastic", "severe_dysplastic"), ("carcinoma_in_situ",))
+_THREE = (_NORMAL, ("light_dysplastic",), ("moderate_dysplastic", "severe_dysplastic", "carcinoma_in_situ"))
+
+_BOOTSTRAP = 1000
+
+
+def _tuned(name: str, backbone: str = "ResNet50", **changes: Any) -> Part:
+    return Part(name, method="finetune", backbone=backbone, orientations=4, **changes)
+
+
+FROZEN = Part("frozen", backbone="ResNet50")
+FROZEN_FLIPS = Part("frozen, flips", backbone="ResNet50", orientations=4)
+FROZEN_CONV4 = Part("frozen conv4, flips", backbone="ResNet50", layer="conv4_block6_out", orientations=4)
+TUNED = _tuned("ResNet50")
+TUNED_FILTERED = _tuned("ResNet50 normalise clahe median", filters=("normalise", "clahe", "median"))
+TUNED_SEED = _tuned("ResNet50 seed 1", seed=1)
+MOBILE = _tuned("MobileNetV2", "MobileNetV2")
+MOBILE_LARGE = _tuned("MobileNetV2 288 px", "MobileNetV2", size=288)
+MOBILE_FILTERED = _tuned("MobileNetV2 normalise clahe median", "MobileNetV2", filters=("normalise", "clahe", "median"))
+MORPHOLOGY = Part("morphology")
+ENSEMBLE = (TUNED, MOBILE, FROZEN_CONV4, MORPHOLOGY)
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of the table: its members, the rule, and whether test-time flips are averaged."""
+
+    name: str
+    members: tuple[Part, ...]
+    rule: str = "mean"
+    flips: bool = True
+
+
+LINES: tuple[Line, ...] = (
+    Line("frozen ResNet50 + LR", (FROZEN,)),
+    Line("frozen ResNet50, flips + LR", (FROZEN_FLIPS,)),
+    Line("frozen conv4, flips + LR", (FROZEN_CONV4,)),
+    Line("fine-tuned ResNet50, no test-time flips", (TUNED,), flips=False),
+    Line("fine-tuned ResNet50", (TUNED,)),
+    Line("fine-tuned ResNet50, filters", (TUNED_FILTERED,)),
+    Line("fine-tuned ResNet50, NLM copies", (_tuned("ResNet50, NLM copies", augmentation="system-a"),)),
+    Line("fine-tuned MobileNetV2", (MOBILE,)),
+    Line("fine-tuned MobileNetV2, 288 px", (MOBILE_LARGE,)),
+    Line("two seeds of ResNet50, mean", (TUNED, TUNED_SEED)),
+    *(Line(f"ensemble, {rule}", ENSEMBLE, rule) for rule in ("mean", "vote", "weighted", "stacked", "fuzzy-rank")),
+)
+
+
+def main() -> None:
+    """Run the lines, print the table as it grows, keep it in table.json."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--weights", required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--lines", help="names, separated by ';'; all if left out")
+    options = parser.parse_args()
+    wanted = options.lines.split(";") if options.lines else [line.name for line in LINES]
+    unknown = set(wanted) - {line.name for line in LINES}
+    if unknown:
+        raise SystemExit(f"no such line: {unknown}; there are: {[line.name for line in LINES]}")
+    cells = load(options.data)
+    table: dict[str, Any] = {}
+    heads = "| line | 7 classes | 4 classes | 3 Bethesda | normal/abnormal | AUROC | ECE | answered | missed |"
+    print(heads + "\n" + "| --- " * 9 + "|", flush=True)
+    for line in LINES:
+        if line.name not in wanted:
+            continue
+        runs = [predict(line, cells, options.weights, seed) for seed in range(options.seeds)]
+        table[line.name] = summary(runs)
+        print(row(line.name, table[line.name]), flush=True)
+        write_json(options.out / "table.json", table)
+        for seed, run in enumerate(runs):
+            run.to_csv(options.out / f"{line.name.replace(' ', '_').replace(',', '')}_{seed}.csv")
+
+
+def predict(line: Line, cells: CellTable, weights: str, seed: int) -> Predictions:
+    """Grouped 5-fold predictions of one line."""
+    print(f"{line.name}, seed {seed}", file=sys.stderr, flush=True)
+    recipe = Recipe("line", inner_folds=4, rule=line.rule)
+    members: list[Member] = []
+    for part in line.members:
+        member = make_member(part, weights, None, seed, "geometric")
+        if member.read(cells):
+            raise SystemExit("unreadable cells")
+        members.append(member)
+    folds = make_folds(cells, "grouped", 5, seed)
+    return cross_validate(cells, _fit(members, recipe, seed, line.flips), folds)
+
+
+def _fit(members: Sequence[Member], recipe: Recipe, seed: int, flips: bool) -> Callable[[CellTable], Any]:
+    def fit(training: CellTable) -> Any:
+        model = fit_model(training, members, recipe, seed, "grouped")
+        if not flips:
+            for member in members:
+                assert isinstance(member, FinetunedMember)
+                member.trainer.table = replace(member.table, orientations=1)
+        return _Once(model, members, flips)
+
+    return fit
+
+
+@dataclass(frozen=True)
+class _Once:
+    """A model whose members look at the picture as it is, and are put back afterwards."""
+
+    model: Any
+    members: Sequence[Member]
+    flips: bool
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.model.classes
+
+    @property
+    def limits(self) -> Any:
+        return self.model.limits
+
+    def answers(self, cells: CellTable) -> Any:
+        found = self.model.answers(cells)
+        if not self.flips:
+            for member in self.members:
+                assert isinstance(member, FinetunedMember)
+                member.trainer.table = member.table
+        return found
+
+
+def summary(runs: Sequence[Predictions]) -> dict[str, Any]:
+    """Each metric's mean over seeds, its spread, and its 95 % interval over acquisitions."""
+    groups, inverse = np.unique(runs[0].groups.astype(str), return_inverse=True)
+    rows_of = [np.flatnonzero(inverse == g) for g in range(len(groups))]
+    random = np.random.default_rng(0)
+    everything = np.arange(len(inverse))
+    samples = [
+        np.concatenate([rows_of[g] for g in random.integers(0, len(groups), len(groups))]) for _ in range(_BOOTSTRAP)
+    ]
+    found = {}
+    for name, metric in METRICS.items():
+        values = [metric(run, everything) for run in runs]
+        spread = [float(np.mean([metric(run, sample) for run in runs])) for sample in samples]
+        low, high = np.percentile(spread, (2.5, 97.5))
+        found[name] = {"value": float(np.mean(values)), "sd": float(np.std(values)), "ci95": [float(low), float(high)]}
+    return found
+
+
+def _accuracy(parts: Sequence[Sequence[str]] | None = None) -> Callable[[Predictions, np.ndarray], float]:
+    def accuracy(run: Predictions, rows: np.ndarray) -> float:
+        p = run.probabilities[rows]
+        truth = np.array([run.classes.index(label) for label in run.labels[rows]])
+        if parts is not None:
+            where = {name: i for i, names in enumerate(parts) for name in names}
+            code = np.array([where[c] for c in run.classes])
+            p = np.stack([p[:, code == i].sum(axis=1) for i in range(len(parts))], axis=1)
+            truth = code[truth]
+        return float((p.argmax(axis=1) == truth).mean())
+
+    return accuracy
+
+
+def _binary(run: Predictions, rows: np.ndarray) -> float:
+    return float(((run.p_abnormal[rows] >= 0.5) == run.abnormal[rows]).mean())
+
+
+def _auroc(run: Predictions, rows: np.ndarray) -> float:
+    return float(auroc(run.abnormal[rows], run.p_abnormal[rows]))
+
+
+def _ece(run: Predictions, rows: np.ndarray) -> float:
+    p, truth = run.p_abnormal[rows], run.abnormal[rows]
+    bins = np.minimum((p * 10).astype(int), 9)
+    return float(sum(abs(p[bins == b].sum() - truth[bins == b].sum()) for b in range(10)) / len(p))
+
+
+def _answered(run: Predictions, rows: np.ndarray) -> float:
+    return float(1 - run.uncertain[rows].mean())
+
+
+def _missed(run: Predictions, rows: np.ndarray) -> float:
+    """Abnormal cells called normal without a word of doubt, of all abnormal cells."""
+    silent = ~run.uncertain[rows] & ~run.called_abnormal[rows] & run.abnormal[rows]
+    return float(silent.sum() / run.abnormal[rows].sum())
+
+
+METRICS: dict[str, Callable[[Predictions, np.ndarray], float]] = {
+    "7 classes": _accuracy(),
+    "4 classes": _accuracy(_FOUR),
+    "3 Bethesda": _accuracy(_THREE),
+    "normal/abnormal": _binary,
+    "AUROC": _auroc,
+    "ECE": _ece,
+    "answered": _answered,
+    "missed": _missed,
+}
+
+
+def row(name: str, values: dict[str, Any]) -> str:
+    """One line of the table in Markdown."""
+    shown = [f"{v['value']:.3f} ({v['ci95'][0]:.3f} to {v['ci95'][1]:.3f})" for v in values.values()]
+    return f"| {name} | " + " | ".join(shown) + " |"
+
+
+if __name__ == "__main__":
+    main()
