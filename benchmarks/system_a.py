@@ -24,7 +24,7 @@ from cervicyte.crossvalidation import cross_validate
 from cervicyte.datasets import load
 from cervicyte.files import write_json
 from cervicyte.fitting import fit_model
-from cervicyte.members import FinetunedMember, Member, make_member
+from cervicyte.members import Member, make_member
 from cervicyte.metrics import auroc
 from cervicyte.recipes import Part, Recipe
 from cervicyte.results import Predictions
@@ -111,15 +111,59 @@ def main() -> None:
 def predict(line: Line, cells: CellTable, weights: str, seed: int) -> Predictions:
     """Grouped 5-fold predictions of one line."""
     print(f"{line.name}, seed {seed}", file=sys.stderr, flush=True)
-    recipe = Recipe("line", inner_folds=4, rule=line.rule)
-    members: list[Member] = []
-    for part in line.members:
-        member = make_member(part, weights, None, seed, "geometric")
-        if member.read(cells):
-            raise SystemExit("unreadable cells")
-        members.append(member)
+    # The rule is fitted by fit_model; a recipe that lists its members would only repeat them here.
+    recipe = replace(Recipe("line", inner_folds=4), rule=line.rule)
+    make = remembered if line.flips else _fresh  # without flips the same trainings answer otherwise
+    members = [make(part, cells, weights, seed) for part in line.members]
     folds = make_folds(cells, "grouped", 5, seed)
     return cross_validate(cells, _fit(members, recipe, seed, line.flips), folds)
+
+
+_KNOWN: dict[Any, Any] = {}
+
+
+def remembered(part: Part, cells: CellTable, weights: str, seed: int) -> Member:
+    """A member that has read the cells; what it was fitted on once is not fitted again for another rule."""
+    if (part, seed) not in _KNOWN:
+        _KNOWN[part, seed] = _Remembering(_fresh(part, cells, weights, seed))
+    return _KNOWN[part, seed]
+
+
+def _fresh(part: Part, cells: CellTable, weights: str, seed: int) -> Member:
+    member = make_member(part, weights, None, seed, "geometric")
+    if member.read(cells):
+        raise SystemExit("unreadable cells")
+    return member
+
+
+class _Remembering:
+    """A member in front of another one, whose fits and answers it keeps."""
+
+    def __init__(self, member: Any) -> None:
+        self.member = member
+        self._fits: dict[Any, Any] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.member, name)
+
+    def fit(self, cells: CellTable, *rest: Any) -> Any:
+        if cells.cells not in self._fits:
+            self._fits[cells.cells] = _Kept(self.member.fit(cells, *rest))
+        return self._fits[cells.cells]
+
+
+class _Kept:
+    """A fitted member whose answers are kept; the weights of trained blocks are let go after the first."""
+
+    def __init__(self, fitted: Any) -> None:
+        self.fitted, self.oof, self.curves = fitted, fitted.oof, fitted.curves
+        self._logits: dict[Any, np.ndarray] = {}
+
+    def logits(self, cells: CellTable) -> np.ndarray:
+        if cells.cells not in self._logits:
+            self._logits[cells.cells] = self.fitted.logits(cells)
+            self.fitted = None
+        return self._logits[cells.cells]
 
 
 def _fit(members: Sequence[Member], recipe: Recipe, seed: int, flips: bool) -> Callable[[CellTable], Any]:
@@ -127,8 +171,7 @@ def _fit(members: Sequence[Member], recipe: Recipe, seed: int, flips: bool) -> C
         model = fit_model(training, members, recipe, seed, "grouped")
         if not flips:
             for member in members:
-                assert isinstance(member, FinetunedMember)
-                member.trainer.table = replace(member.table, orientations=1)
+                member.trainer.table = replace(member.table, orientations=1)  # type: ignore[attr-defined]
         return _Once(model, members, flips)
 
     return fit
@@ -154,8 +197,7 @@ class _Once:
         found = self.model.answers(cells)
         if not self.flips:
             for member in self.members:
-                assert isinstance(member, FinetunedMember)
-                member.trainer.table = member.table
+                member.trainer.table = member.table  # type: ignore[attr-defined]
         return found
 
 

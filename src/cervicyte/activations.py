@@ -105,7 +105,6 @@ class PrefixExtractor:
             "filters": list(chain),
             "orientations": orientations,
             "variants": [variants, repr(self.view_augmentation)] if variants else [],
-            "copies": repr(self.augmentation),
             "seed": seed,
         }
         self.key = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
@@ -174,7 +173,9 @@ def compute(cells: CellTable, extractor: PrefixExtractor) -> tuple[ActivationTab
     StorageError : the disk is full, or they are larger than CERVICYTE_CACHE_GB allows
     """
     digests = [
-        hashlib.sha256(f"{digest}|{c.box}|{c.variant}".encode()).hexdigest()
+        hashlib.sha256(
+            f"{digest}|{c.box}|{c.variant}|{extractor.augmentation if c.variant else ''}".encode()
+        ).hexdigest()
         for digest, c in zip(cells.digests(), cells.cells, strict=True)
     ]
     key = hashlib.sha256("\n".join([extractor.key, *digests]).encode()).hexdigest()

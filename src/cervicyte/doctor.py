@@ -26,8 +26,8 @@ _PACKAGES: tuple[tuple[str, str, str], ...] = (
     ("matplotlib", "figures", "pip install cervicyte"),
 )
 _TRAIN: tuple[tuple[str, str, str], ...] = (
-    ("torch", "exporting pretrained networks", "pip install cervicyte[train]"),
-    ("keras", "exporting pretrained networks", "pip install cervicyte[train]"),
+    ("torch", "exporting and fine-tuning pretrained networks", "pip install cervicyte[train]"),
+    ("keras", "exporting and fine-tuning pretrained networks", "pip install cervicyte[train]"),
 )
 
 

@@ -113,6 +113,8 @@ def write_report(
     first.predictions.to_csv(folder / "predictions.csv")
     for name, figure in pictures.items():
         figures.save(figure, folder / "figures" / f"{name}.png")
+    for name in figures.CAPTIONS.keys() - pictures.keys():  # of an earlier run in the same folder
+        (folder / "figures" / f"{name}.png").unlink(missing_ok=True)
     with atomic_write(folder / "report.html") as stream:
         stream.write(printable(page))
     return folder / "report.html"

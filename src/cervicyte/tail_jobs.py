@@ -87,8 +87,8 @@ def _read(path: Path) -> dict[str, np.ndarray] | None:
     try:
         with np.load(path, allow_pickle=False) as found:
             held = {name: found[name] for name in found.files}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
-        return None
+    except (OSError, ValueError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile):
+        return None  # RuntimeError: a damaged byte says that the file is encrypted or packed in a way not known
     shelf.used(path)
     return held
 

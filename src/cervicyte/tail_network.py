@@ -93,15 +93,13 @@ class _Convolution(torch.nn.Module):
 
 
 class _BatchNorm(torch.nn.Module):
-    """BatchNormalization with its statistics frozen; scale and shift are trained."""
+    """BatchNormalization with its statistics frozen; scale and shift are trained, where the layer has them."""
 
     def __init__(self, layer: Any) -> None:
         super().__init__()
         mean, variance = np.asarray(_numpy(layer.moving_mean)), np.asarray(_numpy(layer.moving_variance))
-        gamma = np.ones_like(mean) if layer.gamma is None else _numpy(layer.gamma)
-        beta = np.zeros_like(mean) if layer.beta is None else _numpy(layer.beta)
-        self.gamma = torch.nn.Parameter(torch.from_numpy(gamma.copy()))
-        self.beta = torch.nn.Parameter(torch.from_numpy(beta.copy()))
+        self.gamma = None if layer.gamma is None else torch.nn.Parameter(torch.from_numpy(_numpy(layer.gamma).copy()))
+        self.beta = None if layer.beta is None else torch.nn.Parameter(torch.from_numpy(_numpy(layer.beta).copy()))
         self.register_buffer("mean", torch.from_numpy(mean.copy()))
         self.register_buffer("variance", torch.from_numpy(variance.copy()))
         self.epsilon = float(layer.epsilon)

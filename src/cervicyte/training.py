@@ -13,7 +13,7 @@ import numpy as np
 
 import cervicyte
 from cervicyte import audit, bundle, features, files, gate, metrics, progress, report, settings, splits
-from cervicyte.backbones import get_backbone, has_weights
+from cervicyte.backbones import find_weights, get_backbone, has_weights
 from cervicyte.cells import CellTable
 from cervicyte.crossvalidation import cross_validate
 from cervicyte.ensemble import get_rule
@@ -126,9 +126,10 @@ def train(
             pool, judged = _copied(cells, parts, recipe, weights, precision, seed)
         division = divide(pool, name, folds, seed, holdout, recipe.published_test)
         leaks = gate.check(pool, division, pairs if pool is cells else [])
-        predictions = cross_validate(pool, _fit_with(judged, recipe, seed, name), division)
+        told: list[str] = []
+        predictions = cross_validate(pool, _fit_with(judged, recipe, seed, name, told), division)
         facts = describe(cells, recipe, members, name, division, seed)
-        warnings = (*warn(name, cells), *leaks, *replaced)
+        warnings = (*warn(name, cells), *leaks, *replaced, *dict.fromkeys(told))
         evaluations.append(Evaluation(predictions, _scored(predictions, warnings, seed), facts, warnings, command))
         saved_folds[name] = division.to_json()
         if pool is not cells:  # its rows are the originals and their copies
@@ -164,6 +165,10 @@ def _at_hand(recipe: Recipe, weights: str | None) -> tuple[tuple[Part, ...], tup
 def _members(
     parts: Sequence[Part], recipe: Recipe, weights: str | None, precision: str | None, seed: int
 ) -> tuple[Member, ...]:
+    for part in parts:  # told before the first network is exported, not after the fifth
+        backbone = get_backbone(part.backbone, part.preprocess or None)
+        if backbone.kind == "keras":
+            find_weights(backbone, weights)
     return tuple(make_member(part, weights, precision, seed, recipe.copies_by) for part in parts)
 
 
@@ -184,8 +189,15 @@ def _known(cells: CellTable, members: Sequence[Member]) -> CellTable:
     return cells.subset(np.all([member.has(cells) for member in members], axis=0))
 
 
-def _fit_with(members: Sequence[Member], recipe: Recipe, seed: int, protocol: str) -> Any:
-    return lambda training: fit_model(training, members, recipe, seed, protocol)
+def _fit_with(members: Sequence[Member], recipe: Recipe, seed: int, protocol: str, told: list[str]) -> Any:
+    """What cross-validation calls once a fold; what the fits have to say is gathered in ``told``."""
+
+    def fit(training: CellTable) -> Model:
+        model = fit_model(training, members, recipe, seed, protocol)
+        told.extend(model.notes)
+        return model
+
+    return fit
 
 
 def write_failed(out: Path, failed: Mapping[str, str]) -> None:
