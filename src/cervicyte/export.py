@@ -235,15 +235,22 @@ def _converted(backbone: Backbone, weights: Weights, layer: str | None) -> tuple
     keras = import_keras()
     import torch
 
-    network = build_network(backbone, weights, layer)
-    example = torch.zeros((1, backbone.size, backbone.size, 3))
+    network = traced = build_network(backbone, weights, layer)
+    shape: tuple[int, ...] = (1, backbone.size, backbone.size, 3)
+    if layer == BEFORE_TAIL:
+        # Keras spells each layer out in some fifteen operations; its plain form is traced five times as fast.
+        from cervicyte.tail_network import TailNetwork
+
+        traced, shape = TailNetwork(network), (1, 3, backbone.size, backbone.size)
+    example = torch.zeros(shape)
     with torch.no_grad(), quiet():
-        network.eval()
-        network(example, training=False)
+        traced.eval()
+        if traced is network:
+            network(example, training=False)
         # One batch size is traced and the axis opened afterwards: Xception cannot be traced with
         # an open one. The parity check runs another batch size, so a stuck one would be seen.
         program = torch.onnx.export(
-            network, (example,), dynamo=True, optimize=True, verbose=False, opset_version=graphs.OPSET
+            traced, (example,), dynamo=True, optimize=True, verbose=False, opset_version=graphs.OPSET
         )
     model = graphs.simplify(graphs.wrap(program.model_proto, backbone.preprocessing, backbone.size))
 

@@ -163,6 +163,18 @@ def _max_pooling(layer: Any) -> Callable[..., torch.Tensor]:
     return pool
 
 
+def _average_pooling(layer: Any) -> Callable[..., torch.Tensor]:
+    size, strides, same = tuple(layer.pool_size), tuple(layer.strides), layer.padding == "same"
+
+    def pool(x: torch.Tensor) -> torch.Tensor:
+        left, right, top, bottom = _same(x, size, strides) if same else (0, 0, 0, 0)
+        if (left, top) != (right, bottom):
+            raise UsageError("an average over a window that is not centred", f"{layer.name!r} on {tuple(x.shape)}")
+        return functional.avg_pool2d(x, size, strides, (top, left), count_include_pad=False)
+
+    return pool
+
+
 def _scaled_sum(layer: Any) -> Callable[..., torch.Tensor]:
     scale = float(layer.scale)
     return lambda x, branch: x + branch * scale
@@ -178,6 +190,7 @@ _MAKERS: dict[str, Callable[[Any], Callable[..., torch.Tensor]]] = {
     "ReLU": _relu,
     "ZeroPadding2D": _zero_padding,
     "MaxPooling2D": _max_pooling,
+    "AveragePooling2D": _average_pooling,
     "Add": lambda layer: lambda *parts: torch.stack(parts).sum(0) if len(parts) > 2 else parts[0] + parts[1],
     "Concatenate": lambda layer: lambda *parts: torch.cat(parts, 1),
     "CustomScaleLayer": _scaled_sum,
