@@ -20,12 +20,13 @@ from cervicyte.activations import ActivationTable, PrefixExtractor
 from cervicyte.backbones import find_weights, get_backbone, import_keras
 from cervicyte.calibration import softmax
 from cervicyte.errors import DataError
-from cervicyte.finetune import Schedule, TailTrainer
+from cervicyte.finetune import TailTrainer
 from cervicyte.fitting import fit_model
 from cervicyte.heads import fit_linear
 from cervicyte.members import FinetunedMember, make_member
 from cervicyte.recipes import Recipe
 from cervicyte.runtime import Engine
+from cervicyte.schedule import Schedule
 from cervicyte.splits import Folds
 from cervicyte.tail_jobs import Job, TrainedTail
 from cervicyte.tails import tail_features

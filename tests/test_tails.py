@@ -17,10 +17,11 @@ from cervicyte.backbones import BACKBONES, Backbone, find_weights, get_backbone,
 from cervicyte.bundle import Bundle, InputSpec, Manifest, save_bundle
 from cervicyte.calibration import Limits, softmax
 from cervicyte.errors import DataError, UsageError
-from cervicyte.finetune import Schedule, TailTrainer
+from cervicyte.finetune import TailTrainer
 from cervicyte.heads import LinearHead
 from cervicyte.modelgraph import network_graph
 from cervicyte.runtime import Engine
+from cervicyte.schedule import Schedule
 from cervicyte.taxonomy import BINARY
 from generated_cells import make_cell, save
 

@@ -21,13 +21,15 @@ from cervicyte.backbones import get_backbone
 from cervicyte.cells import CellTable
 from cervicyte.errors import DataError
 from cervicyte.files import printable
-from cervicyte.finetune import Schedule, TailTrainer, TrainedTail
+from cervicyte.finetune import TailTrainer
 from cervicyte.heads import LinearHead
 from cervicyte.images import Picture
 from cervicyte.manifest import InputSpec
 from cervicyte.orientations import averaged_file
 from cervicyte.recipes import Part
+from cervicyte.schedule import Schedule
 from cervicyte.splits import Folds
+from cervicyte.tail_jobs import TrainedTail
 
 Extractor = features.NetworkExtractor | features.MorphologyExtractor
 

@@ -17,6 +17,7 @@ from cervicyte.errors import UsageError
 from cervicyte.filters import parse_chain
 from cervicyte.images import FITS
 from cervicyte.orientations import COUNTS
+from cervicyte.schedule import Schedule
 from cervicyte.taxonomy import get_map
 
 #: Ways to make a member of a model from a network or measurements.
@@ -24,7 +25,7 @@ METHODS = ("linear", "finetune")
 
 
 @dataclass(frozen=True)
-class Part:
+class Part(Schedule):
     """One member of a model: frozen features with logistic regression, or a network with its last blocks trained.
 
     Attributes
@@ -41,8 +42,7 @@ class Part:
     C : inverse regularisation strength; 0 chooses it by inner folds
     augmentation : for "finetune", how the copies to train on are made (see `augment.PRESETS`)
     variants : for "finetune", how many such copies of each cell
-    epochs, patience, batch_size, learning_rate, head_learning_rate, weight_decay, label_smoothing,
-        class_weight, averaging : for "finetune", see `cervicyte.finetune.Schedule`
+    epochs and the other fields of `Schedule` : for "finetune", how the last blocks are trained
     seed : tells members apart that differ in nothing else
     stand_in : another member, taken in its place where its pretrained weights are not at hand
     """
@@ -59,15 +59,6 @@ class Part:
     C: float = 0.0
     augmentation: str = "strong"
     variants: int = 8
-    epochs: int = 10
-    patience: int = 6
-    batch_size: int = 32
-    learning_rate: float = 1e-4
-    head_learning_rate: float = 1e-3
-    weight_decay: float = 0.02
-    label_smoothing: float = 0.1
-    class_weight: float = 0.5
-    averaging: float = 0.97
     seed: int = 0
     stand_in: Part | None = None
 
