@@ -130,7 +130,8 @@ def remembered(part: Part, cells: CellTable, weights: str, seed: int) -> Member:
 
 
 def _fresh(part: Part, cells: CellTable, weights: str, seed: int) -> Member:
-    member = make_member(part, weights, None, seed, "geometric")
+    # What is frozen makes no copies, so no seed changes it.
+    member = make_member(part, weights, None, seed if part.method == "finetune" else 0, "geometric")
     if member.read(cells):
         raise SystemExit("unreadable cells")
     return member
