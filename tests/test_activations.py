@@ -26,7 +26,7 @@ from cervicyte.backbones import get_backbone
 from cervicyte.cells import Cell, CellTable
 from cervicyte.errors import DataError, StorageError, UsageError
 from cervicyte.orientations import oriented
-from cervicyte.tail_jobs import Job
+from cervicyte.jobs import Job
 from cervicyte.taxonomy import BINARY
 from generated_cells import make_cell, save
 
@@ -313,17 +313,17 @@ def test_activations_and_jobs_make_room_and_mapped_files_stay_readable(cells, mo
     for path in held:
         os.utime(path, (1, 1))
     put("activations/other", 10**9 - total() - 10, 0)
-    Job("1" * 64).keep_checkpoint({"x": np.zeros(100)})
+    Job("1" * 64, "tails").keep_checkpoint({"x": np.zeros(100)})
     assert not held[0].exists()
     assert np.array(table.maps).tobytes() == kept.tobytes()
-    assert Job("1" * 64).checkpoint()["x"].shape == (100,)
+    assert Job("1" * 64, "tails").checkpoint()["x"].shape == (100,)
     assert total() <= 10**9 + 1000  # the headers of a small file
 
 
 @hypothesis_settings(deadline=None, max_examples=60)
 @given(st.data())
 def test_a_job_file_is_read_whole_or_not_at_all(data) -> None:
-    job = Job("2" * 64)
+    job = Job("2" * 64, "tails")
     held = {"a": np.arange(20, dtype=np.float32), "b": np.array(3.0)}
     job.keep_checkpoint(held)
     (path,) = shelf.folder().glob("tails/2*.checkpoint.npz")

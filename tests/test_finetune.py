@@ -28,7 +28,8 @@ from cervicyte.recipes import Recipe
 from cervicyte.runtime import Engine
 from cervicyte.schedule import Schedule
 from cervicyte.splits import Folds
-from cervicyte.tail_jobs import Job, TrainedTail
+from cervicyte.jobs import Job
+from cervicyte.tail_jobs import TrainedTail
 from cervicyte.tails import tail_features
 from generated_cells import make_cell, save
 
@@ -502,7 +503,7 @@ def test_the_graph_gives_the_calibrated_answer_of_the_versions(orientations, tmp
 
 
 def test_jobs_say_nothing_of_what_is_not_there() -> None:
-    job = Job("0" * 64)
+    job = Job("0" * 64, "tails")
     assert job.result() is None
     assert job.checkpoint() is None
     assert not shelf.folder().exists()

@@ -23,10 +23,11 @@ from cervicyte.calibration import fit_temperature, softmax
 from cervicyte.errors import DataError
 from cervicyte.export import version_of
 from cervicyte.heads import LinearHead, fit_linear
+from cervicyte.jobs import Job
 from cervicyte.progress import track
 from cervicyte.runtime import has_bfloat16
 from cervicyte.schedule import Schedule
-from cervicyte.tail_jobs import Job, TrainedTail, packed, unpacked
+from cervicyte.tail_jobs import TrainedTail, known, packed, unpacked
 from cervicyte.tails import build_tail, tail_features, tail_maps
 
 #: Raised when the same inputs would train other weights.
@@ -40,9 +41,6 @@ HEAD_C = 1e-4
 
 #: Epochs between two looks at the held cells, which cost half as much as an epoch.
 _JUDGE_EVERY = 2
-
-#: What AdamW keeps of each weight besides the number of its steps.
-_MOMENTS = ("exp_avg", "exp_avg_sq")
 
 #: Rows of activations that are run at a time where nothing is trained.
 _ROWS = 64
@@ -103,10 +101,10 @@ class TailTrainer:
         counts = np.bincount(codes, minlength=n_classes)
         if not counts.all():
             raise DataError("a training set without one of the classes", f"cells a class: {counts.tolist()}")
-        job = Job(self._named(rows, codes, held, held_codes, seed))
-        known = job.result()
-        if known is not None:
-            return known
+        job = Job(self._named(rows, codes, held, held_codes, seed), "tails")
+        done = known(job.result())
+        if done is not None:
+            return done
         state = _State(self, rows, codes, held, held_codes, n_classes, seed)
         state.resume(job.checkpoint())
         saved = time.monotonic()
@@ -119,7 +117,7 @@ class TailTrainer:
                 job.keep_checkpoint(state.arrays())
                 saved = time.monotonic()
         result = state.result()
-        job.keep(result)
+        job.keep(packed(result))
         return result
 
     def logits(self, trained: Sequence[TrainedTail], rows: np.ndarray) -> np.ndarray:
@@ -174,6 +172,8 @@ class _State:
     ) -> None:
         import torch
 
+        from cervicyte.optimisation import Optimisation
+
         self.trainer, self.rows, self.codes = trainer, rows, codes
         self.held, self.held_codes, self.seed = held, held_codes, seed
         schedule = trainer.schedule
@@ -192,16 +192,15 @@ class _State:
         self.bias = torch.nn.Parameter(torch.tensor(bias, dtype=torch.float32, device=device))
         balanced = (len(rows) / n_classes / np.bincount(codes)) ** schedule.class_weight
         self.class_weights = torch.tensor(balanced, dtype=torch.float32, device=device)
-        self.blocks = list(trainer.tail.parameters())
-        self.optimiser = torch.optim.AdamW(
+        self.optimisation = Optimisation(
             [
-                {"params": self.blocks, "lr": schedule.learning_rate},
-                {"params": [self.weights, self.bias], "lr": schedule.head_learning_rate},
+                (list(trainer.tail.parameters()), schedule.learning_rate),
+                ([self.weights, self.bias], schedule.head_learning_rate),
             ],
-            weight_decay=schedule.weight_decay,
-            fused=True,
+            schedule.weight_decay,
+            schedule.averaging,
+            schedule.epochs * self._steps,
         )
-        self.means = [p.detach().clone() for p in self._parameters()]
         self.epoch = self.best_epoch = 0
         self.history: list[dict[str, float | None]] = []
         self.best: tuple[tuple[np.ndarray, ...], LinearHead, np.ndarray] | None = None
@@ -224,31 +223,17 @@ class _State:
         # A generator an epoch: what comes next does not depend on where a kill fell.
         random = np.random.default_rng([self.seed, epoch])
         order = random.permutation(len(self.rows))
-        losses = []
-        for step in range(self._steps):
-            some = order[step :: self._steps]
-            done = (epoch - 1) * self._steps + step
-            losses.append(self._step(some, random, done))
+        losses = [self._step(order[step :: self._steps], random) for step in range(self._steps)]
         if epoch % _JUDGE_EVERY == 0 or epoch == self.trainer.schedule.epochs:
             self._judge(epoch, float(np.mean(losses)))
 
-    def _rate(self, done: int) -> float:
-        total = self.trainer.schedule.epochs * self._steps
-        warm = max(1, total // 10)
-        return min(1.0, (done + 1) / warm) * 0.5 * (1 + math.cos(math.pi * done / total))
-
-    def _step(self, some: np.ndarray, random: np.random.Generator, done: int) -> float:
+    def _step(self, some: np.ndarray, random: np.random.Generator) -> float:
         import torch
 
         trainer, schedule = self.trainer, self.trainer.schedule
         views = random.integers(0, trainer.table.maps.shape[1], len(some))
         inputs = tail_maps(trainer.table.maps[self.rows[some], views], trainer.tail, trainer.bfloat16)
         targets = torch.from_numpy(self.codes[some]).to(trainer.device)
-        rate = self._rate(done)
-        for group, base in zip(
-            self.optimiser.param_groups, (schedule.learning_rate, schedule.head_learning_rate), strict=True
-        ):
-            group["lr"] = base * rate
         with torch.autocast(trainer.device.type, torch.bfloat16, enabled=trainer.bfloat16):
             after = trainer.tail(inputs)
         features = after.float().mean((2, 3))
@@ -256,17 +241,7 @@ class _State:
         loss = torch.nn.functional.cross_entropy(
             scores, targets, weight=self.class_weights, label_smoothing=schedule.label_smoothing
         )
-        self.optimiser.zero_grad()
-        loss.backward()
-        self.optimiser.step()
-        with torch.no_grad():
-            # The mean is young at first: it must not hold on to the weights that training started from.
-            share = 1 - min(schedule.averaging, (done + 1) / (done + 10))
-            torch._foreach_lerp_(self.means, self._parameters(), share)
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            raise DataError("training went astray: the loss is not finite", value, "lower learning_rate in the recipe")
-        return value
+        return self.optimisation.step(loss)
 
     def _judge(self, epoch: int, train_loss: float | None) -> None:
         """How well the held cells are told, after the best temperature, since every model is calibrated in the end.
@@ -274,9 +249,9 @@ class _State:
         The Brier score says when to stop: the log loss turns much earlier, on a few sure mistakes that averaging
         over versions mends.
         """
-        self._exchange()
-        head = self._head()
-        logits = head.logits(self.trainer._features(self.held))
+        with self.optimisation.averaged():
+            head, arrays = self._head(), self.trainer.tail.get_arrays()
+            logits = head.logits(self.trainer._features(self.held))
         p = softmax(logits, fit_temperature(logits, self.held_codes))
         truth = np.eye(p.shape[1])[self.held_codes]
         loss = float(((p - truth) ** 2).sum(axis=1).mean())
@@ -286,18 +261,7 @@ class _State:
         self.history.append(row | {"accuracy": accuracy})
         if loss < self.best_loss:
             self.best_loss, self.best_epoch = loss, epoch
-            self.best = self.trainer.tail.get_arrays(), head, logits
-        self._exchange()
-
-    def _exchange(self) -> None:
-        """Put the running means in the place of the weights, and the weights in theirs."""
-        import torch
-
-        with torch.no_grad():
-            for p, mean in zip(self._parameters(), self.means, strict=True):
-                kept = p.detach().clone()
-                p.copy_(mean)
-                mean.copy_(kept)
+            self.best = arrays, head, logits
 
     def _head(self) -> LinearHead:
         scale = self.scale.cpu().numpy().astype(np.float64)
@@ -312,37 +276,18 @@ class _State:
         assert self.best is not None
         return TrainedTail(*self.best, tuple(self.history))
 
-    def _parameters(self) -> list[Any]:
-        return [*self.blocks, self.weights, self.bias]
-
     def arrays(self) -> dict[str, np.ndarray]:
         """Everything that `resume` needs."""
         assert self.best is not None
-        held = {f"parameter_{i}": p.detach().cpu().numpy() for i, p in enumerate(self._parameters())}
-        held |= {f"mean_{i}": mean.cpu().numpy() for i, mean in enumerate(self.means)}
-        for i, p in enumerate(self._parameters()):
-            for name, value in self.optimiser.state[p].items():
-                held[f"{name}_{i}"] = value.cpu().numpy()
         best = TrainedTail(*self.best, tuple(self.history))
         numbers = np.array([self.epoch, self.best_epoch, self.best_loss])
-        return held | {"numbers": numbers} | {f"best_{k}": v for k, v in packed(best).items()}
+        return self.optimisation.arrays() | {"numbers": numbers} | {f"best_{k}": v for k, v in packed(best).items()}
 
     def resume(self, held: dict[str, np.ndarray] | None) -> None:
         """Take up where a checkpoint was written."""
-        import torch
-
         if held is None:
             return
-        for i, p in enumerate(self._parameters()):
-            with torch.no_grad():
-                p.copy_(torch.from_numpy(held[f"parameter_{i}"]))
-                self.means[i].copy_(torch.from_numpy(held[f"mean_{i}"]))
-            # The fused step reads all of a weight's tensors in their order in memory: the moments must lie as it does.
-            state = {"step": torch.zeros((), device=p.device)}
-            state |= {name: torch.zeros_like(p, memory_format=torch.preserve_format) for name in _MOMENTS}
-            for name, tensor in state.items():
-                tensor.copy_(torch.from_numpy(np.array(held[f"{name}_{i}"])))
-            self.optimiser.state[p] = state
+        self.optimisation.resume(held)
         epoch, best_epoch, self.best_loss = (float(x) for x in held["numbers"])
         self.epoch, self.best_epoch = int(epoch), int(best_epoch)
         best = unpacked({k.removeprefix("best_"): v for k, v in held.items() if k.startswith("best_")})

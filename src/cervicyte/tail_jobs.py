@@ -1,16 +1,13 @@
-"""Trained last blocks on disk: results under a key of all their inputs, and checkpoints of what is not done yet."""
+"""Trained last blocks in the form of named arrays, as they are kept on disk."""
 
 from __future__ import annotations
 
 import json
-import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
-from cervicyte import shelf
-from cervicyte.files import atomic_write
 from cervicyte.heads import LinearHead
 
 
@@ -33,37 +30,6 @@ class TrainedTail:
     history: tuple[dict[str, float | None], ...]
 
 
-@dataclass(frozen=True)
-class Job:
-    """Where the result and the checkpoint of one training are; ``key`` names every input of it."""
-
-    key: str
-
-    def result(self) -> TrainedTail | None:
-        """What an earlier run trained, or None."""
-        held = _read(self._path("npz"))
-        try:
-            return None if held is None else unpacked(held)
-        except (KeyError, ValueError):
-            return None
-
-    def checkpoint(self) -> dict[str, np.ndarray] | None:
-        """Where an earlier run was stopped, or None."""
-        return _read(self._path("checkpoint.npz"))
-
-    def keep(self, result: TrainedTail) -> None:
-        """Write the result and drop the checkpoint."""
-        _write(self._path("npz"), packed(result))
-        self._path("checkpoint.npz").unlink(missing_ok=True)
-
-    def keep_checkpoint(self, held: dict[str, np.ndarray]) -> None:
-        """Write where training is."""
-        _write(self._path("checkpoint.npz"), held)
-
-    def _path(self, ending: str) -> Path:
-        return shelf.folder() / "tails" / f"{self.key[:40]}.{ending}"
-
-
 def packed(trained: TrainedTail) -> dict[str, np.ndarray]:
     """A plain form of named arrays; `unpacked` reads it back."""
     arrays = {f"array_{i}": a for i, a in enumerate(trained.arrays)}
@@ -71,7 +37,7 @@ def packed(trained: TrainedTail) -> dict[str, np.ndarray]:
     return arrays | head | {"logits": trained.logits, "history": np.array(json.dumps(trained.history))}
 
 
-def unpacked(held: dict[str, np.ndarray]) -> TrainedTail:
+def unpacked(held: Mapping[str, np.ndarray]) -> TrainedTail:
     """Read the form that `packed` wrote; KeyError or ValueError if it is not of that form."""
     count = sum(name.startswith("array_") for name in held)
     return TrainedTail(
@@ -82,18 +48,9 @@ def unpacked(held: dict[str, np.ndarray]) -> TrainedTail:
     )
 
 
-def _read(path: Path) -> dict[str, np.ndarray] | None:
-    """The arrays of a file, or None where it is not there or damaged."""
+def known(held: Mapping[str, np.ndarray] | None) -> TrainedTail | None:
+    """What a job holds, or None where it holds nothing, or something else."""
     try:
-        with np.load(path, allow_pickle=False) as found:
-            held = {name: found[name] for name in found.files}
-    except (OSError, ValueError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile):
-        return None  # RuntimeError: a damaged byte says that the file is encrypted or packed in a way not known
-    shelf.used(path)
-    return held
-
-
-def _write(path: Path, held: dict[str, np.ndarray]) -> None:
-    shelf.make_room(sum(a.nbytes for a in held.values()))
-    with atomic_write(path, "wb") as stream:
-        np.savez(stream, allow_pickle=False, **held)
+        return None if held is None else unpacked(held)
+    except (KeyError, ValueError):
+        return None
