@@ -30,11 +30,13 @@ class LinearHead:
     weights : float64 (d, k)
     bias : float64 (k,)
     C : the inverse regularisation strength it was fitted with
+    centre : float64 (d,), the mean features of the training cells, from which explanations count; None if unknown
     """
 
     weights: np.ndarray
     bias: np.ndarray
     C: float
+    centre: np.ndarray | None = None
 
     def logits(self, features: np.ndarray) -> np.ndarray:
         """float (n, d) to float64 (n, k)."""
@@ -168,7 +170,7 @@ def _fit_path(features: np.ndarray, codes: np.ndarray, n_classes: int, grid: Seq
         if n_classes == 2:  # scikit-learn keeps only the second class's row
             weights, bias = np.vstack([np.zeros_like(weights), weights]), np.concatenate([[0.0], bias])
         folded = (weights / scaler.scale_).T
-        heads.append(LinearHead(folded, bias - scaler.mean_ @ folded, c))
+        heads.append(LinearHead(folded, bias - scaler.mean_ @ folded, c, scaler.mean_))
     return heads
 
 

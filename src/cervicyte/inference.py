@@ -28,9 +28,17 @@ class GraphExtractor:
     member : the graph and its input
     classes : how many
     precision : see `cervicyte.runtime.Engine`; None takes the setting
+    outputs : those of the graph that its engine computes, the probabilities among them
     """
 
-    def __init__(self, folder: Path, member: MemberSpec, classes: int, precision: str | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        member: MemberSpec,
+        classes: int,
+        precision: str | None = None,
+        outputs: tuple[str, ...] = ("probabilities",),
+    ) -> None:
         spec = member.input
         wanted = precision or settings.get_str("precision")
         if wanted == "auto" and member.precision == "float32":
@@ -43,7 +51,7 @@ class GraphExtractor:
             wanted = "float32"
         self.spec = spec
         self.dimension = classes
-        self.engine = runtime.Engine(folder / member.graph, ("probabilities",), precision=wanted)
+        self.engine = runtime.Engine(folder / member.graph, outputs, precision=wanted)
         self.precision = self.engine.precision
         self.batch_size = self.engine.batch_size
         self.parallel = self.engine.parallel

@@ -48,12 +48,20 @@ def network_graph(backbone: Path, head: LinearHead, temperature: float) -> bytes
 
 
 def measurements_graph(head: LinearHead, temperature: float) -> bytes:
-    """The graph of a model on measurements: ``measurements`` float32 (n, d) to ``probabilities`` (n, k)."""
+    """The graph of a model on measurements: ``measurements`` float32 (n, d) to ``probabilities`` (n, k).
+
+    The training cells' mean is taken off first, so that a reader of the graph finds the average cell in
+    ``head_centre``, its logits in ``head_bias``, and what each measurement adds to them in ``head_weights``.
+    """
     import onnx
-    from onnx import helper
+    from onnx import helper, numpy_helper
 
     d, k = head.weights.shape
-    nodes, constants = _head_nodes(head, temperature, "measurements")
+    centre = np.zeros(d) if head.centre is None else head.centre
+    around = LinearHead(head.weights, head.bias + centre @ head.weights, head.C)
+    nodes, constants = _head_nodes(around, temperature, "centred")
+    nodes.insert(0, helper.make_node("Sub", ["measurements", "head_centre"], ["centred"]))
+    constants.append(numpy_helper.from_array(centre.astype(np.float32), "head_centre"))
     ends = [_float("measurements", ["n", d])], [_float("probabilities", ["n", k])]
     graph = helper.make_graph(nodes, "head", *ends, constants)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
