@@ -20,6 +20,7 @@ COMMANDS = (
     ("train",),
     ("evaluate",),
     ("predict",),
+    ("explain",),
     ("data",),
     ("data", "list"),
     ("data", "inspect"),

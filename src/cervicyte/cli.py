@@ -214,6 +214,33 @@ def predict(
 
 
 @app.command()
+def explain(
+    image: Annotated[str, typer.Argument(metavar="IMAGE", help="The image of one cell.")],
+    model: Annotated[Path, typer.Option("--model", help="Folder of a bundle, or of the run that made it.")],
+    out: Annotated[Path, typer.Option("--out", help="PNG file to draw.")],
+    target: Annotated[
+        str | None,
+        typer.Option("--target", help="What to explain: abnormal or a class; left out: abnormal where it is defined."),
+    ] = None,
+    opacity: Annotated[float, typer.Option("--opacity", help="Of the map, between 0 and 1.")] = 0.5,
+    precision: Precision = None,
+) -> None:
+    """Draw why a bundle answers as it does.
+
+    Red places speak for the target and blue ones against it; of a bundle on measurements, what each adds.
+    """
+    from cervicyte.bundle import Bundle
+    from cervicyte.explain import explain as run_explanation
+    from cervicyte.explain import write_png
+
+    found = run_explanation(Bundle.load(model), image, target, precision=precision)
+    write_png(found, out, opacity)
+    odds = (f"P({name}) {p:.3f}" for name, p in found.probabilities.items())
+    typer.echo(", ".join((found.prediction.label, *odds)))
+    say(f"Written to {out}")
+
+
+@app.command()
 def compress(
     model: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder of a bundle, or of the run that made it.")],
     inputs: Annotated[list[str], typer.Argument(metavar="IMAGE|DIR...", help="Training images to calibrate on.")],
