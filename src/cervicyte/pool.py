@@ -1,0 +1,317 @@
+"""The unlabelled pool: crops about nuclei of whole fields, on which a small network learns what a large one says.
+
+No label is read. A field's crops are framed like single-cell pictures, from a nucleus that nearly fills the frame to
+a small one in a wide cell.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from cervicyte import files, images, nuclei, settings, shelf
+from cervicyte.errors import CervicyteError, DataError, ImageError
+from cervicyte.images import Box
+from cervicyte.progress import track
+from cervicyte.threads import first_alone
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+#: Side of a crop in the pool, in pixels.
+SIDE = 112
+
+#: Raised when the same inputs would give other crops.
+POOL_FORMAT = 1
+
+#: Side of a single-cell picture over the diameter of its nucleus: (quantile, value). Measured by
+#: `cervicyte.segment` on 731 Herlev cells (200 and 224 px copies, each padded to a square).
+FRAMING = ((0.05, 1.35), (0.1, 1.44), (0.25, 1.68), (0.5, 2.16), (0.75, 3.08), (0.9, 8.4), (0.95, 11.96))
+
+#: A box with fewer pixels a side shows nothing once it is enlarged.
+LEAST_SIDE = 24
+
+#: Most crops of one field.
+PER_FIELD = 64
+
+#: Most of a box that may be smeared.
+_MOST_SMEARED = 0.02
+
+#: How Keras names augmented copies: prefix, index of the original (0, one at a time), a random number.
+_VARIANT = re.compile(r"(.+)_0_\d+")
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Unlabelled crops.
+
+    Attributes
+    ----------
+    pixels : uint8 (n, SIDE, SIDE, 3) RGB, memory-mapped
+    fields : int64 (n,), the field of each crop, an index into ``sources``
+    boxes : int64 (n, 4), where in its field a crop was: left, top, right, bottom in pixels
+    sources : SHA-256 of the file of each field
+    key : names every input of the pool
+    notes : what was left out, and why
+    """
+
+    pixels: np.ndarray
+    fields: np.ndarray
+    boxes: np.ndarray
+    sources: tuple[str, ...]
+    key: str
+    notes: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+
+@dataclass(frozen=True)
+class _File:
+    path: Path
+    digest: str
+
+
+@dataclass(frozen=True)
+class _Cut:
+    """The boxes of one field, in the order in which they are taken, and what could not be used."""
+
+    file: _File | None
+    boxes: tuple[Box, ...]
+    problems: tuple[str, ...]
+
+
+def cut(folders: Sequence[Path | str], most: int = 16_000, seed: int = 0) -> Pool:
+    """Cut crops about the nuclei of all fields in some folders, or find those that were cut before.
+
+    Parameters
+    ----------
+    folders : folders, files or patterns of whole fields
+    most : crops, spread evenly over the fields
+    seed : of framing and choice, which follow from it and from a field's content
+
+    Returns
+    -------
+    the pool, its pixels in the folder of `cervicyte.shelf`; files that cannot be read are in its notes
+
+    Raises
+    ------
+    DataError : not one crop could be cut
+    StorageError : the disk is full, or the pool larger than CERVICYTE_CACHE_GB allows
+
+    Notes
+    -----
+    Copies of one field, by content or by the names that Keras gives augmented ones (``x_0_1234.jpg``), count as
+    one field: the copy with the least smeared border is used. A killed run starts anew, for it takes minutes.
+    """
+    fields, problems = _distinct(folders)
+    key = _key(fields, most, seed)
+    kept = _opened(key)
+    if kept is not None:
+        return kept
+    found = list(_in_threads(lambda copies: _boxes(copies, seed), fields, "nuclei of fields"))
+    problems += [p for one in found for p in one.problems]
+    used = [one for one in found if one.file and one.boxes]
+    allowed = _spread([len(one.boxes) for one in used], most)
+    used = [_Cut(one.file, one.boxes[:n], ()) for one, n in zip(used, allowed, strict=True) if n]
+    if not used:
+        raise DataError(
+            "no nucleus was found in the fields",
+            f"{len(fields)} fields, {len(problems)} problems" + "".join(f"\n  {p}" for p in problems[:5]),
+            "name folders of whole fields of stained cells, at most that large that a nucleus has 8 to 60 pixels",
+        )
+    copies = sum(len(f) for f in fields)
+    notes = (
+        f"{sum(len(one.boxes) for one in used)} crops of {len(used)} fields",
+        f"{copies} files show {len(fields)} distinct fields; {len(fields) - len(used)} of them gave no crop",
+        *problems,
+    )
+    _write(used, key, notes)
+    made = _opened(key)
+    assert made is not None, "written just now"
+    return made
+
+
+def _distinct(folders: Sequence[Path | str]) -> tuple[list[tuple[_File, ...]], list[str]]:
+    """Each field as the files that are copies of it, both in the order of their content; and what cannot be read."""
+    found = {f.path: f.problem for f in images.find_images(folders)}
+    problems = [_line(path, problem) for path, problem in found.items() if problem]
+    paths = [path for path, problem in found.items() if problem is None]
+    groups: dict[tuple[Path, str], list[_File]] = {}
+    seen: set[str] = set()
+    for path, digest in zip(paths, _in_threads(_digest, paths, "reading fields"), strict=True):
+        if isinstance(digest, ImageError):
+            problems.append(_line(path, digest))
+        elif digest not in seen:
+            seen.add(digest)
+            variant = _VARIANT.fullmatch(path.stem)
+            # A file that is no variant is a field by itself; "a.jpg" and "a.png" need not show the same.
+            groups.setdefault((path.parent, f"{variant[1]}_0_" if variant else path.name), []).append(
+                _File(path, digest)
+            )
+    fields = [tuple(sorted(group, key=lambda f: f.digest)) for group in groups.values()]
+    return sorted(fields, key=lambda group: group[0].digest), problems
+
+
+def _digest(path: Path) -> str | ImageError:
+    try:
+        return hashlib.sha256(images.read_bytes(path)).hexdigest()
+    except ImageError as error:
+        return error
+
+
+def _key(fields: list[tuple[_File, ...]], most: int, seed: int) -> str:
+    described = {
+        "format": POOL_FORMAT,
+        "fields": [[f.digest for f in copies] for copies in fields],
+        "most": most,
+        "seed": seed,
+        "side": SIDE,
+        "framing": FRAMING,
+        "bounds": [LEAST_SIDE, PER_FIELD, _MOST_SMEARED],
+        "search": {name: value for name, value in vars(nuclei).items() if name.isupper()},
+        "pixels": {name: version(name) for name in ("pillow", "opencv-python-headless", "numpy")},
+    }
+    return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
+
+
+def _boxes(copies: tuple[_File, ...], seed: int) -> _Cut:
+    """The boxes of one field, in its copy with the least smear."""
+    problems = []
+    best: tuple[float, _File, np.ndarray, np.ndarray] | None = None
+    for file in copies:
+        try:
+            field = images.load(file.path)
+        except ImageError as error:
+            problems.append(_line(file.path, error))
+            continue
+        smear = nuclei.smeared(field)
+        if best is None or smear.mean() < best[0]:
+            best = (float(smear.mean()), file, field, smear)
+    if best is None:
+        return _Cut(None, (), tuple(problems))
+    _, file, field, smear = best
+    boxes = []
+    for nucleus in nuclei.find_nuclei(field):
+        name = f"{file.digest}|{nucleus.x:.1f}|{nucleus.y:.1f}|{seed}"
+        box = frame(nucleus, _fraction(f"framing|{name}"))
+        left, top, right, bottom = box
+        inside = left >= 0 and top >= 0 and right <= field.shape[1] and bottom <= field.shape[0]
+        if inside and smear[top:bottom, left:right].mean() <= _MOST_SMEARED:
+            boxes.append((_fraction(f"order|{name}"), box))
+    return _Cut(file, tuple(box for _, box in sorted(boxes)[:PER_FIELD]), tuple(problems))
+
+
+def frame(nucleus: nuclei.Nucleus, fraction: float) -> Box:
+    """A square box about a nucleus, as wide as single-cell pictures are.
+
+    Parameters
+    ----------
+    fraction : 0 for the tightest framing, 1 for the widest; evenly drawn fractions give the distribution `FRAMING`
+    """
+    quantiles, values = zip(*FRAMING, strict=True)
+    quantile = quantiles[0] + fraction * (quantiles[-1] - quantiles[0])
+    factor = float(np.exp(np.interp(quantile, quantiles, np.log(values))))
+    side = max(LEAST_SIDE, round(factor * nucleus.diameter))
+    left, top = round(nucleus.x + 0.5 - side / 2), round(nucleus.y + 0.5 - side / 2)
+    return (left, top, left + side, top + side)
+
+
+def _fraction(text: str) -> float:
+    """A number in [0, 1) that follows from a text and looks drawn."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6]) / 2**48
+
+
+def _spread(counts: Sequence[int], most: int) -> list[int]:
+    """How many of each field's crops are taken, so that they are at most ``most`` and as even as can be."""
+    low, high = 0, max(counts, default=0)
+    while low < high:  # the largest bound under which all fit
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if sum(min(n, middle) for n in counts) <= most else (low, middle - 1)
+    taken = [min(n, low) for n in counts]
+    left = most - sum(taken)
+    for i, n in enumerate(counts):  # what is left goes to the first fields, which are in the order of their content
+        if left > 0 and n > low:
+            taken[i] += 1
+            left -= 1
+    return taken
+
+
+def _write(used: Sequence[_Cut], key: str, notes: Sequence[str]) -> None:
+    pixels_path, about_path = _paths(key)
+    shape = (sum(len(one.boxes) for one in used), SIDE, SIDE, 3)
+    shelf.make_room(int(np.prod(shape)))
+    with files.atomic_write(pixels_path, "wb") as stream:
+        header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(stream, header)
+        for crops in _in_threads(_crops, used, "cutting crops"):
+            stream.write(crops.tobytes())
+    about = {
+        "sources": [one.file.digest for one in used if one.file],
+        "fields": [i for i, one in enumerate(used) for _ in one.boxes],
+        "boxes": [box for one in used for box in one.boxes],
+        "notes": list(notes),
+    }
+    # Written last: a pool without it is not whole.
+    files.write_json(about_path, about)
+
+
+def _crops(one: _Cut) -> np.ndarray:
+    """uint8 (n, SIDE, SIDE, 3)."""
+    assert one.file is not None
+    data = images.read_bytes(one.file.path)
+    if hashlib.sha256(data).hexdigest() != one.file.digest:
+        raise ImageError("the file changed while crops were cut", one.file.path, "run it again")
+    field = images.decode(data, one.file.path)
+    return np.stack([images.resize(images.crop(field, box), SIDE) for box in one.boxes])
+
+
+def _opened(key: str) -> Pool | None:
+    """The pool of a key, or None where it is not there or not whole."""
+    pixels_path, about_path = _paths(key)
+    try:
+        about = json.loads(about_path.read_text(encoding="utf-8"))
+        pixels = np.load(pixels_path, mmap_mode="r", allow_pickle=False)
+        fields = np.array(about["fields"], dtype=np.int64)
+        boxes = np.array(about["boxes"], dtype=np.int64)
+        sources, notes = tuple(about["sources"]), tuple(about["notes"])
+    except (OSError, ValueError, KeyError, TypeError, EOFError):
+        return None
+    if pixels.dtype != np.uint8 or pixels.shape != (len(fields), SIDE, SIDE, 3) or boxes.shape != (len(fields), 4):
+        return None
+    shelf.used(pixels_path)
+    shelf.used(about_path)
+    return Pool(pixels, fields, boxes, sources, key, notes)
+
+
+def _paths(key: str) -> tuple[Path, Path]:
+    folder = shelf.folder() / "pool"
+    return folder / f"{key[:40]}.npy", folder / f"{key[:40]}.json"
+
+
+def _line(path: Path, error: CervicyteError) -> str:
+    return files.printable(f"{path.name}: {error.one_line}")
+
+
+def _in_threads(function: Callable[[T], R], items: Sequence[T], label: str) -> Iterator[R]:
+    """Results in the order of the items, with few of them held at any time."""
+    threads = settings.get_int("threads") or settings.available_threads()
+    careful = first_alone(function)
+    waiting: deque[Future[R]] = deque()
+    with ThreadPoolExecutor(threads) as executor:
+        for item in track(items, label):
+            waiting.append(executor.submit(careful, item))
+            if len(waiting) > 2 * threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
