@@ -31,8 +31,8 @@ _LEAST_RIM = 2.0
 #: A nucleus is this many grey levels darker than what surrounds it.
 _LEAST_CONTRAST = 35.0
 
-#: The least score. What lies below, of 6,000 regions of 130 liquid-based fields looked at in the order of their
-#: score, is mostly debris, folds and cells out of focus; so is what is less solid than the bound above.
+#: The least score. Chosen by eye: of 6,057 regions of 130 liquid-based fields 196 were looked at in the order of their
+#: score and 196 in that of their solidity; what lies below either bound is mostly debris, folds and blur.
 _LEAST_SCORE = 6.0
 
 #: Of two nuclei whose centres are nearer than this share of the larger diameter, the better one is kept.
