@@ -38,8 +38,8 @@ from cervicyte.segment import segment
 
 __all__ = ["Evidence", "Explainer", "Explanation", "explain", "overlay", "write_png"]
 
-#: How far the probabilities of a map's mean may be from the graph's own; and more for each unit of the map's
-#: largest value, which is the rounding of bfloat16.
+#: How far the probabilities of a map's mean may be from the graph's own; below float32 more for each unit of the
+#: map's largest value, which is the rounding of bfloat16.
 _AGREEMENT, _ROUNDING = 0.05, 0.004
 
 
@@ -154,7 +154,8 @@ class _Member:
         means = activation.reshape(1, -1, activation.shape[-1]).mean(axis=1)
         if means.shape != p.shape or not np.isfinite(activation).all() or not np.isfinite(p).all():
             raise self._wrong(f"a map of shape {activation.shape}, or numbers that are not finite")
-        if np.abs(softmax(means) - p).max() > _AGREEMENT + _ROUNDING * np.abs(activation).max():
+        rounding = 0.0 if self.extractor.precision == "float32" else _ROUNDING * np.abs(activation).max()
+        if np.abs(softmax(means) - p).max() > _AGREEMENT + rounding:
             raise self._wrong("a map whose mean is not the answer")
         return p[0], activation[0]
 

@@ -168,9 +168,14 @@ def _members(figure: Any, explanation: Explanation, maps: Mapping[str, np.ndarra
         _picture(axes, blend(explanation.image, maps[name], end, opacity), "")
         axes.set_title(figures.label(name), fontsize=8, color=figures.INK)
         axes.set_xlabel(f"weight {member.weight:.2f}, log-odds {member.log_odds:+.1f}", fontsize=7, color=figures.INK)
-    left_out = len(maps) - len(shown)
-    more = f"; {left_out} more are not drawn" if left_out else ""
-    figure.supxlabel(f"members, colours to {end:.1f} log-odds{more}", fontsize=7.5, color=figures.INK)
+    words = [f"members, colours to {end:.1f} log-odds"]
+    words += [f"{len(maps) - len(shown)} more maps are not drawn"] * (len(maps) > len(shown))
+    words += [
+        f"no map: {figures.label(m.name)} (weight {m.weight:.2f}, log-odds {m.log_odds:+.1f})"
+        for m in explanation.members
+        if m.grid is None
+    ][:2]
+    figure.supxlabel(";  ".join(words), fontsize=7.5, color=figures.INK)
 
 
 def _bars(axes: Axes, explanation: Explanation) -> None:
