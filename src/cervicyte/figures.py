@@ -225,12 +225,15 @@ def training_curves(curves: Mapping[str, Sequence[Sequence[Mapping[str, float | 
             trained = [(row["epoch"], row["train_loss"]) for row in history if row["train_loss"] is not None]
             if trained:
                 axes.plot(*zip(*trained, strict=True), color=GREY, linewidth=1, label="training" if first else None)
-            epochs, losses = [r["epoch"] for r in history], [r["validation_loss"] for r in history]
+            judged = [r for r in history if r.get("validation_loss") is not None]
+            if not judged:
+                continue
+            epochs, losses = [r["epoch"] for r in judged], [r["validation_loss"] for r in judged]
             axes.plot(epochs, losses, color=BLUE, linewidth=1, label="held-out groups, calibrated" if first else None)
-            kept = min(range(len(history)), key=lambda i: history[i]["brier"] or 0.0)
+            kept = min(range(len(judged)), key=lambda i: judged[i]["brier"] or 0.0)
             axes.plot(epochs[kept], losses[kept], "o", color=BLUE, markersize=4)
         axes.set_title(name, fontsize=9, color=INK, loc="left")
-        axes.set_ylabel("log loss")
+        axes.set_ylabel("loss")
         axes.xaxis.get_major_locator().set_params(integer=True)
         _legend(axes, loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2, borderaxespad=0)
     (every[-1] if len(curves) > 1 else every).set_xlabel("epoch (0: the head alone)")

@@ -52,11 +52,13 @@ class FittedHead:
     head : fitted on all the rows given
     oof_logits : float64 (n, k), each row from a head that saw neither it nor its group
     losses : mean out-of-fold log loss for each C tried
+    fold_heads : for each inner fold, the head fitted without it, at the same C
     """
 
     head: LinearHead
     oof_logits: np.ndarray
     losses: dict[float, float]
+    fold_heads: tuple[LinearHead, ...] = ()
 
 
 def fit_head(
@@ -90,6 +92,7 @@ def fit_head(
     held = np.unique(np.concatenate(folds.test))
     grid = C_GRID if C is None else (C,)
     oof = {c: np.full((len(codes), n_classes), np.nan) for c in grid}
+    fitted: dict[tuple[float, int], LinearHead] = {}
 
     # Imported before the threads start: two threads that import at once can wait for each other.
     import sklearn.linear_model
@@ -99,12 +102,14 @@ def fit_head(
         train, test = folds.train[fold], folds.test[fold]
         for head in _fit_path(features[train], codes[train], n_classes, grid):
             oof[head.C][test] = head.logits(features[test])
+            fitted[head.C, fold] = head
 
     with _one_thread_each(), ThreadPoolExecutor(available_threads()) as pool:
         list(pool.map(predict_fold, range(len(folds))))
     losses = {c: _log_loss(logits[held], codes[held]) for c, logits in oof.items()}
     best = min(losses, key=lambda c: losses[c])
-    return FittedHead(fit_linear(features, codes, n_classes, best), oof[best], losses)
+    without = tuple(fitted[best, fold] for fold in range(len(folds)))
+    return FittedHead(fit_linear(features, codes, n_classes, best), oof[best], losses, without)
 
 
 def fit_linear(features: np.ndarray, codes: np.ndarray, n_classes: int, C: float) -> LinearHead:

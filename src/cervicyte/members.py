@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
@@ -124,7 +124,12 @@ class FittedLinear:
     member: LinearMember
     head: LinearHead
     oof: np.ndarray
+    fold_heads: tuple[LinearHead, ...] = ()
     curves: Sequence[Sequence[Mapping[str, float | None]]] = ()
+
+    def without(self, fold: int) -> FittedLinear:
+        """As it was fitted without the cells that an inner fold holds out."""
+        return replace(self, head=self.fold_heads[fold])
 
     def logits(self, cells: CellTable) -> np.ndarray:
         """Logits, float64 (n, k)."""
@@ -167,7 +172,7 @@ class LinearMember:
     def fit(self, cells: CellTable, codes: np.ndarray, n_classes: int, seed: int, folds: Folds) -> FittedLinear:
         """Fit scaler and logistic regression; C is fixed by the recipe or chosen on the inner folds."""
         found = heads.fit_head(self.table.of(cells), codes, cells.groups, n_classes, self.part.C or None, folds=folds)
-        return FittedLinear(self, found.head, found.oof_logits)
+        return FittedLinear(self, found.head, found.oof_logits, found.fold_heads)
 
 
 @dataclass(frozen=True)
@@ -177,6 +182,10 @@ class FittedTails:
     member: FinetunedMember
     versions: tuple[TrainedTail, ...]
     oof: np.ndarray
+
+    def without(self, fold: int) -> FittedTails:
+        """The version that was trained without the cells that an inner fold holds out."""
+        return replace(self, versions=(self.versions[fold],))
 
     @property
     def curves(self) -> Sequence[Sequence[Mapping[str, float | None]]]:

@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -20,16 +20,15 @@ from typing import TypeVar
 import numpy as np
 
 from cervicyte import files, images, nuclei, settings, shelf
+from cervicyte.cells import Cell, CellTable
 from cervicyte.errors import CervicyteError, DataError, ImageError
 from cervicyte.images import Box
 from cervicyte.progress import track
+from cervicyte.taxonomy import LabelSystem
 from cervicyte.threads import first_alone
 
 T = TypeVar("T")
 R = TypeVar("R")
-
-#: Side of a crop in the pool, in pixels.
-SIDE = 112
 
 #: Raised when the same inputs would give other crops.
 POOL_FORMAT = 1
@@ -51,29 +50,8 @@ _MOST_SMEARED = 0.02
 _VARIANT = re.compile(r"(.+)_0_\d+")
 
 
-@dataclass(frozen=True)
-class Pool:
-    """Unlabelled crops.
-
-    Attributes
-    ----------
-    pixels : uint8 (n, SIDE, SIDE, 3) RGB, memory-mapped
-    fields : int64 (n,), the field of each crop, an index into ``sources``
-    boxes : int64 (n, 4), where in its field a crop was: left, top, right, bottom in pixels
-    sources : SHA-256 of the file of each field
-    key : names every input of the pool
-    notes : what was left out, and why
-    """
-
-    pixels: np.ndarray
-    fields: np.ndarray
-    boxes: np.ndarray
-    sources: tuple[str, ...]
-    key: str
-    notes: tuple[str, ...]
-
-    def __len__(self) -> int:
-        return len(self.pixels)
+#: Of crops, whose class nobody told.
+UNLABELLED = LabelSystem("unlabelled", ("unlabelled",), None)
 
 
 @dataclass(frozen=True)
@@ -91,7 +69,7 @@ class _Cut:
     problems: tuple[str, ...]
 
 
-def cut(folders: Sequence[Path | str], most: int = 16_000, seed: int = 0) -> Pool:
+def cut(folders: Sequence[Path | str], most: int = 16_000, seed: int = 0) -> CellTable:
     """Cut crops about the nuclei of all fields in some folders, or find those that were cut before.
 
     Parameters
@@ -102,12 +80,13 @@ def cut(folders: Sequence[Path | str], most: int = 16_000, seed: int = 0) -> Poo
 
     Returns
     -------
-    the pool, its pixels in the folder of `cervicyte.shelf`; files that cannot be read are in its notes
+    the crops as cells without labels, those of a field one after the other, whose group is their field's SHA-256;
+    files that cannot be read are in the notes
 
     Raises
     ------
     DataError : not one crop could be cut
-    StorageError : the disk is full, or the pool larger than CERVICYTE_CACHE_GB allows
+    StorageError : the disk is full
 
     Notes
     -----
@@ -116,7 +95,8 @@ def cut(folders: Sequence[Path | str], most: int = 16_000, seed: int = 0) -> Poo
     """
     fields, problems = _distinct(folders)
     key = _key(fields, most, seed)
-    kept = _opened(key)
+    paths = {f.digest: str(f.path) for copies in fields for f in copies}
+    kept = _read(key, paths)
     if kept is not None:
         return kept
     found = list(_in_threads(lambda copies: _boxes(copies, seed), fields, "nuclei of fields"))
@@ -136,10 +116,9 @@ def cut(folders: Sequence[Path | str], most: int = 16_000, seed: int = 0) -> Poo
         f"{copies} files show {len(fields)} distinct fields; {len(fields) - len(used)} of them gave no crop",
         *problems,
     )
-    _write(used, key, notes)
-    made = _opened(key)
-    assert made is not None, "written just now"
-    return made
+    boxes = {one.file.digest: one.boxes for one in used if one.file}
+    files.write_json(_path(key), {"boxes": boxes, "notes": notes})
+    return _table(boxes, notes, paths)
 
 
 def _distinct(folders: Sequence[Path | str]) -> tuple[list[tuple[_File, ...]], list[str]]:
@@ -176,7 +155,6 @@ def _key(fields: list[tuple[_File, ...]], most: int, seed: int) -> str:
         "fields": [[f.digest for f in copies] for copies in fields],
         "most": most,
         "seed": seed,
-        "side": SIDE,
         "framing": FRAMING,
         "bounds": [LEAST_SIDE, PER_FIELD, _MOST_SMEARED],
         "search": {name: value for name, value in vars(nuclei).items() if name.isupper()},
@@ -247,56 +225,29 @@ def _spread(counts: Sequence[int], most: int) -> list[int]:
     return taken
 
 
-def _write(used: Sequence[_Cut], key: str, notes: Sequence[str]) -> None:
-    pixels_path, about_path = _paths(key)
-    shape = (sum(len(one.boxes) for one in used), SIDE, SIDE, 3)
-    shelf.make_room(int(np.prod(shape)))
-    with files.atomic_write(pixels_path, "wb") as stream:
-        header = {"descr": "|u1", "fortran_order": False, "shape": shape}
-        np.lib.format.write_array_header_1_0(stream, header)
-        for crops in _in_threads(_crops, used, "cutting crops"):
-            stream.write(crops.tobytes())
-    about = {
-        "sources": [one.file.digest for one in used if one.file],
-        "fields": [i for i, one in enumerate(used) for _ in one.boxes],
-        "boxes": [box for one in used for box in one.boxes],
-        "notes": list(notes),
-    }
-    # Written last: a pool without it is not whole.
-    files.write_json(about_path, about)
+def _table(boxes: Mapping[str, Sequence[Sequence[int]]], notes: Sequence[str], paths: Mapping[str, str]) -> CellTable:
+    (label,) = UNLABELLED.classes
+    cells = [
+        Cell(paths[digest], label, digest, (box[0], box[1], box[2], box[3]), "crops")
+        for digest, some in boxes.items()
+        for box in some
+    ]
+    return CellTable(tuple(cells), UNLABELLED, "crops", tuple(notes))
 
 
-def _crops(one: _Cut) -> np.ndarray:
-    """uint8 (n, SIDE, SIDE, 3)."""
-    assert one.file is not None
-    data = images.read_bytes(one.file.path)
-    if hashlib.sha256(data).hexdigest() != one.file.digest:
-        raise ImageError("the file changed while crops were cut", one.file.path, "run it again")
-    field = images.decode(data, one.file.path)
-    return np.stack([images.resize(images.crop(field, box), SIDE) for box in one.boxes])
-
-
-def _opened(key: str) -> Pool | None:
-    """The pool of a key, or None where it is not there or not whole."""
-    pixels_path, about_path = _paths(key)
+def _read(key: str, paths: Mapping[str, str]) -> CellTable | None:
+    """The crops that were found before under a key, or None where the file is not there or not whole."""
     try:
-        about = json.loads(about_path.read_text(encoding="utf-8"))
-        pixels = np.load(pixels_path, mmap_mode="r", allow_pickle=False)
-        fields = np.array(about["fields"], dtype=np.int64)
-        boxes = np.array(about["boxes"], dtype=np.int64)
-        sources, notes = tuple(about["sources"]), tuple(about["notes"])
-    except (OSError, ValueError, KeyError, TypeError, EOFError):
+        about = json.loads(_path(key).read_text(encoding="utf-8"))
+        found = _table(about["boxes"], about["notes"], paths)
+    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError):
         return None
-    if pixels.dtype != np.uint8 or pixels.shape != (len(fields), SIDE, SIDE, 3) or boxes.shape != (len(fields), 4):
-        return None
-    shelf.used(pixels_path)
-    shelf.used(about_path)
-    return Pool(pixels, fields, boxes, sources, key, notes)
+    shelf.used(_path(key))
+    return found
 
 
-def _paths(key: str) -> tuple[Path, Path]:
-    folder = shelf.folder() / "pool"
-    return folder / f"{key[:40]}.npy", folder / f"{key[:40]}.json"
+def _path(key: str) -> Path:
+    return shelf.folder() / "pool" / f"{key[:40]}.json"
 
 
 def _line(path: Path, error: CervicyteError) -> str:

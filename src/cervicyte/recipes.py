@@ -21,17 +21,18 @@ from cervicyte.schedule import Schedule
 from cervicyte.taxonomy import get_map
 
 #: Ways to make a member of a model from a network or measurements.
-METHODS = ("linear", "finetune")
+METHODS = ("linear", "finetune", "distil")
 
 
 @dataclass(frozen=True)
 class Part(Schedule):
-    """One member of a model: frozen features with logistic regression, or a network with its last blocks trained.
+    """One member of a model: frozen features with logistic regression, a network with its last blocks trained, or ours.
 
     Attributes
     ----------
     name : what it is called
-    method : "linear" (frozen features, StandardScaler, logistic regression) or "finetune"
+    method : "linear" (frozen features, StandardScaler, logistic regression), "finetune", or "distil" (cytonet,
+        taught by another recipe's members)
     backbone : a name of the registry, or onnx:FILE
     preprocess : for onnx:FILE, the preprocessing that the network was trained with; else empty
     layer : name of the Keras layer to tap; empty for the last
@@ -42,7 +43,8 @@ class Part(Schedule):
     C : inverse regularisation strength; 0 chooses it by inner folds
     augmentation : for "finetune", how the copies to train on are made (see `augment.PRESETS`)
     variants : for "finetune", how many such copies of each cell
-    epochs and the other fields of `Schedule` : for "finetune", how the last blocks are trained
+    epochs and the other fields of `Schedule` : for "finetune" and "distil", how the network is trained
+    teacher : for "distil", the recipe whose members teach
     seed : tells members apart that differ in nothing else
     stand_in : another member, taken in its place where its pretrained weights are not at hand
     """
@@ -60,6 +62,7 @@ class Part(Schedule):
     augmentation: str = "strong"
     variants: int = 8
     seed: int = 0
+    teacher: str = ""
     stand_in: Part | None = None
 
     def __post_init__(self) -> None:
