@@ -205,7 +205,7 @@ class StudentTrainer:
     def logits(self, student: Student, pixels: np.ndarray) -> np.ndarray:
         """What a student says of pictures: uint8 (n, side, side, 3) to float64 (n, k)."""
         self.network.set_arrays(student.arrays)
-        return student.head.logits(_features(self.network, pixels))
+        return student.head.logits(features_of(self.network, pixels))
 
     def _trained(
         self, codes: np.ndarray, n_classes: int, seed: int, cells: Lessons, crops: Lessons, job: Job
@@ -213,7 +213,7 @@ class StudentTrainer:
         schedule, weighing = self.schedule, self.weighing
         run = _Run(self.network, len(codes), schedule, seed, self.bfloat16)
         run.network.set_arrays(self.foundation.arrays)
-        head = _Head(_features(run.network, _resized(cells.pixels, self.shape.side)), codes, n_classes)
+        head = _Head(features_of(run.network, _resized(cells.pixels, self.shape.side)), codes, n_classes)
         projector = torch.nn.Parameter(torch.tensor(self.foundation.projector, device=run.device))
         head.to(run.device)
         run.learn([*run.network.parameters(), projector, *head.parameters()])
@@ -369,7 +369,7 @@ def _resized(pixels: np.ndarray, side: int) -> np.ndarray:
     return np.stack([resize(image, side) for image in pixels])
 
 
-def _features(network: Cytonet, pixels: np.ndarray) -> np.ndarray:
+def features_of(network: Cytonet, pixels: np.ndarray) -> np.ndarray:
     """Features at prediction: uint8 (n, side, side, 3) to float32 (n, d)."""
     device = next(network.parameters()).device
     network.eval()

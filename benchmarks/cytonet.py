@@ -1,0 +1,168 @@
+"""Our own network against its teacher and frozen ResNet50, cross-fitted on the same grouped folds.
+
+    python benchmarks/cytonet.py DATA --weights FOLDER --crops FOLDER... --out DIR [--seeds 1] [--changes]
+
+In each fold the teacher and the student see that fold's training cells only. Metrics and intervals are those of
+`benchmarks/system_a.py`; differences of AUROC are paired over acquisitions. ``--changes`` then tells how many test
+cells keep their label when they are turned, mirrored, shifted, compressed or stained otherwise, each judged by the
+student of its own fold. What was trained is kept in the cache: a run that was killed goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+import system_a
+from cervicyte import images
+from cervicyte.assembly import make_members
+from cervicyte.calibration import name_cells, softmax
+from cervicyte.cells import CellTable
+from cervicyte.crossvalidation import cross_validate
+from cervicyte.datasets import load
+from cervicyte.files import write_json
+from cervicyte.fitting import Model, fit_model
+from cervicyte.metrics import auroc
+from cervicyte.recipes import Recipe, load_recipe
+from cervicyte.results import Predictions
+from cervicyte.splits import make_folds
+from system_a import FROZEN, METRICS, Line
+
+#: How close P(abnormal) may be to the operating point for a cell to count as away from it.
+AWAY = 0.1
+
+Change = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+
+
+def main() -> None:
+    """Run the lines, print the table, differences and changes, and keep them in cytonet.json."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--weights", required=True)
+    parser.add_argument("--crops", type=Path, nargs="+", required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--changes", action="store_true")
+    options = parser.parse_args()
+    cells = load(options.data)
+    recipe = load_recipe("cytonet")
+    lines = (Line("frozen ResNet50 + LR", (FROZEN,)), Line("teacher", load_recipe(recipe.teacher).members))
+    runs: dict[str, list[Predictions]] = {line.name: [] for line in lines} | {"cytonet": []}
+    kept: dict[str, list[float]] = {}
+    for seed in range(options.seeds):
+        for line in lines:
+            runs[line.name].append(system_a.predict(line, cells, options.weights, seed))
+        print(f"cytonet, seed {seed}", file=sys.stderr, flush=True)
+        (member,) = make_members(recipe.parts, options.weights, None, seed, recipe.copies_by, options.crops)
+        member.read(cells)
+        models: list[Model] = []
+        fit = partial(fitted, member=member, recipe=recipe, seed=seed, models=models)
+        folds = make_folds(cells, "grouped", 5, seed)
+        runs["cytonet"].append(cross_validate(cells, fit, folds))
+        if options.changes:
+            for model, test in zip(models, folds.test, strict=True):
+                for name, share in stability(model, cells.subset(test), seed).items():
+                    kept.setdefault(name, []).extend(share)
+    table = {name: system_a.summary(some) for name, some in runs.items()}
+    heads = " | ".join(["line", *METRICS])
+    print(f"| {heads} |\n" + "| --- " * (len(METRICS) + 1) + "|")
+    for name, values in table.items():
+        print(system_a.row(name, values))
+    for name in runs:
+        for seed, run in enumerate(runs[name]):
+            run.to_csv(options.out / f"{name.replace(' ', '_')}_{seed}.csv")
+    differences = {name: difference(runs["cytonet"], runs[name]) for name in runs if name != "cytonet"}
+    for name, (value, low, high) in differences.items():
+        print(f"AUROC of cytonet minus that of {name}: {value:+.4f} ({low:+.4f} to {high:+.4f})")
+    shares = {name: float(np.mean(some)) for name, some in kept.items()}
+    for name, share in shares.items():
+        print(f"{name}: {share:.1%}")
+    write_json(options.out / "cytonet.json", {"table": table, "differences": differences, "changes": shares})
+
+
+def fitted(training: CellTable, member: Any, recipe: Recipe, seed: int, models: list[Model]) -> Model:
+    """One fold's model, also noted in ``models``."""
+    models.append(fit_model(training, (member,), recipe, seed, "grouped"))
+    return models[-1]
+
+
+def difference(runs: list[Predictions], others: list[Predictions]) -> tuple[float, float, float]:
+    """Difference of mean AUROC and its 95 % interval, resampling acquisitions for both alike."""
+    groups, inverse = np.unique(runs[0].groups.astype(str), return_inverse=True)
+    rows_of = [np.flatnonzero(inverse == g) for g in range(len(groups))]
+    random = np.random.default_rng(0)
+
+    def mean(some: list[Predictions], rows: np.ndarray) -> float:
+        return float(np.mean([auroc(run.abnormal[rows], run.p_abnormal[rows]) for run in some]))
+
+    spread = []
+    for _ in range(1000):
+        rows = np.concatenate([rows_of[g] for g in random.integers(0, len(groups), len(groups))])
+        spread.append(mean(runs, rows) - mean(others, rows))
+    everything = np.arange(len(inverse))
+    low, high = np.percentile(spread, (2.5, 97.5))
+    return mean(runs, everything) - mean(others, everything), float(low), float(high)
+
+
+def stability(model: Model, cells: CellTable, seed: int) -> dict[str, list[float]]:
+    """For each change, which cells keep their side of the operating point and their label, and how P(abnormal) moves."""
+    (student,), side = model.members, model.members[0].member.shape.side
+    random = np.random.default_rng(seed)
+    pictures = [images.load(c.path, c.box) for c in cells.cells]
+
+    def judged(change: Change | None) -> tuple[np.ndarray, np.ndarray]:
+        changed = pictures if change is None else [change(p, random) for p in pictures]
+        small = np.stack([images.resize(p, side, student.member.part.fit) for p in changed])
+        p = softmax(student.member.trainer.logits(student.student, small), model.temperatures[0])
+        labels = name_cells(p, model.classes, model.abnormal_classes, model.limits)
+        return np.array(labels, dtype=object), p[:, model.abnormal_classes].sum(axis=1)
+
+    labels, p = judged(None)
+    away = np.abs(p - model.limits.threshold) >= AWAY
+    found: dict[str, list[float]] = {}
+    for name, change in CHANGES.items():
+        then, q = judged(change)
+        flagged = (p >= model.limits.threshold) == (q >= model.limits.threshold)
+        found[f"{name}: same side of the operating point, away from it"] = list(flagged[away].astype(float))
+        found[f"{name}: same label, of all cells"] = list((labels == then).astype(float))
+        found[f"{name}: mean change of P(abnormal)"] = list(np.abs(p - q))
+    return found
+
+
+def _shifted(image: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """A crop that lies up to a tenth of the side elsewhere; what is missing repeats the border."""
+    height, width = image.shape[:2]
+    dx, dy = random.uniform(-0.1, 0.1, 2) * (width, height)
+    matrix = np.array([[1, 0, dx], [0, 1, dy]])
+    return cv2.warpAffine(image, matrix, (width, height), borderMode=cv2.BORDER_REPLICATE)
+
+
+def _compressed(image: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    data = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 75])[1]
+    return cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1]
+
+
+def _stained(image: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """A mild change: mean colour by up to 8 grey levels a channel, contrast by up to a tenth."""
+    moved = (image - image.mean(axis=(0, 1))) * random.uniform(0.9, 1.1) + image.mean(axis=(0, 1))
+    return np.clip(moved + random.uniform(-8, 8, 3), 0, 255).astype(np.uint8)
+
+
+CHANGES: Mapping[str, Change] = {
+    "mirrored": lambda image, _: image[:, ::-1],
+    "turned by 90 degrees": lambda image, _: np.rot90(image),
+    "shifted by up to 10 %": _shifted,
+    "JPEG 75": _compressed,
+    "mild stain change": _stained,
+}
+
+
+if __name__ == "__main__":
+    main()
