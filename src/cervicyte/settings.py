@@ -53,6 +53,30 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         "filtered_cache_mb", "1024", int, "Most that kept pictures of slow filters take, in megabytes; 0 keeps none."
     ),
+    Setting(
+        "data_dir", "~/.local/share/cervicyte", Path, "Where the web application keeps its database, images and log of heads."
+    ),
+    Setting(
+        "database_url",
+        "",
+        str,
+        "Database of the web application: postgresql://USER:PASSWORD@HOST/NAME; empty: SQLite in the data folder.",
+    ),
+    Setting(
+        "registration",
+        "closed",
+        str,
+        "Who may register: closed (administrators make accounts), invitation or open (an e-mailed code).",
+        ("closed", "invitation", "open"),
+    ),
+    Setting("smtp_url", "", str, "Mail server: smtp://USER:PASSWORD@HOST:PORT or smtps://...; empty: no mail is sent."),
+    Setting("mail_from", "", str, "Sender of the web application's mails."),
+    Setting("public_url", "http://127.0.0.1:8000", str, "Address of the web application as its users type it."),
+    Setting("proxies", "0", int, "Reverse proxies before the web application whose forwarded addresses are believed."),
+    Setting("session_hours", "12", int, "Hours after which a sign-in ends.", least=1),
+    Setting("max_upload_mb", "200", int, "Most that one upload may hold, in megabytes.", least=1),
+    Setting("queue_size", "256", int, "Images that may wait for the engine; more are asked to come later.", least=1),
+    Setting("retention_days", "0", int, "Days after which signed cases are deleted; 0 keeps them."),
     Setting("progress", "auto", str, "Progress bars: auto (only on a terminal), on or off.", ("auto", "on", "off")),
 )
 
