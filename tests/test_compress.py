@@ -11,9 +11,11 @@ import pytest
 from cervicyte import bundle
 from cervicyte.calibration import Limits
 from cervicyte.compress import compress
+from cervicyte.descriptors import NAMES
 from cervicyte.errors import DataError, UsageError
 from cervicyte.heads import LinearHead
 from cervicyte.modelgraph import network_graph
+from cervicyte.quality import fit_quality
 from cervicyte.taxonomy import BINARY
 from test_orientations import SIDE, WIDTH, backbone
 
@@ -31,6 +33,7 @@ def model(backbone: Path, tmp_path_factory: pytest.TempPathFactory) -> bundle.Bu
         bundle.InputSpec("image", SIDE),
         Limits(0.5, 0.95, 0.4, 0.6, 0.0, 0.05),
         "float32",
+        quality=fit_quality(np.random.default_rng(4).normal(size=(40, len(NAMES))), np.arange(40))[0],
     )
     kept = {"digests": np.array(["a"]), "boxes": np.array(["None"]), "groups": np.array(["g"])}
     kept["signatures"] = np.zeros((1, 4), dtype=np.uint8)
@@ -52,6 +55,8 @@ def test_the_small_bundle_says_nearly_the_same_and_what_it_changed(model, pictur
     small, change = compress(model, [pictures], tmp_path / "small")
     again = bundle.Bundle.load(tmp_path / "small")
     assert again.manifest.precision == "int8"
+    assert again.manifest.quality is not None
+    assert again.manifest.quality == model.manifest.quality
     assert again.manifest.training["compressed"]["from"] == model.graph_sha256
     assert change.images == 90 - 64
     assert 0 < change.largest < 0.1

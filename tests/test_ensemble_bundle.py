@@ -369,9 +369,13 @@ def test_a_trained_ensemble_is_one_bundle_that_says_what_the_model_says(runs, re
     rows = np.arange(0, len(some), 3)
     expected = model.answers(some.subset(rows))
     found = bundle.predict([some.cells[i].path for i in rows])
-    np.testing.assert_allclose(found[[f"p_{c}" for c in bundle.classes]].to_numpy(), expected.probabilities, atol=2e-4)
+    good = (found["quality"] == "good").to_numpy()
+    assert good.mean() > 0.8
+    found = found[good]
+    columns = [f"p_{c}" for c in bundle.classes]
+    np.testing.assert_allclose(found[columns].to_numpy(), expected.probabilities[good], atol=2e-4)
     for i, member in enumerate(MEMBERS):
-        votes = expected.votes[:, i]
+        votes = expected.votes[good, i]
         assert found[f"vote {member.name}"].tolist() == [bundle.classes[c] for c in votes.argmax(axis=1)]
         p_abnormal = votes[:, bundle.manifest.abnormal_classes].sum(axis=1)
         np.testing.assert_allclose(found[f"p_abnormal {member.name}"], p_abnormal, atol=2e-4)
@@ -394,11 +398,12 @@ def test_votes_are_kept_in_every_format(runs, some, tmp_path) -> None:
     bundle = Bundle.load(runs["stacked"].folder)
     bad = tmp_path / "bad.png"
     bad.write_bytes(b"not an image")
-    inputs = [some.cells[0].path, bad, some.cells[-1].path]
+    good = [c.path for c, q in zip(some.cells, bundle.predict(some.paths)["quality"], strict=True) if q == "good"]
+    inputs = [good[0], bad, good[-1]]
     frame = bundle.predict(inputs)
     own = [f"{what} {part.name}" for part in MEMBERS for what in ("vote", "p_abnormal")]
     old = ["path", "label", *(f"p_{c}" for c in bundle.classes), "p_abnormal", "above_operating_point", "uncertain"]
-    assert list(frame.columns) == [*old, "error", "disagreement", *own]
+    assert list(frame.columns) == [*old, "quality", "error", "disagreement", *own]
     for ending in ("csv", "json", "parquet"):
         list(write_predictions(bundle.stream(inputs), bundle.classes, tmp_path / f"p.{ending}", bundle.members))
     with (tmp_path / "p.csv").open(encoding="utf-8", newline="") as stream:
@@ -420,7 +425,9 @@ def test_votes_are_kept_in_every_format(runs, some, tmp_path) -> None:
 
 def test_the_command_line_gives_and_counts_votes(runs, some, tmp_path, monkeypatch, capsys) -> None:
     model = runs["mean"].folder
-    code, out, said = inside(monkeypatch, capsys, "predict", some.cells[0].path, "--model", model)
+    bundle = Bundle.load(model)
+    good = next(p.path for p in bundle.stream(some.paths) if p.quality == "good")
+    code, out, said = inside(monkeypatch, capsys, "predict", good, "--model", model)
     assert code == 0
     (row,) = csv.DictReader(out.splitlines())
     assert row["vote network"] in CLASSES
@@ -438,7 +445,7 @@ def test_a_single_model_is_written_and_answers_as_before(some, tmp_path, numbers
     assert bundle.graph_sha256 == sha256_file(bundle.folder / "model.onnx")
     frame = bundle.predict(some.cells[0].path)
     old = ["path", "label", *(f"p_{c}" for c in bundle.classes), "p_abnormal", "above_operating_point", "uncertain"]
-    assert list(frame.columns) == [*old, "error"]
+    assert list(frame.columns) == [*old, "quality", "error"]
     assert bundle.verdict("x", np.eye(3)[0]).disagreement is None
 
 
@@ -738,9 +745,14 @@ def test_an_ensemble_is_tested_on_other_slides_and_refuses_its_own(runs, some, t
     test = evaluate(bundle, strangers, tmp_path / "test")
     found = bundle.predict(strangers.paths)
     p = test.evaluation.predictions
-    np.testing.assert_allclose(found[[f"p_{c}" for c in bundle.classes]].to_numpy(), p.probabilities, atol=1e-6)
+    good = p.quality == ""
+    assert good.mean() > 0.5
+    answered = found[good]
+    np.testing.assert_allclose(
+        answered[[f"p_{c}" for c in bundle.classes]].to_numpy(), p.probabilities[good], atol=1e-6
+    )
     np.testing.assert_array_equal(found["uncertain"].to_numpy(bool), p.uncertain)
-    np.testing.assert_array_equal(found["above_operating_point"].to_numpy(bool), p.called_abnormal)
+    np.testing.assert_array_equal(answered["above_operating_point"].to_numpy(bool), p.called_abnormal[good])
     assert test.evaluation.facts["Model SHA-256"] == bundle.graph_sha256
     with pytest.raises(LeakageError):
         evaluate(bundle, some, tmp_path / "leak")

@@ -352,8 +352,9 @@ def test_csv_holds_every_cell(seven, tmp_path):
     seven.to_csv(tmp_path / "p.csv")
     table = pd.read_csv(tmp_path / "p.csv")
     names = ["path", "box", "variant", "fold", "group", "label", "predicted"]
-    names += [f"p_{c}" for c in HERLEV.classes] + ["p_abnormal", "above_operating_point", "uncertain"]
+    names += [f"p_{c}" for c in HERLEV.classes] + ["p_abnormal", "above_operating_point", "uncertain", "quality"]
     assert list(table.columns) == names
+    assert set(table["quality"]) == {"not checked"}
     assert table["predicted"].tolist() == seven.predicted.tolist()
     assert table["p_abnormal"].to_numpy() == pytest.approx(seven.p_abnormal, abs=1e-6)
     assert table["uncertain"].tolist() == seven.uncertain.tolist()
@@ -364,5 +365,5 @@ def test_csv_of_a_binary_system_has_one_column_of_p_abnormal(tmp_path):
     labels = find_map(HERLEV, "binary")(["carcinoma_in_situ", "normal_columnar"])
     make(labels, [[0.2, 0.8], [0.7, 0.3]], system=BINARY).to_csv(tmp_path / "p.csv")
     header, first, _ = (tmp_path / "p.csv").read_text().splitlines()
-    assert header.split(",")[7:] == ["p_normal", "p_abnormal", "above_operating_point", "uncertain"]
-    assert first.split(",")[7:] == ["0.200000", "0.800000", "true", "false"]
+    assert header.split(",")[7:] == ["p_normal", "p_abnormal", "above_operating_point", "uncertain", "quality"]
+    assert first.split(",")[7:] == ["0.200000", "0.800000", "true", "false", "not checked"]

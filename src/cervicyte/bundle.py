@@ -26,7 +26,8 @@ from cervicyte.calibration import Answers, name_cells
 from cervicyte.ensemble import answer, disagreement
 from cervicyte.errors import BundleError, CervicyteError, MissingError, UsageError
 from cervicyte.manifest import FORMAT, GRAPH, MANIFEST, InputSpec, Manifest, MemberSpec
-from cervicyte.predictions import Prediction, Vote
+from cervicyte.predictions import UNSATISFACTORY, Prediction, Vote
+from cervicyte.quality import GOOD, UNCHECKED, verdicts
 
 __all__ = ["GRAPH", "MANIFEST", "Bundle", "InputSpec", "Manifest", "MemberSpec", "save_bundle"]
 
@@ -103,15 +104,24 @@ class Bundle:
             return sums[0]
         return hashlib.sha256(repr((sums, m.combiner, m.temperature)).encode()).hexdigest()
 
-    def extractor(self, precision: str | None = None) -> inference.GraphExtractor | inference.EnsembleExtractor:
+    def extractor(self, precision: str | None = None) -> inference.BundleExtractor:
         """The graphs as an extractor whose vectors `answers` reads, compiled; precision None takes the setting."""
-        return inference.make_extractor(self.folder, self.manifest.graphs, len(self.classes), precision)
+        m = self.manifest
+        return inference.make_extractor(self.folder, m.graphs, len(m.classes), precision, m.quality is not None)
 
     def answers(self, vectors: np.ndarray) -> Answers:
-        """What the extractor's vectors say: float (n, k), for an ensemble (n, members * k), to answers."""
+        """What the extractor's vectors say: float (n, k), for an ensemble (n, members * k), to answers.
+
+        Where they end in descriptors and the bundle knows what cells look like, other pictures are refused.
+        """
         m = self.manifest
-        votes = np.asarray(vectors, dtype=np.float64).reshape(len(vectors), len(m.graphs), len(m.classes))
-        return answer(votes, m.combiner, m.temperature, m.abnormal_classes, m.limits)
+        vectors = np.asarray(vectors, dtype=np.float64)
+        end = len(m.graphs) * len(m.classes)
+        votes = vectors[:, :end].reshape(len(vectors), len(m.graphs), len(m.classes))
+        found = answer(votes, m.combiner, m.temperature, m.abnormal_classes, m.limits)
+        if m.quality is None or vectors.shape[1] == end:
+            return found
+        return found.refusing(verdicts(m.quality, vectors[:, end:]))
 
     def stream(
         self, inputs: Iterable[Path | str], *, precision: str | None = None, cache: bool = True
@@ -158,6 +168,9 @@ class Bundle:
         """The prediction for one image's vector from the extractor."""
         m = self.manifest
         found = self.answers(vector[None, :])
+        reason = "" if found.refused is None else found.refused[0]
+        if reason:  # whatever the graphs say of such a picture means nothing
+            return Prediction(path, UNSATISFACTORY, uncertain=True, quality=reason)
         rows = found.probabilities
         abnormal = m.abnormal_classes
         p_abnormal = None if abnormal is None else rows[:, abnormal].sum(axis=1)
@@ -171,6 +184,7 @@ class Bundle:
             bool((m.limits.uncertain(rows, p_abnormal) | found.unsure)[0]),
             votes=() if found.votes is None else self._votes(found.votes[0]),
             disagreement=None if found.votes is None else float(disagreement(found.votes)[0]),
+            quality=UNCHECKED if found.refused is None else GOOD,
         )
 
     def _votes(self, votes: np.ndarray) -> tuple[Vote, ...]:

@@ -6,7 +6,7 @@ All of it is fitted on out-of-fold predictions, never on cells that the classifi
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -33,11 +33,18 @@ class Answers:
     probabilities : calibrated, float64 (n, k)
     unsure : bool (n,), cells that it cannot answer whatever their probabilities, since its members disagree
     votes : calibrated probabilities of each member, float64 (n, m, k); None for a single one
+    refused : why a picture is no cell that the model can answer for, "" for a good one, object (n,); None where
+        that was not checked
     """
 
     probabilities: np.ndarray
     unsure: np.ndarray
     votes: np.ndarray | None = None
+    refused: np.ndarray | None = None
+
+    def refusing(self, reasons: np.ndarray | None) -> Answers:
+        """The same answers, none of them given where there is a reason to refuse the picture."""
+        return self if reasons is None else replace(self, unsure=self.unsure | (reasons != ""), refused=reasons)
 
 
 def fit_temperature(logits: np.ndarray, codes: np.ndarray) -> float:

@@ -11,6 +11,7 @@ import io
 import os
 import shlex
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
@@ -186,7 +187,8 @@ def predict(
     """Predict images with a bundle.
 
     One row an image: label, probabilities of all classes, P(abnormal), whether it lies at or above the
-    operating point, whether the model answers at all, and the error where there is no verdict.
+    operating point, whether the model answers at all, whether the picture is a cell that it can judge (quality; if
+    not, the label is unsatisfactory), and the error where there is no verdict.
     """
     from cervicyte.bundle import Bundle
     from cervicyte.predictions import write_predictions, write_rows
@@ -199,14 +201,20 @@ def predict(
     else:
         seen = write_predictions(track(stream, "Predicting"), bundle.classes, out, bundle.members)
     total = failed = uncertain = flagged = 0
+    refused: Counter[str] = Counter()
     for prediction in seen:
         total += 1
         failed += bool(prediction.error)
-        uncertain += bool(prediction.uncertain)
+        uncertain += bool(prediction.uncertain) and not prediction.refused
+        refused.update([prediction.quality] if prediction.refused else [])
         flagged += bool(prediction.above_operating_point)
         if prediction.error and out is not None and failed <= 20:
             say(f"not predicted: {prediction.row(bundle.classes)['path']}: {prediction.error}")
-    say(f"{total} images: {flagged} at or above the operating point, {uncertain} uncertain, {failed} not predicted")
+    reasons = ", ".join(f"{count} {reason}" for reason, count in refused.most_common())
+    say(
+        f"{total} images: {flagged} at or above the operating point, {uncertain} uncertain, "
+        f"{refused.total()} refused{f' ({reasons})' if reasons else ''}, {failed} not predicted"
+    )
     if out is not None:
         say(f"Written to {out}")
     if failed:

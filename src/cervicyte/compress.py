@@ -64,8 +64,7 @@ def compress(model: bundle.Bundle, inputs: Iterable[Path | str], out: Path | str
             f"{model.folder}: {what}",
             "name such a bundle, or predict with this one as it is",
         )
-    extractor = model.extractor("float32")
-    assert isinstance(extractor, GraphExtractor)
+    extractor = GraphExtractor(model.folder, manifest.graphs[0], len(manifest.classes), "float32")
     found = [f.path for f in images.find_images(inputs) if f.problem is None]
     order = np.random.default_rng(0).permutation(len(found))[: 2 * (CALIBRATION + COMPARISON)]
     prepared = _prepared([found[i] for i in order], extractor)

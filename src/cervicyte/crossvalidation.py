@@ -80,6 +80,7 @@ def judge(predictor: Predictor, cells: CellTable, protocol: str) -> Predictions:
         p_abnormal,
         None if threshold is None or p_abnormal is None else np.full(n, threshold),
         predictor.limits.uncertain(probabilities, p_abnormal) | answers.unsure,
+        answers.refused,
     )
 
 
@@ -92,6 +93,7 @@ def _in_table_order(parts: list[tuple[np.ndarray, Predictions]]) -> Predictions:
 
     paths = [path for _, p in parts for path in p.paths]
     boxes = [box for _, p in parts for box in p.boxes]
+    checked = all(p.quality is not None for _, p in parts)
     return replace(
         first,
         paths=tuple(paths[i] for i in order),
@@ -104,4 +106,5 @@ def _in_table_order(parts: list[tuple[np.ndarray, Predictions]]) -> Predictions:
         folds=joined("folds"),
         probabilities=joined("probabilities"),
         uncertain=joined("uncertain"),
+        quality=joined("quality") if checked else None,
     )

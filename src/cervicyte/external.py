@@ -130,12 +130,11 @@ def _merged(
     into = np.array([[r == c for c in columns] for r in reached], dtype=np.float64)
     probabilities = known.probabilities @ into
     if known.votes is None or len(columns) < 2:
-        return Answers(probabilities, known.unsure)
+        return Answers(probabilities, known.unsure, refused=known.refused)
     votes = known.votes @ into
     abnormal = None if system.abnormal is None else np.array([c in system.abnormal for c in columns])
-    return Answers(
-        probabilities, known.unsure | uncertain_by_disagreement(probabilities, votes, abnormal, limits), votes
-    )
+    unsure = known.unsure | uncertain_by_disagreement(probabilities, votes, abnormal, limits)
+    return Answers(probabilities, unsure, votes, known.refused)
 
 
 def _answers(manifest: bundle.Manifest, system: str) -> list[str]:

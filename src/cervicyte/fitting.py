@@ -10,10 +10,12 @@ import numpy as np
 from cervicyte import ensemble, splits
 from cervicyte.calibration import Answers, Limits, fit_limits, fit_temperature, softmax, tempered
 from cervicyte.cells import CellTable
+from cervicyte.described import Describer
 from cervicyte.ensemble import Combiner, fit_combiner
 from cervicyte.errors import DataError
 from cervicyte.heads import inner_folds
 from cervicyte.members import Fitted, Member
+from cervicyte.quality import QualityModel, fit_quality, verdicts
 from cervicyte.recipes import Recipe
 from cervicyte.splits import Folds
 
@@ -32,6 +34,7 @@ class Model:
     limits : operating point and uncertain band
     abnormal_classes : bool (k,), or None where that is not defined
     notes : what a reader should know of the fit
+    quality, describer : what cells look like, and the descriptors of all cells; None where that is not checked
     """
 
     classes: tuple[str, ...]
@@ -42,6 +45,8 @@ class Model:
     limits: Limits
     abnormal_classes: np.ndarray | None
     notes: tuple[str, ...] = ()
+    quality: QualityModel | None = None
+    describer: Describer | None = None
 
     def votes(self, cells: CellTable) -> np.ndarray:
         """Calibrated probabilities of each member, float64 (n, m, k)."""
@@ -49,12 +54,26 @@ class Model:
         return np.stack([softmax(member.logits(cells), t) for member, t in both], axis=1)
 
     def answers(self, cells: CellTable) -> Answers:
-        """Calibrated probabilities, and the cells on which members disagree too much."""
-        return ensemble.answer(self.votes(cells), self.combiner, self.temperature, self.abnormal_classes, self.limits)
+        """Calibrated probabilities, the cells on which members disagree too much, and those that are refused."""
+        known = ensemble.answer(self.votes(cells), self.combiner, self.temperature, self.abnormal_classes, self.limits)
+        if self.quality is None or self.describer is None:
+            return known
+        return known.refusing(verdicts(self.quality, self.describer.of(cells)))
 
 
-def fit_model(cells: CellTable, members: Sequence[Member], recipe: Recipe, seed: int, protocol: str) -> Model:
-    """Fit members, combination, temperatures, operating point and uncertain band on these cells alone.
+def fit_model(
+    cells: CellTable,
+    members: Sequence[Member],
+    recipe: Recipe,
+    seed: int,
+    protocol: str,
+    describer: Describer | None = None,
+) -> Model:
+    """Fit members, combination, temperatures, operating point, uncertain band and image quality on these cells alone.
+
+    Parameters
+    ----------
+    describer : knows the descriptors of all cells; None makes a model that answers for any picture
 
     Raises
     ------
@@ -85,7 +104,11 @@ def fit_model(cells: CellTable, members: Sequence[Member], recipe: Recipe, seed:
     if combiner is not None:  # the band is for the cells that the members' votes leave open
         unsure = ensemble.uncertain_by_disagreement(probabilities, votes, abnormal, limits)
         limits = fit_limits(probabilities, truth, abnormal, recipe.sensitivity, recipe.max_risk, unsure)
-    return Model(classes, fitted, temperatures, combiner, temperature, limits, abnormal, notes)
+    quality = None
+    if describer is not None:
+        quality, note = fit_quality(describer.of(cells), cells.groups)
+        notes += (note,) if note else ()
+    return Model(classes, fitted, temperatures, combiner, temperature, limits, abnormal, notes, quality, describer)
 
 
 def _inner(cells: CellTable, codes: np.ndarray, recipe: Recipe, seed: int, protocol: str) -> Folds:

@@ -7,11 +7,13 @@ import importlib.metadata
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from cervicyte import features, files, filters, images, runtime, settings
 from cervicyte.augment import GEOMETRIC
+from cervicyte.described import Described
 from cervicyte.errors import BundleError, UsageError
 from cervicyte.manifest import MemberSpec
 
@@ -63,6 +65,11 @@ class GraphExtractor:
         versions = [(name, _version(name)) for name in _VERSIONS]
         self.key = hashlib.sha256(repr((named, versions)).encode() + code).hexdigest()
 
+    @property
+    def layout(self) -> tuple[np.dtype[Any], tuple[int, ...]]:
+        """Kind of number and shape of one prepared row."""
+        return self.spec.layout
+
     def prepare(self, image: np.ndarray) -> np.ndarray:
         """One decoded image to one input of the graph."""
         image = filters.apply_chain(image, self.spec.filters)
@@ -102,6 +109,12 @@ class EnsembleExtractor:
         self.augmentation = GEOMETRIC
         self.key = hashlib.sha256(repr([part.key for part in self.parts]).encode()).hexdigest()
 
+    @property
+    def layout(self) -> tuple[np.dtype[Any], tuple[int, ...]]:
+        """Kind of number and shape of one prepared row."""
+        inputs = (spec.layout for spec in self.inputs)
+        return np.dtype(np.uint8), (sum(math.prod(shape) * dtype.itemsize for dtype, shape in inputs),)
+
     def prepare(self, image: np.ndarray) -> np.ndarray:
         """One decoded image to the bytes of all inputs, uint8 (size,)."""
         rows = [part.prepare(image) for part in self.inputs.values()]
@@ -119,13 +132,24 @@ class EnsembleExtractor:
         return np.concatenate([part.run(prepared[part.spec]) for part in self.parts], axis=1)
 
 
+BundleExtractor = GraphExtractor | EnsembleExtractor | Described
+
+
 def make_extractor(
-    folder: Path, members: Sequence[MemberSpec], classes: int, precision: str | None = None
-) -> GraphExtractor | EnsembleExtractor:
-    """The extractor of a bundle with these graphs; raises what `cervicyte.runtime.Engine` raises."""
+    folder: Path, members: Sequence[MemberSpec], classes: int, precision: str | None = None, described: bool = False
+) -> BundleExtractor:
+    """The extractor of a bundle with these graphs; raises what `cervicyte.runtime.Engine` raises.
+
+    Parameters
+    ----------
+    described : the bundle checks image quality, so that each vector ends in the picture's descriptors
+    """
+    graphs: GraphExtractor | EnsembleExtractor
     if len(members) == 1:
-        return GraphExtractor(folder, members[0], classes, precision)
-    return EnsembleExtractor(folder, members, classes, precision)
+        graphs = GraphExtractor(folder, members[0], classes, precision)
+    else:
+        graphs = EnsembleExtractor(folder, members, classes, precision)
+    return Described(graphs) if described else graphs
 
 
 def _version(package: str) -> str | None:

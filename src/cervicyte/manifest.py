@@ -12,6 +12,7 @@ from cervicyte import filters, images
 from cervicyte.calibration import Limits
 from cervicyte.ensemble import Combiner
 from cervicyte.errors import BundleError, CervicyteError
+from cervicyte.quality import QualityModel
 from cervicyte.taxonomy import LabelSystem
 
 #: Version of the bundle's layout; a bundle with a higher one is refused. Ensembles came with version 2.
@@ -120,6 +121,7 @@ class Manifest:
     scores : the cross-validated metrics, as in metrics.json
     members : of an ensemble, in the order of its votes; empty for a single graph
     combiner, temperature : how the members' votes become calibrated probabilities
+    quality : what cells look like, for refusing other pictures; None in bundles that do not check it
     """
 
     name: str
@@ -133,6 +135,7 @@ class Manifest:
     members: tuple[MemberSpec, ...] = ()
     combiner: Combiner | None = None
     temperature: float = 1.0
+    quality: QualityModel | None = None
 
     @property
     def abnormal_classes(self) -> np.ndarray | None:
@@ -163,6 +166,8 @@ class Manifest:
             plain["members"] = [m.to_json() for m in self.members]
             plain["combiner"] = self.combiner.to_json()
             plain["temperature"] = self.temperature
+        if self.quality is not None:
+            plain["quality"] = self.quality.to_json()
         return plain
 
     @classmethod
@@ -184,6 +189,7 @@ class Manifest:
                 tuple(MemberSpec.from_json(m) for m in value["members"]) if ensemble else (),
                 Combiner.from_json(value["combiner"]) if ensemble else None,
                 float(value["temperature"]) if ensemble else 1.0,
+                QualityModel.from_json(value["quality"]) if value.get("quality") is not None else None,
             )
             manifest.check()
         except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError, CervicyteError) as error:

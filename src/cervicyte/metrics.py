@@ -7,6 +7,7 @@ that is not defined (no cell of a class, only one class) is NaN here and None in
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -41,6 +42,7 @@ DEFINITIONS: Mapping[str, str] = {
     "specificity": "share of normal cells passed at the operating point",
     "ppv": "share of abnormal among cells called abnormal at the operating point, at the stated prevalence",
     "npv": "share of normal among cells called normal at the operating point, at the stated prevalence",
+    "refused": "share of cells that get no verdict because their picture does not look like the training cells",
 }
 
 Array = Any  # float64 of shape () or (b,), as the weights say
@@ -208,7 +210,8 @@ Measures = dict[tuple[str, ...], Array]
 def measure(p: Predictions, weights: np.ndarray, prevalence: float = PREVALENCE) -> Measures:
     """Every metric of the predictions for each row of ``weights`` (b, n): arrays (b,).
 
-    Keys are ("native", metric), ("binary", metric), ("per_class", class, metric) and ("uncertain", metric).
+    Keys are ("native", metric), ("binary", metric), ("per_class", class, metric), ("uncertain", metric) and, where
+    image quality was checked, ("quality", "refused").
     """
     names, truth, predicted = _codes(p)
     correct, answered = truth == predicted, weights * ~p.uncertain
@@ -225,6 +228,8 @@ def measure(p: Predictions, weights: np.ndarray, prevalence: float = PREVALENCE)
         found["native", name] = _ratio(np.nansum(each, axis=0), np.isfinite(each).sum(axis=0))
     found["uncertain", "coverage"] = mean(~p.uncertain, weights)
     found["uncertain", "error"] = 1 - mean(correct, answered)
+    if p.quality is not None:
+        found["quality", "refused"] = mean(p.quality != "", weights)
     called = p.called_abnormal
     if p.abnormal is not None and p.p_abnormal is not None and called is not None:
         binary = _binary(p.abnormal, p.p_abnormal, called, weights, prevalence, p.operating_point is not None)
@@ -250,7 +255,7 @@ def score(p: Predictions, prevalence: float = PREVALENCE, n_boot: int = 1000, se
     drawn = bootstrap(p, prevalence, n_boot if len(set(p.groups)) > 1 else 0, seed)
     cells = {key: _cell(p, key, float(point[key][0]), drawn[key]) for key in point}
     names, truth, predicted = _codes(p)
-    sections: dict[str, dict[str, Any]] = {"native": {}, "binary": {}, "uncertain": {}}
+    sections: dict[str, dict[str, Any]] = {"native": {}, "binary": {}, "uncertain": {}, "quality": {}}
     per_class: dict[str, dict[str, Any]] = {
         c: {"n": int((p.labels == c).sum()), "groups": len(set(p.groups[p.labels == c]))} for c in names
     }
@@ -265,6 +270,8 @@ def score(p: Predictions, prevalence: float = PREVALENCE, n_boot: int = 1000, se
             "abnormal_below_threshold": int(missed.sum()),
             "abnormal_answered_normal": int((missed & ~p.uncertain).sum()),
         }
+    if p.quality is not None:
+        sections["quality"]["reasons"] = dict(Counter(sorted(q for q in p.quality if q)))
     at = p.operating_point
     return {
         "protocol": p.protocol,
@@ -279,6 +286,7 @@ def score(p: Predictions, prevalence: float = PREVALENCE, n_boot: int = 1000, se
         "confusion": counts,
         "folds": _folds(p, prevalence),
         "uncertain": sections["uncertain"],
+        "quality": sections["quality"] or None,
         "definitions": dict(DEFINITIONS),
     }
 
@@ -390,7 +398,7 @@ def _exact(p: Predictions, key: tuple[str, ...], value: float) -> list[float] | 
         rows = p.abnormal == name.startswith("sensitivity")
     elif key[0] == "per_class" and name == "recall":
         rows = p.labels == key[1]
-    elif name.startswith("accuracy"):
+    elif name.startswith("accuracy") or name == "refused":
         rows = np.ones(len(p), dtype=bool)
     else:
         return None

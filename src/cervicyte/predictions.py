@@ -14,6 +14,10 @@ from cervicyte.files import atomic_write, csv_writer, printable
 #: Rows of a Parquet file that are held before they are written.
 _ROW_GROUP = 2048
 
+#: The label of a picture that is refused: the Bethesda system's word for a specimen that cannot be judged
+#: (Nayar and Wilbur 2015, The Bethesda System for Reporting Cervical Cytology).
+UNSATISFACTORY = "unsatisfactory"
+
 
 @dataclass(frozen=True)
 class Vote:
@@ -40,14 +44,16 @@ class Prediction:
     Attributes
     ----------
     path : the image file
-    label : the class, or "uncertain"; empty when there is an error
-    probabilities : calibrated, in the order of the bundle's classes; empty when there is an error
+    label : the class, "uncertain", or "unsatisfactory" for a picture that is refused; empty when there is an error
+    probabilities : calibrated, in the order of the bundle's classes; empty when refused or in error
     p_abnormal : probability that the cell is abnormal; None where that is not defined
     above_operating_point : p_abnormal is at or above the operating point
     uncertain : the model does not answer; such a cell is never called normal
     error : why there is no verdict; empty when there is one
     votes : of an ensemble's members, in their order; empty for a single model
     disagreement : 0 where the members share one opinion, 1 where they share none; None for a single model
+    quality : "good", why the picture is refused (`cervicyte.quality.REASONS`), or "not checked"; empty when there is
+        an error
     """
 
     path: str
@@ -59,6 +65,12 @@ class Prediction:
     error: str = ""
     votes: tuple[Vote, ...] = ()
     disagreement: float | None = None
+    quality: str = ""
+
+    @property
+    def refused(self) -> bool:
+        """The picture is no cell that the model can answer for."""
+        return self.label == UNSATISFACTORY
 
     def row(self, classes: Sequence[str], members: Sequence[str] = ()) -> dict[str, Any]:
         """One flat row: the columns of every output format, in their order; two for each of an ensemble's members."""
@@ -69,6 +81,7 @@ class Prediction:
             "p_abnormal": self.p_abnormal,
             "above_operating_point": self.above_operating_point,
             "uncertain": self.uncertain,
+            "quality": self.quality,
             "error": printable(self.error),
         }
         if members:
@@ -143,7 +156,8 @@ def _write_parquet(
     import pyarrow.parquet as pq
 
     kinds = {"above_operating_point": pa.bool_(), "uncertain": pa.bool_()}
-    kinds |= {name: pa.string() for name in ("path", "label", "error", *(f"vote {printable(m)}" for m in members))}
+    texts = ("path", "label", "quality", "error", *(f"vote {printable(m)}" for m in members))
+    kinds |= {name: pa.string() for name in texts}
     schema = pa.schema([(name, kinds.get(name, pa.float64())) for name in Prediction("").row(classes, members)])
     with atomic_write(path, "wb") as stream, pq.ParquetWriter(stream, schema) as writer:
         held: list[dict[str, Any]] = []

@@ -148,6 +148,10 @@ def verdict(evaluation: Evaluation) -> list[str]:
         )
     if unsure["coverage"]["value"] is not None and unsure["coverage"]["value"] < 1:
         said.append(f"It declares itself unsure of {_percent(1 - unsure['coverage']['value'])} of cells.")
+    quality = m.get("quality")
+    if quality and quality["refused"]["value"]:
+        why = ", ".join(f"{count} {reason}" for reason, count in quality["reasons"].items())
+        said.append(f"It refuses {_text(quality['refused'])} of these cells, whose pictures it cannot judge: {why}.")
     if unsure.get("abnormal"):
         missed, kept = unsure["abnormal_below_threshold"], unsure["abnormal_answered_normal"]
         said.append(
@@ -379,6 +383,7 @@ def _exhibit(p: Predictions, i: int) -> dict[str, Any]:
         "p_abnormal": None if p.p_abnormal is None else f"{p.p_abnormal[i]:.3f}",
         "threshold": None if p.operating_point is None else f"{p.operating_point[i]:.3f}",
         "uncertain": bool(p.uncertain[i]),
+        "refused": "" if p.quality is None else p.quality[i],
     }
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from cervicyte.errors import DataError
 from cervicyte.files import atomic_write, csv_writer, printable
 from cervicyte.images import Box
+from cervicyte.quality import GOOD, UNCHECKED
 from cervicyte.taxonomy import LabelSystem
 
 
@@ -35,6 +36,7 @@ class Predictions:
     operating_point : the threshold on ``p_abnormal`` in force for each cell, fitted in its
         training fold, float64 (n,); None when there is none
     uncertain : cells on which the model abstains, bool (n,)
+    quality : why a picture was refused, "" for a good one, object (n,); None where that was not checked
 
     Raises
     ------
@@ -55,13 +57,15 @@ class Predictions:
     p_abnormal: np.ndarray | None
     operating_point: np.ndarray | None
     uncertain: np.ndarray
+    quality: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         n = len(self.paths)
         if not n:
             raise DataError("no predictions to judge", "0 cells")
         columns = (self.boxes, self.variants, self.labels, self.groups, self.folds, self.uncertain, self.p_abnormal)
-        lengths = {len(c) for c in (*columns, self.operating_point, self.probabilities) if c is not None}
+        others = (self.operating_point, self.probabilities, self.quality)
+        lengths = {len(c) for c in (*columns, *others) if c is not None}
         if lengths != {n} or self.probabilities.shape != (n, len(self.classes)):
             shape = f"{n} paths, lengths {sorted(lengths)}, probabilities {self.probabilities.shape}"
             raise DataError("predictions whose columns differ in length", f"{shape}, {len(self.classes)} classes")
@@ -113,13 +117,15 @@ class Predictions:
             None if self.p_abnormal is None else self.p_abnormal[at],
             None if self.operating_point is None else self.operating_point[at],
             self.uncertain[at],
+            None if self.quality is None else self.quality[at],
         )
 
     def to_csv(self, path: Path | str) -> None:
         """Write one row per cell, atomically, as UTF-8.
 
         Columns: path, box, variant, fold, group, label, predicted, one ``p_<class>`` for each
-        class, p_abnormal, above_operating_point, uncertain. What does not exist is left empty.
+        class, p_abnormal, above_operating_point, uncertain, quality ("good", why the picture was refused, or
+        "not checked"). What does not exist is left empty.
 
         Raises
         ------
@@ -141,6 +147,7 @@ class Predictions:
         above = None if self.operating_point is None else self.called_abnormal
         columns["above_operating_point"] = none if above is None else [str(bool(a)).lower() for a in above]
         columns["uncertain"] = [str(bool(u)).lower() for u in self.uncertain]
+        columns["quality"] = [UNCHECKED] * len(self) if self.quality is None else [q or GOOD for q in self.quality]
         with atomic_write(path) as stream:
             writer = csv_writer(stream)
             writer.writerow(columns)

@@ -17,6 +17,7 @@ _ROWS: tuple[tuple[str, str, str], ...] = (
     ("binary", "sensitivity", "sensitivity at the operating point"),
     ("binary", "specificity", "specificity at the operating point"),
     ("binary", "ece", "calibration error (ECE), normal/abnormal"),
+    ("quality", "refused", "refused as no picture to judge"),
 )
 
 

@@ -25,7 +25,8 @@ def tour(out: Path, seed: int = 0, show: Callable[[Sequence[Evaluation]], None] 
     demo.generate(fresh, n_per_class=3, seed=seed + 1)
     progress.say(f"3. Predicting new cells of other slides, {fresh}, with the bundle")
     for prediction in write_predictions(run.bundle.stream([fresh]), run.bundle.classes, out / "demo_predictions.csv"):
-        said = prediction.error or f"{prediction.label:22} P(abnormal) {prediction.p_abnormal:.2f}"
+        said = prediction.error or f"{prediction.label:22}"
+        said += f" ({prediction.quality})" if prediction.refused else f" P(abnormal) {prediction.p_abnormal or 0:.2f}"
         progress.say(f"   {Path(prediction.path).name:24} {said}")
     progress.say(
         f"\nOpen {out / 'report.html'} in a browser. These cells are drawn by a program: the numbers say nothing of\n"

@@ -16,6 +16,7 @@ from cervicyte import audit, bundle, features, files, gate, metrics, progress, r
 from cervicyte.backbones import find_weights, get_backbone, has_weights
 from cervicyte.cells import CellTable
 from cervicyte.crossvalidation import cross_validate
+from cervicyte.described import Describer
 from cervicyte.ensemble import get_rule
 from cervicyte.errors import BundleError, CervicyteError, UsageError
 from cervicyte.files import printable, write_json
@@ -110,6 +111,8 @@ def train(
     for member in members:
         failed |= member.read(cells)
     cells = _known(cells, members)
+    describer = Describer(recipe.copies_by, seed)
+    describer.read(cells)
     audited = audit.audit(cells)
     pairs = audited.pairs
     if join_duplicates:
@@ -127,7 +130,8 @@ def train(
         division = divide(pool, name, folds, seed, holdout, recipe.published_test)
         leaks = gate.check(pool, division, pairs if pool is cells else [])
         told: list[str] = []
-        predictions = cross_validate(pool, _fit_with(judged, recipe, seed, name, told), division)
+        describer.read(pool)
+        predictions = cross_validate(pool, _fit_with(judged, recipe, seed, name, told, describer), division)
         facts = describe(cells, recipe, members, name, division, seed)
         warnings = (*warn(name, cells), *leaks, *replaced, *dict.fromkeys(told))
         evaluations.append(Evaluation(predictions, _scored(predictions, warnings, seed), facts, warnings, command))
@@ -136,7 +140,7 @@ def train(
             saved_folds[name]["cells"] = [_cell_name(c.picture) for c in pool.cells]
 
     progress.say("Fitting on all cells")
-    final = fit_model(cells, members, recipe, seed, "grouped" if "grouped" in protocols else "random")
+    final = fit_model(cells, members, recipe, seed, "grouped" if "grouped" in protocols else "random", describer)
     made = save(out / "bundle", final, members, cells, recipe, evaluations[0], seed)
     write_json(out / "folds.json", {"cells": [_cell_name(c.picture) for c in cells.cells], "protocols": saved_folds})
     write_json(out / "recipe.json", recipe.to_json())
@@ -189,11 +193,13 @@ def _known(cells: CellTable, members: Sequence[Member]) -> CellTable:
     return cells.subset(np.all([member.has(cells) for member in members], axis=0))
 
 
-def _fit_with(members: Sequence[Member], recipe: Recipe, seed: int, protocol: str, told: list[str]) -> Any:
+def _fit_with(
+    members: Sequence[Member], recipe: Recipe, seed: int, protocol: str, told: list[str], describer: Describer
+) -> Any:
     """What cross-validation calls once a fold; what the fits have to say is gathered in ``told``."""
 
     def fit(training: CellTable) -> Model:
-        model = fit_model(training, members, recipe, seed, protocol)
+        model = fit_model(training, members, recipe, seed, protocol, describer)
         told.extend(model.notes)
         return model
 
@@ -378,6 +384,7 @@ def save(
         specs,
         model.combiner,
         model.temperature,
+        model.quality,
     )
     return bundle.save_bundle(
         folder, manifest, graphs, gate.training_cells(cells), prove=lambda made: _prove(made, model, cells)
@@ -388,12 +395,14 @@ def _prove(made: bundle.Bundle, model: Model, cells: CellTable) -> None:
     rows = np.linspace(0, len(cells) - 1, min(_PROVED_ON, len(cells))).astype(int)
     some = cells.subset(rows)
     expected = model.votes(some).reshape(len(some), -1)
+    if model.quality is not None and model.describer is not None:
+        expected = np.concatenate([expected, np.nan_to_num(model.describer.of(some))], axis=1)
     extractor = made.extractor("float32" if made.manifest.precision == "float32" else None)
     worst = 0.0
     for i, found in features.stream((c.picture for c in some.cells), extractor, None):
         if isinstance(found, CervicyteError):
             raise found
-        worst = max(worst, float(np.abs(found - expected[i]).max()))
+        worst = max(worst, float((np.abs(found - expected[i]) / np.maximum(np.abs(expected[i]), 1)).max()))
     bound = 1e-3 if made.manifest.precision == extractor.precision == "float32" else 0.05
     if worst > bound:
         raise BundleError(
