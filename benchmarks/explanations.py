@@ -9,6 +9,7 @@ much the log-odds of the target fall when a share of the pixels is deleted.
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from cervicyte import images
 from cervicyte.bundle import Bundle
 from cervicyte.cells import CellTable
 from cervicyte.datasets import load
-from cervicyte.errors import DataError
+from cervicyte.errors import DataError, ImageError
 from cervicyte.explain import Explainer
 from cervicyte.faithfulness import PARTS, agreement, correlation, deletion, elsewhere, randomised
 from cervicyte.metrics import interval, mean, resamples
@@ -37,8 +38,18 @@ def main() -> None:
     options = parser.parse_args()
     bundle = Bundle.load(options.bundle)
     cells = chosen(load(options.data, options.reader), options.cells, options.seed)
-    pictures = [images.load(cell.path, cell.box) for cell in cells.cells]
     explainer = Explainer(bundle)
+    pictures, kept = [], []
+    for row, cell in enumerate(cells.cells):
+        picture = images.load(cell.path, cell.box)
+        try:
+            explainer.explain(picture, options.target)
+        except ImageError as error:
+            print(f"left out: {cell.path}: {error.one_line}", file=sys.stderr)
+            continue
+        pictures.append(picture)
+        kept.append(row)
+    cells = cells.subset(np.array(kept, dtype=int))
     print(
         f"{len(cells)} cells, {len(set(cells.groups))} groups, precision {explainer.members[0].extractor.precision}\n"
     )

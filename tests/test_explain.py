@@ -469,6 +469,21 @@ def test_tiny_grey_and_transparent_pictures_work(seven, measured, tmp_path, size
         assert Image.open(tmp_path / "out.png").size[0] > 500
 
 
+def test_a_picture_without_a_verdict_is_not_explained(seven, demo_cells, tmp_path) -> None:
+    from cervicyte.descriptors import describe
+    from cervicyte.quality import fit_quality
+
+    pictures = [images.load(cell.path) for cell in demo_cells.cells]
+    quality, _ = fit_quality(np.stack([describe(p) for p in pictures]), demo_cells.groups)
+    graph = (seven.folder / "model.onnx").read_bytes()
+    bundle = _bundle(tmp_path / "b", graph, system=HERLEV, quality=quality)
+    found = _float(bundle, pictures[0])
+    assert found.prediction.quality == "good"
+    with pytest.raises(ImageError, match="no verdict") as raised:
+        _float(bundle, np.full((64, 64, 3), 200, dtype=np.uint8))
+    assert "blank" in raised.value.received
+
+
 # ---- the picture
 
 

@@ -20,6 +20,7 @@ import numpy as np
 from cervicyte import images, morphology
 from cervicyte.bundle import Bundle
 from cervicyte.calibration import softmax
+from cervicyte.descriptors import describe
 from cervicyte.errors import BundleError, ImageError, UsageError
 from cervicyte.evidence import (
     Evidence,
@@ -31,6 +32,7 @@ from cervicyte.evidence import (
     shares,
     upsample,
 )
+from cervicyte.files import printable
 from cervicyte.heatmap import overlay, write_png
 from cervicyte.inference import GraphExtractor
 from cervicyte.manifest import MemberSpec
@@ -56,7 +58,7 @@ def explain(
 
     Raises
     ------
-    ImageError : an image that cannot be used
+    ImageError : an image that cannot be used, or that the bundle refuses as no picture to judge
     UsageError : no such target, or a network of the user's own that has no feature map
     BundleError : graphs that do not give what a bundle's graphs give
     """
@@ -88,7 +90,7 @@ class Explainer:
         return any("activation_map" in member.extractor.engine.outputs for member in self.members)
 
     def probabilities(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
-        """What the bundle answers for images, uint8 (h, w, 3) each: calibrated, float64 (n, k)."""
+        """What the graphs answer for images, uint8 (h, w, 3) each, of whatever quality: calibrated, float64 (n, k)."""
         votes = []
         for member in self.members:
             rows = [member.extractor.prepare(picture) for picture in pictures]
@@ -103,9 +105,17 @@ class Explainer:
         seen = [member.see(picture) for member in self.members]
         votes = np.stack([p for p, _ in seen])
         path = os.fspath(image) if isinstance(image, str | Path) else ""
-        prediction = self.bundle.verdict(path, votes.reshape(-1))
-        answer = np.array(prediction.probabilities)
         manifest = self.bundle.manifest
+        checked = manifest.quality is not None
+        vector = np.concatenate([votes.reshape(-1), *([describe(picture)] if checked else [])])
+        prediction = self.bundle.verdict(path, vector)
+        if prediction.refused:  # a map of what the graphs say all the same would look like an answer
+            raise ImageError(
+                "the model gives no verdict on this picture, so there is nothing to explain",
+                f"{printable(path) or 'the picture'}: {prediction.quality}",
+                "give a sharp picture of one cell, like those that the model was trained on",
+            )
+        answer = np.array(prediction.probabilities)
         chosen = find_target(target, manifest.classes, manifest.abnormal_classes, answer)
         weights = member_weights(manifest.combiner, votes, chosen)
         members = tuple(
