@@ -1,0 +1,99 @@
+"""How well pictures that are no cells are refused, and how many true cells with them.
+
+    python benchmarks/foreign.py DATA --fields FOLDER... [--other DATA]
+
+Grouped 5-fold: in each fold the limits come from its training cells alone; true cells are its test cells. The score of
+a picture is its distance. An AUROC is the mean over folds, with the lowest; the interval resamples groups.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from cervicyte import images, metrics, splits
+from cervicyte.cells import CellTable
+from cervicyte.datasets import load
+from cervicyte.descriptors import describe
+from cervicyte.progress import track
+from cervicyte.quality import QualityModel, fit_quality, verdicts
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+from foreign_inputs import KINDS, LATER, Kind, background, whole_fields
+
+#: Pictures of each kind; of those made of test cells, in each fold.
+PICTURES = 120
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--fields", type=Path, nargs="+", required=True, help="folders of whole fields of view")
+    parser.add_argument("--other", type=Path, help="labelled cells of another laboratory")
+    options = parser.parse_args()
+    random = np.random.default_rng(0)
+    cells = load(options.data)
+    pictures = [images.load(c.path, c.box) for c in track(cells.cells, "Reading")]
+    start = time.perf_counter()
+    described = np.array([describe(p) for p in track(pictures, "Describing")])
+    each = (time.perf_counter() - start) / len(pictures) * 1e3
+    fields = [whole_fields([folder], PICTURES, random) for folder in options.fields]
+    fixed = {kind.name: kind.make([], PICTURES, random) for kind in (*KINDS, *LATER) if not kind.of_cells}
+    fixed |= {f"whole fields, {f.name}": some for f, some in zip(options.fields, fields, strict=True)}
+    fixed["background of fields"] = background([field for some in fields for field in some], PICTURES, random)
+    if options.other is not None:
+        fixed[f"(cells of another laboratory, {options.other.name})"] = _crops(load(options.other))
+    found = {name: np.array([describe(p) for p in some]) for name, some in track(list(fixed.items()), "Foreign")}
+    rows: dict[str, list[tuple[np.ndarray, float]]] = {}
+    own = np.full(len(cells), "", dtype=object)
+    folds = splits.make_folds(cells, "grouped", 5, 0)
+    for train, test in track(list(zip(folds.train, folds.test, strict=True)), "Folds"):
+        model, note = fit_quality(described[train], cells.groups[train])
+        if model is None:
+            raise SystemExit(note)
+        own[test] = verdicts(model, described[test])
+        made = found | _made([pictures[i] for i in test], (*KINDS, *LATER), random)
+        for name, values in made.items():
+            rows.setdefault(name, []).append(_judged(model, described[test], values))
+    print(f"{len(cells)} cells of {len(set(cells.groups))} groups; {each:.2f} ms a picture\n")
+    print("| picture | AUROC, mean of folds (lowest) | refused | reasons |\n| --- | --- | --- | --- |")
+    for name, judged in rows.items():
+        reasons = Counter(str(reason) for part, _ in judged for reason in part)
+        print(_line(name, [area for _, area in judged], reasons))
+    weights = next(metrics.resamples(cells.groups, 1000, 0))
+    low, high = metrics.interval(metrics.mean(own != "", weights)) or (0.0, 1.0)
+    why = Counter(str(reason) for reason in own if reason)
+    print(f"\nTrue test cells refused: {(own != '').mean():.1%} ({low:.1%} to {high:.1%}); {dict(why)}")
+
+
+def _crops(cells: CellTable) -> list[np.ndarray]:
+    return [images.load(c.path, c.box) for c in cells.cells]
+
+
+def _made(some: list[np.ndarray], kinds: Sequence[Kind], random: np.random.Generator) -> dict[str, np.ndarray]:
+    """Descriptors of the kinds that are made of the fold's test cells."""
+    mine = (kind for kind in kinds if kind.of_cells)
+    return {kind.name: np.array([describe(p) for p in kind.make(some, PICTURES, random)]) for kind in mine}
+
+
+def _judged(model: QualityModel, cells: np.ndarray, foreign: np.ndarray) -> tuple[np.ndarray, float]:
+    score = np.concatenate([model.distance(cells), model.distance(foreign)])
+    return verdicts(model, foreign), float(metrics.auroc(np.arange(len(score)) >= len(cells), score))
+
+
+def _line(name: str, areas: Sequence[float], reasons: Counter[str]) -> str:
+    total = reasons.total()
+    refused = total - reasons.pop("", 0)
+    why = ", ".join(f"{reason} {count / total:.0%}" for reason, count in reasons.most_common())
+    return f"| {name} | {np.mean(areas):.3f} ({min(areas):.3f}) | {refused / total:.1%} | {why} |"
+
+
+if __name__ == "__main__":
+    main()
