@@ -112,7 +112,7 @@ def difference(runs: list[Predictions], others: list[Predictions]) -> tuple[floa
 
 
 def stability(model: Model, cells: CellTable, seed: int) -> dict[str, list[float]]:
-    """For each change, which cells keep their side of the operating point and their label, and how P(abnormal) moves."""
+    """For each change, which cells keep their side of the operating point and label, and how P(abnormal) moves."""
     (student,), side = model.members, model.members[0].member.shape.side
     random = np.random.default_rng(seed)
     pictures = [images.load(c.path, c.box) for c in cells.cells]

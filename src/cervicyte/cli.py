@@ -106,6 +106,10 @@ def train(
     join_duplicates: Annotated[
         bool, typer.Option("--join-duplicates", help="Make one group of groups that share near duplicates.")
     ] = False,
+    crops: Annotated[
+        list[Path] | None,
+        typer.Option("--crops", help="For a recipe that distils: folder of whole fields without labels; repeatable."),
+    ] = None,
 ) -> None:
     """Make a model and judge it honestly.
 
@@ -141,6 +145,7 @@ def train(
         precision=precision,
         seed=seed,
         join_duplicates=join_duplicates,
+        crops=crops or (),
         command=_command_line(),
     )
     _show_scores(run.evaluations)

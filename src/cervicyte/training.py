@@ -13,7 +13,8 @@ import numpy as np
 
 import cervicyte
 from cervicyte import audit, bundle, features, files, gate, metrics, progress, report, settings, splits
-from cervicyte.backbones import find_weights, get_backbone, has_weights
+from cervicyte.assembly import make_members
+from cervicyte.backbones import get_backbone, has_weights
 from cervicyte.cells import CellTable
 from cervicyte.crossvalidation import cross_validate
 from cervicyte.described import Describer
@@ -22,7 +23,7 @@ from cervicyte.errors import BundleError, CervicyteError, UsageError
 from cervicyte.files import printable, write_json
 from cervicyte.fitting import Model, fit_model
 from cervicyte.images import Picture
-from cervicyte.members import Member, make_member
+from cervicyte.members import Member
 from cervicyte.progress import track
 from cervicyte.recipes import Part, Recipe, load_recipe
 from cervicyte.results import Evaluation, Predictions
@@ -66,6 +67,7 @@ def train(
     precision: str | None = None,
     seed: int = 0,
     join_duplicates: bool = False,
+    crops: Sequence[Path | str] = (),
     command: str = "",
 ) -> Run:
     """Cross-validate a recipe on cells, then fit it on all of them and write the bundle and the report.
@@ -84,6 +86,7 @@ def train(
     precision : "auto", "float32" or "bfloat16"; None takes the setting
     seed : of folds and augmentation
     join_duplicates : make one group of groups that share near duplicates, instead of refusing
+    crops : folders of whole fields of view, from which crops are cut, without labels, for a recipe that distils
 
     Raises
     ------
@@ -106,7 +109,7 @@ def train(
         if name != "as-published":
             divide(cells, name, folds, seed, holdout)
     parts, replaced = _at_hand(recipe, weights)
-    members = _members(parts, recipe, weights, precision, seed)
+    members = make_members(parts, weights, precision, seed, recipe.copies_by, crops)
     failed: dict[str, str] = {}
     for member in members:
         failed |= member.read(cells)
@@ -122,11 +125,12 @@ def train(
     saved_folds = {}
     options = {"protocol": protocol, "folds": folds, "holdout": holdout, "compare": compare, "weights": weights}
     options |= {"precision": precision, "seed": seed, "join_duplicates": join_duplicates}
+    options |= {"crops": tuple(map(str, crops))}
     command = command or _python_command(recipe, options)
     for name in protocols:
         pool, judged = cells, members
         if name == "as-published":
-            pool, judged = _copied(cells, parts, recipe, weights, precision, seed)
+            pool, judged = _copied(cells, parts, recipe, weights, precision, seed, crops)
         division = divide(pool, name, folds, seed, holdout, recipe.published_test)
         leaks = gate.check(pool, division, pairs if pool is cells else [])
         told: list[str] = []
@@ -166,22 +170,18 @@ def _at_hand(recipe: Recipe, weights: str | None) -> tuple[tuple[Part, ...], tup
     return tuple(parts), tuple(replaced)
 
 
-def _members(
-    parts: Sequence[Part], recipe: Recipe, weights: str | None, precision: str | None, seed: int
-) -> tuple[Member, ...]:
-    for part in parts:  # told before the first network is exported, not after the fifth
-        backbone = get_backbone(part.backbone, part.preprocess or None)
-        if backbone.kind == "keras":
-            find_weights(backbone, weights)
-    return tuple(make_member(part, weights, precision, seed, recipe.copies_by) for part in parts)
-
-
 def _copied(
-    cells: CellTable, parts: Sequence[Part], recipe: Recipe, weights: str | None, precision: str | None, seed: int
+    cells: CellTable,
+    parts: Sequence[Part],
+    recipe: Recipe,
+    weights: str | None,
+    precision: str | None,
+    seed: int,
+    crops: Sequence[Path | str],
 ) -> tuple[CellTable, tuple[Member, ...]]:
     """Every cell with its copies, and members that have read them all and make no copies of their own."""
     plain = [replace(p, variants=0, orientations=1) if p.method == "finetune" else p for p in parts]
-    members = _members(plain, recipe, weights, precision, seed)
+    members = make_members(plain, weights, precision, seed, recipe.copies_by, crops)
     pool = splits.augmented(cells, recipe.copies)
     for member in members:
         member.read(pool)
@@ -331,6 +331,11 @@ def _words(part: Part, weights: str) -> dict[str, str]:
         words["Input size"] = f"{part.size} px"
     if part.method == "linear":
         return words | {"C": f"fixed at {part.C:g}" if part.C else "chosen by inner folds of the training cells"}
+    if part.method == "distil":
+        return words | {
+            "Distilled": f"{part.epochs} epochs on training cells and crops without labels",
+            "Teacher": f"the members of the recipe {part.teacher}, fitted on the same training cells",
+        }
     tail = ", ".join(get_backbone(part.backbone).tail)
     return words | {
         "Fine-tuned": f"{tail}; up to {part.epochs} epochs, stopped early on held-out groups of the training cells",

@@ -1,0 +1,97 @@
+"""How fast one bundle answers beside another: graphs alone, a folder of files, one picture, and a cold command.
+
+    python benchmarks/latency.py IMAGES --fast BUNDLE --slow BUNDLE [--rounds 5]
+
+Every round runs both bundles in every way, so that other work on the machine meets both alike; medians and ranges.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from itertools import cycle, islice
+from pathlib import Path
+
+import numpy as np
+
+from cervicyte import images
+from cervicyte.bundle import Bundle
+
+#: Seconds that a way which repeats itself runs in a round.
+_SECONDS = 3.0
+
+
+def main() -> None:
+    """Print a table of both bundles."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("images", type=Path)
+    parser.add_argument("--fast", type=Path, required=True)
+    parser.add_argument("--slow", type=Path, required=True)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--precision", default="auto")
+    options = parser.parse_args()
+    files = [found.path for found in images.find_images([options.images]) if found.problem is None]
+    bundles = {"fast": options.fast, "slow": options.slow}
+    ways = {name: _ways(path, files, options.precision) for name, path in bundles.items()}
+    found: dict[tuple[str, str], list[float]] = {}
+    for _ in range(options.rounds):
+        for way in next(iter(ways.values())):
+            for name in bundles:
+                found.setdefault((way, name), []).append(ways[name][way]())
+    print(f"| | {options.fast} | {options.slow} | ratio |\n| --- | --- | --- | --- |")
+    for way in next(iter(ways.values())):
+        fast, slow = (statistics.median(found[way, name]) for name in bundles)
+        cells = (f"{statistics.median(v):.4g} ({min(v):.4g} to {max(v):.4g})" for v in (found[way, n] for n in bundles))
+        print(f"| {way} | {' | '.join(cells)} | {fast / slow:.2f} |", flush=True)
+
+
+def _ways(path: Path, files: list[Path], precision: str) -> dict[str, Callable[[], float]]:
+    bundle = Bundle.load(path)
+    extractor = bundle.extractor(precision)
+    rows = [extractor.prepare(images.load(file)) for file in islice(cycle(files), extractor.batch_size)]
+    batch = np.stack(rows)
+
+    def graph_alone() -> float:
+        with ThreadPoolExecutor(extractor.parallel) as pool:
+            count, start = 0, time.perf_counter()
+            while time.perf_counter() - start < _SECONDS:
+                list(pool.map(lambda _: extractor.run(batch), range(2 * extractor.parallel)))
+                count += 2 * extractor.parallel * len(batch)
+            return count / (time.perf_counter() - start)
+
+    def folder() -> float:
+        start = time.perf_counter()
+        count = sum(1 for _ in bundle.stream(files, precision=precision, cache=False))
+        return count / (time.perf_counter() - start)
+
+    def one() -> float:
+        start = time.perf_counter()
+        for file in files[:20]:
+            extractor.run(extractor.prepare(images.load(file))[None])
+        return (time.perf_counter() - start) / min(20, len(files)) * 1000
+
+    def cold() -> float:
+        with tempfile.TemporaryDirectory() as cache:
+            environment = {**os.environ, "CERVICYTE_CACHE_DIR": cache}
+            command = [sys.executable, "-m", "cervicyte", "predict", str(files[0]), "--model", str(path)]
+            start = time.perf_counter()
+            subprocess.run(command, check=True, capture_output=True, env=environment)
+            return time.perf_counter() - start
+
+    return {
+        "images/s, the graph alone": graph_alone,
+        "images/s, files to verdicts": folder,
+        "ms, one picture, file to probabilities": one,
+        "s, a cold `cervicyte predict` of one file": cold,
+    }
+
+
+if __name__ == "__main__":
+    main()
