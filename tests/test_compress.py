@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -26,6 +27,8 @@ __all__ = ["backbone"]
 def model(backbone: Path, tmp_path_factory: pytest.TempPathFactory) -> bundle.Bundle:
     random = np.random.default_rng(3)
     head = LinearHead(random.normal(size=(WIDTH, 2)), np.zeros(2), 1.0)
+    learned, _ = fit_quality(random.normal(size=(40, len(NAMES))), np.arange(40))
+    assert learned is not None
     manifest = bundle.Manifest(
         "tiny",
         BINARY,
@@ -33,7 +36,7 @@ def model(backbone: Path, tmp_path_factory: pytest.TempPathFactory) -> bundle.Bu
         bundle.InputSpec("image", SIDE),
         Limits(0.5, 0.95, 0.4, 0.6, 0.0, 0.05),
         "float32",
-        quality=fit_quality(np.random.default_rng(4).normal(size=(40, len(NAMES))), np.arange(40))[0],
+        quality=replace(learned, contrast_from=0.0, focus_from=-1e9, distance_to=1e9, far_from=1e9),
     )
     kept = {"digests": np.array(["a"]), "boxes": np.array(["None"]), "groups": np.array(["g"])}
     kept["signatures"] = np.zeros((1, 4), dtype=np.uint8)
