@@ -31,7 +31,7 @@ from cervicyte.recipes import load_recipe
 from cervicyte.taxonomy import BINARY, HERLEV
 from commands import cervicyte, inside, read, three_parts
 
-FILES = ("manifest.json", "model.onnx", "training_cells.npz", "SHA256SUMS")
+FILES = ("manifest.json", "model.onnx", "training_cells.npz", "MODEL_CARD.md", "SHA256SUMS")
 LIMITS = Limits(0.3, 0.95, 0.1, 0.8, 0.0, 0.05)
 
 

@@ -358,7 +358,12 @@ def test_a_trained_ensemble_is_one_bundle_that_says_what_the_model_says(runs, re
     run = runs[rule]
     graphs = {f"member-{i}.onnx" for i in (1, 2, 3)}
     folder = run.folder / "bundle"
-    assert {p.name for p in folder.iterdir()} == graphs | {"manifest.json", "training_cells.npz", "SHA256SUMS"}
+    assert {p.name for p in folder.iterdir()} == graphs | {
+        "manifest.json",
+        "training_cells.npz",
+        "MODEL_CARD.md",
+        "SHA256SUMS",
+    }
     manifest = read(folder / "manifest.json")
     assert manifest["format"] == 2
     assert [m["name"] for m in manifest["members"]] == [p.name for p in MEMBERS]
@@ -402,7 +407,8 @@ def test_votes_are_kept_in_every_format(runs, some, tmp_path) -> None:
     inputs = [good[0], bad, good[-1]]
     frame = bundle.predict(inputs)
     own = [f"{what} {part.name}" for part in MEMBERS for what in ("vote", "p_abnormal")]
-    old = ["path", "label", *(f"p_{c}" for c in bundle.classes), "p_abnormal", "above_operating_point", "uncertain"]
+    old = ["path", "label", "bethesda", *(f"p_{c}" for c in bundle.classes)]
+    old += ["p_abnormal", "above_operating_point", "uncertain"]
     assert list(frame.columns) == [*old, "quality", "error", "disagreement", *own]
     for ending in ("csv", "json", "parquet"):
         list(write_predictions(bundle.stream(inputs), bundle.classes, tmp_path / f"p.{ending}", bundle.members))
@@ -444,7 +450,8 @@ def test_a_single_model_is_written_and_answers_as_before(some, tmp_path, numbers
     assert bundle.members == ()
     assert bundle.graph_sha256 == sha256_file(bundle.folder / "model.onnx")
     frame = bundle.predict(some.cells[0].path)
-    old = ["path", "label", *(f"p_{c}" for c in bundle.classes), "p_abnormal", "above_operating_point", "uncertain"]
+    old = ["path", "label", "bethesda", *(f"p_{c}" for c in bundle.classes)]
+    old += ["p_abnormal", "above_operating_point", "uncertain"]
     assert list(frame.columns) == [*old, "quality", "error"]
     assert bundle.verdict("x", np.eye(3)[0]).disagreement is None
 

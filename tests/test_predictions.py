@@ -293,6 +293,7 @@ def test_any_path_and_any_message_survive_the_way_through_csv(path, error) -> No
     assert rows[1] == {
         "path": "b",
         "label": "x",
+        "bethesda": "",
         "p_n": "0.250000",
         "p_x": "0.750000",
         "p_abnormal": "0.750000",
@@ -306,7 +307,7 @@ def test_any_path_and_any_message_survive_the_way_through_csv(path, error) -> No
 def test_a_class_named_abnormal_keeps_its_own_column() -> None:
     row = Prediction("a", "abnormal", (0.2, 0.3, 0.5), 0.8).row(("healthy", "abnormal", "ill"))
     assert (row["p_class_abnormal"], row["p_abnormal"]) == (0.3, 0.8)
-    assert len(row) == 10
+    assert len(row) == 11
     assert Prediction("a", "abnormal", (0.2, 0.8), 0.8).row(("normal", "abnormal"))["p_abnormal"] == 0.8
     undefined = Prediction("a", "abnormal", (0.2, 0.8)).row(("benign", "abnormal"))
     assert (undefined["p_class_abnormal"], undefined["p_abnormal"]) == (0.8, None)

@@ -2,7 +2,7 @@
 
 ``manifest.json`` says what the classes are, how an image is prepared, where the operating point lies,
 what it was trained on and how well it did; ``model.onnx`` goes from pixels (or measurements) to
-calibrated probabilities; ``SHA256SUMS`` guards every file, the manifest included.
+calibrated probabilities; ``MODEL_CARD.md`` says the same to people; ``SHA256SUMS`` guards every file.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import numpy as np
 
 from cervicyte import features, files, images, inference
 from cervicyte.calibration import Answers, name_cells
+from cervicyte.card import model_card
 from cervicyte.ensemble import answer, disagreement
 from cervicyte.errors import BundleError, CervicyteError, MissingError, UsageError
 from cervicyte.manifest import FORMAT, GRAPH, MANIFEST, InputSpec, Manifest, MemberSpec
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 TRAINING_CELLS = "training_cells.npz"
+CARD = "MODEL_CARD.md"
 SUMS = "SHA256SUMS"
 
 
@@ -175,9 +177,10 @@ class Bundle:
         abnormal = m.abnormal_classes
         p_abnormal = None if abnormal is None else rows[:, abnormal].sum(axis=1)
         flagged = m.limits.flagged(p_abnormal)
+        label = name_cells(rows, m.classes, abnormal, m.limits, found.unsure)[0]
         return Prediction(
             path,
-            name_cells(rows, m.classes, abnormal, m.limits, found.unsure)[0],
+            label,
             tuple(float(p) for p in rows[0]),
             None if p_abnormal is None else float(p_abnormal[0]),
             None if flagged is None else bool(flagged[0]),
@@ -185,6 +188,7 @@ class Bundle:
             votes=() if found.votes is None else self._votes(found.votes[0]),
             disagreement=None if found.votes is None else float(disagreement(found.votes)[0]),
             quality=UNCHECKED if found.refused is None else GOOD,
+            bethesda=m.bethesda.get(label, ""),
         )
 
     def _votes(self, votes: np.ndarray) -> tuple[Vote, ...]:
@@ -245,6 +249,8 @@ def save_bundle(
                 with files.atomic_write(staging / TRAINING_CELLS, "wb") as stream:
                     np.savez_compressed(stream, allow_pickle=False, **training_cells)
             files.write_json(staging / MANIFEST, manifest.to_json())
+            with files.atomic_write(staging / CARD) as text:
+                text.write(model_card(manifest))
             names = sorted(p.name for p in staging.iterdir())
             with files.atomic_write(staging / SUMS) as stream:
                 stream.writelines(f"{files.sha256_file(staging / name)}  {name}\n" for name in names)

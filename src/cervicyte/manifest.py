@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,9 @@ import numpy as np
 from cervicyte import filters, images
 from cervicyte.calibration import Limits
 from cervicyte.ensemble import Combiner
-from cervicyte.errors import BundleError, CervicyteError
+from cervicyte.errors import BundleError, CervicyteError, UsageError
 from cervicyte.quality import QualityModel
-from cervicyte.taxonomy import LabelSystem
+from cervicyte.taxonomy import BETHESDA, LabelSystem, find_map
 
 #: Version of the bundle's layout; a bundle with a higher one is refused. Ensembles came with version 2.
 FORMAT = 2
@@ -143,6 +144,16 @@ class Manifest:
         if self.system.abnormal is None:
             return None
         return np.array([c in self.system.abnormal for c in self.classes])
+
+    @cached_property
+    def bethesda(self) -> Mapping[str, str]:
+        """The Bethesda category of each class; empty where there is no map to them."""
+        if self.system.name == BETHESDA.name:
+            return {c: c for c in self.classes}
+        try:
+            return find_map(self.system, BETHESDA.name).table
+        except UsageError:
+            return {}
 
     @property
     def graphs(self) -> tuple[MemberSpec, ...]:

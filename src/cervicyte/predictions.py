@@ -54,6 +54,7 @@ class Prediction:
     disagreement : 0 where the members share one opinion, 1 where they share none; None for a single model
     quality : "good", why the picture is refused (`cervicyte.quality.REASONS`), or "not checked"; empty when there is
         an error
+    bethesda : the Bethesda category of the label; empty where there is none, or no class is named
     """
 
     path: str
@@ -66,6 +67,7 @@ class Prediction:
     votes: tuple[Vote, ...] = ()
     disagreement: float | None = None
     quality: str = ""
+    bethesda: str = ""
 
     @property
     def refused(self) -> bool:
@@ -75,7 +77,7 @@ class Prediction:
     def row(self, classes: Sequence[str], members: Sequence[str] = ()) -> dict[str, Any]:
         """One flat row: the columns of every output format, in their order; two for each of an ensemble's members."""
         values: Sequence[float | None] = self.probabilities or (None,) * len(classes)
-        row: dict[str, Any] = {"path": printable(self.path), "label": self.label}
+        row: dict[str, Any] = {"path": printable(self.path), "label": self.label, "bethesda": self.bethesda}
         row |= {_column(name, classes): value for name, value in zip(classes, values, strict=True)}
         row |= {
             "p_abnormal": self.p_abnormal,
@@ -156,7 +158,7 @@ def _write_parquet(
     import pyarrow.parquet as pq
 
     kinds = {"above_operating_point": pa.bool_(), "uncertain": pa.bool_()}
-    texts = ("path", "label", "quality", "error", *(f"vote {printable(m)}" for m in members))
+    texts = ("path", "label", "bethesda", "quality", "error", *(f"vote {printable(m)}" for m in members))
     kinds |= {name: pa.string() for name in texts}
     schema = pa.schema([(name, kinds.get(name, pa.float64())) for name in Prediction("").row(classes, members)])
     with atomic_write(path, "wb") as stream, pq.ParquetWriter(stream, schema) as writer:

@@ -45,6 +45,12 @@ def plain_table(evaluations: Sequence[Evaluation]) -> str:
     return "\n".join(text)
 
 
+def rows(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What a reader looks for in metrics.json: words, and value with interval, of each metric that is there."""
+    found = ((words, _cell(metrics, section, name)) for section, name, words in _ROWS)
+    return [(words, text) for words, text in found if text]
+
+
 def _metric(metrics: Mapping[str, Any], section: str, name: str) -> Mapping[str, Any]:
     return (metrics.get(section) or {}).get(name) or {}
 

@@ -1,0 +1,94 @@
+"""The model card that lies in every bundle: what the model is for, how good it is, and what it must not be used for.
+
+After Mitchell et al. 2019, Model cards for model reporting, FAT*. All numbers come from the manifest; nothing is
+written here that the run did not measure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from cervicyte.manifest import Manifest
+from cervicyte.summary import rows
+
+
+def model_card(manifest: Manifest) -> str:
+    """The card in Markdown."""
+    scores, training = manifest.scores, manifest.training
+    parts = [f"# {manifest.name}", _lead(scores)]
+    warnings = training.get("warnings", ())
+    if warnings:
+        parts.append("## Warnings\n\n" + "\n".join(f"- **{warning}**" for warning in warnings))
+    parts += [
+        "## What it is for\n\n"
+        "Sorting pictures of single cervical cells, in research and teaching, so that a person looks at the most "
+        "suspicious first. It names one of the classes below, or says that it does not know.",
+        "## What it is not for\n\n"
+        "- Diagnosis. No cell, slide or patient may be called healthy because of it, and it is no medical device.\n"
+        "- Whole fields of view, tissue, other stains, or cells of a kind of preparation that it was not trained on.\n"
+        "- Counting how common a disease is: the shares of classes in the training data are not those of a population.",
+        _classes(manifest),
+        _numbers(scores),
+        _limits(manifest),
+        _made(training),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _lead(scores: Mapping[str, Any]) -> str:
+    protocol = scores.get("protocol")
+    if protocol is None:
+        return "How good it is was not measured."
+    return (
+        f"Judged on {scores.get('n', '?')} cells of {scores.get('groups', '?')} groups under the protocol "
+        f"`{protocol}`: each cell by a model that was fitted without the cells of its fold. The model in this folder "
+        "was then fitted on all of them by the same recipe, and was never judged itself."
+    )
+
+
+def _classes(manifest: Manifest) -> str:
+    system = manifest.system
+    lines = []
+    for name in manifest.classes:
+        kind = "" if system.abnormal is None else ", abnormal" if name in system.abnormal else ", normal"
+        lines.append(f"- `{name}`{kind}")
+    return f"## Classes ({system.name})\n\n" + "\n".join(lines)
+
+
+def _numbers(scores: Mapping[str, Any]) -> str:
+    found = rows(scores)
+    if not found:
+        return ""
+    lines = ["| | value (95 % interval over groups) |", "| --- | --- |"]
+    lines += [f"| {words} | {text} |" for words, text in found]
+    uncertain = scores.get("uncertain", {})
+    told = []
+    for name, words in (("coverage", "of the cells are answered"), ("binary_error", "of these are wrong")):
+        value = (uncertain.get(name) or {}).get("value")
+        if value is not None:
+            told.append(f"{value:.1%} {words}")
+    return "## How good it is\n\n" + "\n".join(lines) + (f"\n\n{'; '.join(told)}." if told else "")
+
+
+def _limits(manifest: Manifest) -> str:
+    limits = manifest.limits
+    lines = []
+    if limits.threshold is not None:
+        lines.append(
+            f"- Flagged from P(abnormal) = {limits.threshold:.3f} on, set for {limits.sensitivity:.0%} sensitivity."
+        )
+        lines.append(
+            f"- `uncertain` from {limits.normal_below:.3f} up to {limits.abnormal_from:.3f}: set so that at most "
+            f"{limits.max_risk:.0%} of the answers are wrong."
+        )
+    if manifest.quality is not None:
+        lines.append("- A picture unlike the training cells gets no verdict (`unsatisfactory`, with a reason).")
+    return "## When it does not answer\n\n" + "\n".join(lines) if lines else ""
+
+
+def _made(training: Mapping[str, Any]) -> str:
+    facts = training.get("facts", {})
+    if not facts:
+        return ""
+    return "## How it was made\n\n| | |\n| --- | --- |\n" + "\n".join(f"| {k} | {v} |" for k, v in facts.items())

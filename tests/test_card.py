@@ -1,0 +1,46 @@
+"""The model card: it tells what the run measured, warns first, and lies in every bundle."""
+
+from __future__ import annotations
+
+import json
+
+from cervicyte.bundle import CARD, Bundle
+from cervicyte.calibration import Limits
+from cervicyte.card import model_card
+from cervicyte.manifest import InputSpec, Manifest
+from cervicyte.taxonomy import get_system
+
+
+def made(scores=None, training=None, system="herlev") -> Manifest:
+    found = get_system(system)
+    limits = Limits(0.4, 0.95, 0.2, 0.6, 0.0, 0.05)
+    return Manifest("m", found, found.classes, InputSpec("image", 96), limits, "float32", training or {}, scores or {})
+
+
+def test_the_card_of_a_run_tells_its_numbers(trained) -> None:
+    text = (trained.bundle / CARD).read_text(encoding="utf-8")
+    scores = json.loads((trained.folder / "metrics.json").read_text(encoding="utf-8"))
+    found = scores["binary"]["auroc"]
+    assert f"{found['value']:.3f} ({found['ci95'][0]:.3f} to {found['ci95'][1]:.3f})" in text
+    assert f"{scores['n']} cells of {scores['groups']} groups under the protocol `grouped`" in text
+    assert f"{Bundle.load(trained.bundle).manifest.limits.threshold:.3f}" in text
+    assert "Diagnosis" in text
+
+
+def test_warnings_come_before_anything_good() -> None:
+    scores = {"protocol": "random", "n": 9, "groups": 3, "native": {"accuracy": {"value": 0.99, "ci95": [0.9, 1.0]}}}
+    text = model_card(made(scores, {"warnings": ["LEAKING: it knows them"]}))
+    assert text.index("LEAKING") < text.index("0.990")
+
+
+def test_what_was_not_measured_is_said_and_not_made_up() -> None:
+    text = model_card(made())
+    assert "not measured" in text
+    assert "## How good it is" not in text
+    assert "light_dysplastic`, abnormal" in text
+
+
+def test_a_named_class_comes_with_its_bethesda_category() -> None:
+    assert made().bethesda["moderate_dysplastic"] == "HSIL"
+    assert made(system="bethesda").bethesda["ASC-H"] == "ASC-H"
+    assert made(system="binary").bethesda == {}
