@@ -1,0 +1,115 @@
+"""How often something may be tried within a window of time, kept in the database and so the same for all processes."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import delete, func, select
+
+from cervicyte.errors import CervicyteError
+from cervicyte.web.database import Database, lock
+from cervicyte.web.schema import Attempt
+
+
+class TooMany(CervicyteError):  # noqa: N818  (what happened, as in HTTP's 429 Too Many Requests)
+    """Something was tried too often; ``retry_after_s`` is when to come again, in seconds."""
+
+    def __init__(self, what: str, retry_after_s: int) -> None:
+        self.retry_after_s = retry_after_s
+        minutes = max(1, round(retry_after_s / 60))
+        super().__init__(what, None, f"wait {minutes} minute{'s' if minutes > 1 else ''} and try again")
+
+
+@dataclass(frozen=True)
+class Limit:
+    """At most ``most`` within ``window`` for one subject; ``what`` is said when there are more."""
+
+    kind: str
+    most: int
+    window: timedelta
+    what: str
+
+
+_SIGN_IN = "too many sign-ins that failed"
+_CODES = "too many codes that were wrong"
+#: By account, so that no password is tried out from many addresses; by address, so that nobody tries many accounts.
+PASSWORD_BY_ACCOUNT = Limit("password by account", 10, timedelta(minutes=15), _SIGN_IN)
+PASSWORD_BY_ADDRESS = Limit("password by address", 50, timedelta(minutes=15), _SIGN_IN)
+CODE_BY_ACCOUNT = Limit("code by account", 10, timedelta(minutes=15), _CODES)
+CODE_BY_ADDRESS = Limit("code by address", 50, timedelta(minutes=15), _CODES)
+MAIL_BY_ACCOUNT = Limit("mail by account", 5, timedelta(hours=1), "too many mails were asked for")
+MAIL_BY_ADDRESS = Limit("mail by address", 20, timedelta(hours=1), "too many mails were asked for")
+UPLOAD_BY_USER = Limit("upload by user", 2000, timedelta(minutes=10), "too many uploads")
+LIMITS = (
+    PASSWORD_BY_ACCOUNT,
+    PASSWORD_BY_ADDRESS,
+    CODE_BY_ACCOUNT,
+    CODE_BY_ADDRESS,
+    MAIL_BY_ACCOUNT,
+    MAIL_BY_ADDRESS,
+    UPLOAD_BY_USER,
+)
+
+
+def take(database: Database, limit: Limit, subject: str, at: datetime) -> int:
+    """Count one attempt, stored at once whatever becomes of it, and return its number, by which to `forgive` it.
+
+    The one too many is refused and not counted.
+
+    Raises
+    ------
+    TooMany : there were as many as the limit allows
+    StorageError : the database is busy or full
+    """
+    subject = subject.replace("\x00", "")[:254]
+    since = at - limit.window
+    mine = (Attempt.kind == limit.kind, Attempt.subject == subject)
+    with database.write() as session:
+        lock(session, f"{limit.kind} {subject}")
+        session.execute(delete(Attempt).where(*mine, Attempt.at <= since))
+        count, oldest = session.execute(select(func.count(), func.min(Attempt.at)).where(*mine)).one()
+        attempt = Attempt(kind=limit.kind, subject=subject, at=at)
+        if count < limit.most:
+            session.add(attempt)
+    if count >= limit.most:
+        raise TooMany(limit.what, max(1, int((oldest + limit.window - at).total_seconds()) + 1))
+    return attempt.id
+
+
+def forgive(database: Database, attempts: Iterable[int]) -> None:
+    """Take back attempts that were right, so that a laboratory behind one address is not taken for an attacker."""
+    with database.write() as session:
+        session.execute(delete(Attempt).where(Attempt.id.in_(list(attempts))))
+
+
+def clear(database: Database, limit: Limit, subject: str) -> None:
+    """Forget a subject's attempts, because one of them was right."""
+    with database.write() as session:
+        session.execute(delete(Attempt).where(Attempt.kind == limit.kind, Attempt.subject == subject[:254]))
+
+
+def prune(database: Database, at: datetime) -> int:
+    """Remove what no limit counts any more, network addresses among it; how many rows that were."""
+    with database.write() as session:
+        oldest = at - max(limit.window for limit in LIMITS)
+        return session.execute(delete(Attempt).where(Attempt.at < oldest)).rowcount  # type: ignore[attr-defined]
+
+
+def network(address: str) -> str:
+    """What counts as one address: an IPv4 address, or the /64 network that one subscriber of IPv6 has.
+
+    >>> network("2001:db8:1:2:3:4:5:6"), network("::ffff:192.0.2.7")
+    ('2001:db8:1:2::/64', '192.0.2.7')
+    """
+    try:
+        found = ipaddress.ip_address(address.strip().split("%")[0])
+    except ValueError:
+        return "unknown"
+    if isinstance(found, ipaddress.IPv6Address):
+        if found.ipv4_mapped is not None:
+            return str(found.ipv4_mapped)
+        return str(ipaddress.ip_network((found, 64), strict=False))
+    return str(found)
