@@ -360,3 +360,12 @@ def test_a_few_crops_are_too_few(member, demo_cells) -> None:
     member.read(demo_cells)
     with pytest.raises(DataError, match="too few crops"):
         _ = member.foundation
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"teacher": ""}, {"backbone": "ResNet50"}, {"method": "linear"}, {"method": "linear", "teacher": ""}],
+)
+def test_method_backbone_and_teacher_belong_together(changes) -> None:
+    with pytest.raises(UsageError, match="belong together"):
+        Part("x", **{"method": "distil", "backbone": "cytonet", "teacher": "ensemble", **changes})

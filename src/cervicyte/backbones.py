@@ -32,8 +32,8 @@ class Backbone:
     Attributes
     ----------
     name : as the user types it; for a user's own graph ``onnx:FILE``
-    kind : "keras" (a network of Keras Applications), "onnx" (a user's graph), "morphology"
-        (named measurements, no network) or "cytonet" (the network that ships)
+    kind : "keras" (a network of Keras Applications), "onnx" (a user's graph) or
+        "morphology" (named measurements, no network)
     size : side of the square input in pixels; 0 where any size goes
     preprocessing : one of `PREPROCESSING`
     dimension : number of features; 0 where only the graph itself tells
@@ -106,7 +106,6 @@ BACKBONES: tuple[Backbone, ...] = (
         _SZEGEDY,
     ),
     Backbone("morphology", "morphology", 0, "none", 0),
-    Backbone("cytonet", "cytonet", 96, "tf", 256),
 )
 
 

@@ -93,6 +93,12 @@ class Part(Schedule):
         # The canonical texts, so that one chain has one name in caches and bundles.
         object.__setattr__(self, "filters", parse_chain(",".join(self.filters)))
         get_augmentation(self.augmentation)
+        if (self.method == "distil") != bool(self.teacher) or (self.method == "distil") != (self.backbone == "cytonet"):
+            raise UsageError(
+                "recipe: the method distil, the backbone cytonet and a teacher belong together",
+                f"method {self.method!r}, backbone {self.backbone!r}, teacher {self.teacher!r}",
+                'write method = "distil", backbone = "cytonet", teacher = "ensemble"',
+            )
         if self.method == "finetune" and (self.layer or self.preprocess):
             received = f"layer {self.layer!r}, preprocess {self.preprocess!r}"
             raise UsageError("fine-tuning takes a whole network of Keras; leave layer and preprocess out", received)
