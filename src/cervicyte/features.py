@@ -12,6 +12,7 @@ import json
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -377,24 +378,27 @@ def _prepare(chunk: list[tuple[int, Picture]], extractor: Extractor, cache: Feat
         if slot.answer is not None or isinstance(content, CervicyteError):
             continue
         try:
-            if decoded_path != picture.path:
-                decoded, decoded_path = images.decode(content[0], picture.path), picture.path
-            cell = decoded if picture.box is None else images.crop(decoded, picture.box)
-            cell = augmented_copy(cell, picture.variant, content[1].hex(), extractor.seed, extractor.augmentation)
-            slot.row = extractor.prepare(cell)
+            with odd_cells(picture.path):
+                if decoded_path != picture.path:
+                    decoded, decoded_path = images.decode(content[0], picture.path), picture.path
+                cell = decoded if picture.box is None else images.crop(decoded, picture.box)
+                cell = augmented_copy(cell, picture.variant, content[1].hex(), extractor.seed, extractor.augmentation)
+                slot.row = extractor.prepare(cell)
         except CervicyteError as error:
             slot.answer = error
-        except _cell_faults() as error:
-            fault = f"the cell could not be prepared ({type(error).__name__}: {error})"
-            slot.answer = ImageError(fault, picture.path, "look at the picture: it may be only a few pixels large")
     return slots
 
 
-def _cell_faults() -> tuple[type[Exception], ...]:
-    """What filters and measurements raise on an odd picture, such as one of a single pixel."""
+@contextmanager
+def odd_cells(name: object) -> Iterator[None]:
+    """Turn what filters and measurements raise on an odd picture, such as one of a single pixel, into an ImageError."""
     import cv2
 
-    return (cv2.error, ValueError, ArithmeticError, IndexError, MemoryError)
+    try:
+        yield
+    except (cv2.error, ValueError, ArithmeticError, IndexError, MemoryError) as error:
+        fault = f"the cell could not be prepared ({type(error).__name__}: {error})"
+        raise ImageError(fault, name, "look at the picture: it may be only a few pixels large") from error
 
 
 def sound_precision(wanted: str, parity: dict[str, Any], backbone: Backbone) -> str:
