@@ -208,7 +208,7 @@ def spool(folder: Path | None = None) -> IO[bytes]:
     if folder is not None:
         with files.storage_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
-    return tempfile.SpooledTemporaryFile(_SPOOL, dir=folder)
+    return tempfile.SpooledTemporaryFile(_SPOOL, dir=None if folder is None else str(folder))
 
 
 class _Meter:
