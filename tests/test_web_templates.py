@@ -171,8 +171,8 @@ def test_scripts_and_styles_are_ours_alone_and_never_make_markup_of_data() -> No
         text = path.read_text().replace("http://www.w3.org/2000/svg", "")
         assert not re.search(r"https?://|//[a-z0-9-]+\.[a-z]{2,}|@import|url\(", text), path.name
         if path.suffix == ".js":
-            bad = r"(inner|outer)HTML|insertAdjacentHTML|document\.write|\beval\(|new F|setAttribute\(['\"](style|on)"
-            assert not re.search(bad, text), path.name
+            bad = r"(inner|outer)HTML|insertAdjacentHTML|document\.write|\beval\(|new Function"
+            assert not re.search(bad + r"|setAttribute\(['\"](style|on)", text), path.name
         if path.suffix == ".svg":
             assert not re.search(r"<script|\son\w+=|\sstyle=", text)
 
@@ -249,7 +249,7 @@ def test_what_is_shown_neither_hides_nor_turns(text: str) -> None:
 def test_bars_stay_inside_the_plot_and_keep_their_order(values: list[int], percent: bool) -> None:
     chart = bar_chart(range(len(values)), [("cells", values)], percent=percent)
     assert len(chart.rows) == len(values)
-    assert len(chart.x_ticks) <= 5
+    assert len(chart.x_ticks) <= 4
     assert all(0 <= bar.y <= 100 and bar.height <= 100.001 for bar in chart.bars)
     assert all(bar.x + bar.width <= 100.001 for bar in chart.bars)
     ranked = sorted(range(len(values)), key=values.__getitem__)

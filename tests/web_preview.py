@@ -95,17 +95,30 @@ class Site(http.server.BaseHTTPRequestHandler):
             kinds = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
             body, kind = file.read_bytes(), kinds[file.suffix]
         else:
-            text = self.html.get("reading" if "/cells/" in path else path.strip("/"))
-            body, kind = (text or "").encode(), "text/html; charset=utf-8"
-        self.send_response(200 if body else 404)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Security-Policy", POLICY)
-        self.send_header("Content-Length", str(len(body)))
+            text = self.page(path)
+            body, kind = text.encode(), "text/html; charset=utf-8"
+        self.answer(200 if body else 404, body, kind)
+
+    def page(self, path: str) -> str:
+        """The page at an address; any cell's is the same."""
+        return self.html.get("reading" if "/cells/" in path else path.strip("/"), "")
+
+    def answer(self, status: int, body: bytes, kind: str, **headers: str) -> None:
+        """Send an answer under the application's policy."""
+        self.send_response(status)
+        headers |= {"Content-Type": kind, "Content-Security-Policy": POLICY, "Content-Length": str(len(body))}
+        for name, value in headers.items():
+            self.send_header(name.replace("_", "-"), value)
         self.end_headers()
         self.wfile.write(body)
 
     def log_message(self, *parts: object) -> None:
         """Say nothing."""
+
+
+def find_chromium() -> str | None:
+    """The path of a Chromium, or None where there is none."""
+    return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
 class Browser:
@@ -191,7 +204,7 @@ def main() -> None:
     Site.html = pages()
     for name, html in Site.html.items():
         (chosen.folder / f"{name}.html").write_text(html, encoding="utf-8")
-    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    program = find_chromium()
     if program is None:
         raise SystemExit("no Chromium: the pages are rendered, no pictures taken")
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Site)

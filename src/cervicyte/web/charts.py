@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 #: Most labels under a chart: more would touch each other on a telephone.
-_LABELS = 5
+_LABELS = 4
 
 #: Empty share of a bar's slot.
 _GAP = 0.28
@@ -22,11 +22,10 @@ _LEAST = 0.8
 
 @dataclass(frozen=True)
 class Tick:
-    """A label at a place on an axis, and how it is anchored there: start, middle or end."""
+    """A label at a place on an axis, its middle at that place."""
 
     at: float
     text: str
-    anchor: str = "middle"
 
 
 @dataclass(frozen=True)
@@ -180,14 +179,9 @@ def _ticks(most: float, whole: bool) -> list[float]:
 
 
 def _under(texts: Sequence[str], places: Sequence[float]) -> tuple[Tick, ...]:
-    """Labels of the horizontal axis, evenly thinned, the outer ones kept inside the plot."""
+    """Labels of the horizontal axis, evenly thinned."""
     every = max(1, math.ceil(len(texts) / _LABELS))
-    ticks = []
-    for i in range(0, len(texts), every):
-        place = places[i]
-        anchor = "start" if place < 6 else "end" if place > 94 else "middle"
-        ticks.append(Tick(round(place, 3), texts[i], anchor))
-    return tuple(ticks)
+    return tuple(Tick(round(places[i], 3), texts[i]) for i in range(0, len(texts), every))
 
 
 def _text(value: float, percent: bool) -> str:

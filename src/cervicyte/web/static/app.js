@@ -40,13 +40,14 @@ document.addEventListener('submit', (event) => {
   }
 });
 
-// --- One press is one post, unless the page comes back (from the browser's memory). ---
+// --- One press is one post; after a while, or when the page comes back from the browser's memory, one may press again. ---
 
 const sent = new WeakSet();
 document.addEventListener('submit', (event) => {
   if (event.defaultPrevented || event.target.method !== 'post') return;
   if (sent.has(event.target)) event.preventDefault();
   sent.add(event.target);
+  setTimeout(() => sent.delete(event.target), 8000);
 });
 addEventListener('pageshow', (event) => {
   if (event.persisted) for (const form of document.forms) sent.delete(form);
