@@ -52,7 +52,6 @@ def issue(
     replaces: bool = True,
 ) -> Code:
     """Store the hash of a new link or code; with ``replaces`` earlier ones of its purpose and address are withdrawn."""
-    session.execute(delete(Code).where(Code.expires_at < at - timedelta(days=30)))
     if replaces:
         session.execute(delete(Code).where(Code.purpose == purpose, Code.email == email, Code.used_at.is_(None)))
     code = Code(

@@ -88,8 +88,8 @@ class Ledger:
         ------
         UsageError : the detail is not JSON
         """
+        session.flush()  # rows first, the one lock of all last: two writers then never wait for each other
         lock(session, "ledger")
-        session.flush()
         head = session.get(AuditHead, 1, populate_existing=True)
         row = AuditRow(
             id=head.rows + 1 if head else 1,

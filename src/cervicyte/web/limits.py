@@ -94,6 +94,7 @@ def clear(database: Database, limit: Limit, subject: str) -> None:
 def prune(database: Database, at: datetime) -> int:
     """Remove what no limit counts any more, network addresses among it; how many rows that were."""
     with database.write() as session:
+        lock(session, "prune")
         oldest = at - max(limit.window for limit in LIMITS)
         return session.execute(delete(Attempt).where(Attempt.at < oldest)).rowcount  # type: ignore[attr-defined]
 

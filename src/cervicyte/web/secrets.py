@@ -67,7 +67,7 @@ class Hasher:
         data = _bytes(password[:LONGEST])
         with self._turn:
             try:
-                ok = self._argon.verify(stored or self._nobody, data)
+                ok: bool = self._argon.verify(stored or self._nobody, data)
             except InvalidHashError:  # a damaged row must not answer sooner than others
                 stored, ok = None, self._never(data)
             except VerificationError:

@@ -17,12 +17,15 @@ from sqlalchemy.orm import Session
 from cervicyte.errors import StorageError, UsageError
 from cervicyte.web import accounts, codes, limits, mail, secrets
 from cervicyte.web.codes import Denied
+from cervicyte.web.database import lock
 from cervicyte.web.mail import normal_address
 from cervicyte.web.schema import Code, User, UserSession
 from cervicyte.web.site import Site
 
 #: How exactly ``seen_at`` is kept; a write for every picture of a page would be too many.
 _SEEN = timedelta(minutes=5)
+#: How long codes are kept that are too old, for questions about who was invited when.
+_KEPT = timedelta(days=30)
 
 
 @dataclass(frozen=True)
@@ -230,9 +233,22 @@ def open_for(site: Site, user: User, address: str, previous: str = "") -> Signed
         return _open(session, site, _unchanged(session, user), address, previous)
 
 
+def prune(site: Site) -> int:
+    """Remove sessions that ended, and codes that ended a month ago; how many rows that were."""
+    at, gone = site.clock(), 0
+    with site.database.write() as session:
+        lock(session, "prune")
+        for query in (
+            delete(UserSession).where(UserSession.expires_at <= at),
+            delete(Code).where(Code.expires_at < at - _KEPT),
+        ):
+            gone += session.execute(query).rowcount  # type: ignore[attr-defined]
+    return gone
+
+
 def _open(session: Session, site: Site, user: User, address: str, previous: str) -> SignedIn:
     at, token, csrf = site.clock(), secrets.new_token(), secrets.new_token()
-    session.execute(delete(UserSession).where(UserSession.expires_at <= at))
+    session.execute(delete(UserSession).where(UserSession.user_id == user.id, UserSession.expires_at <= at))
     if previous:
         session.execute(delete(UserSession).where(UserSession.id == secrets.digest(previous)))
     session.add(
