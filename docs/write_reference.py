@@ -31,6 +31,14 @@ COMMANDS = (
     ("recipes",),
     ("demo",),
     ("doctor",),
+    ("users",),
+    ("users", "add"),
+    ("users", "list"),
+    ("users", "disable"),
+    ("users", "enable"),
+    ("users", "reset"),
+    ("audit-log",),
+    ("audit-log", "verify"),
 )
 
 

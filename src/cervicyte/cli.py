@@ -19,7 +19,7 @@ from typing import Annotated
 import typer
 
 import cervicyte
-from cervicyte import cli_data
+from cervicyte import cli_data, cli_web
 from cervicyte.cli_options import (
     Data,
     GroupFrom,
@@ -49,6 +49,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(cli_data.app, name="data")
+app.add_typer(cli_web.users, name="users")
+app.add_typer(cli_web.audit_log, name="audit-log")
 
 
 @app.command()
