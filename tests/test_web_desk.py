@@ -178,6 +178,7 @@ def test_many_threads_get_their_own_answers(desk) -> None:
 def test_pictures_of_several_callers_share_a_batch(engine, desk) -> None:
     first = engine.shut(desk)
     others = [desk.submit([GREYS[i], GREYS[i]]) for i in (1, 2, 3, 4)]
+    _until(lambda: desk.statistics().ready == 8)
     engine.open.set()
     assert [_labels(f.result(20)) for f in others] == [[str(i)] * 2 for i in (1, 2, 3, 4)]
     assert _labels(first.result(20)) == ["0"]
