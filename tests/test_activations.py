@@ -25,8 +25,8 @@ from cervicyte.activations import PrefixExtractor, compute
 from cervicyte.backbones import get_backbone
 from cervicyte.cells import Cell, CellTable
 from cervicyte.errors import DataError, StorageError, UsageError
-from cervicyte.orientations import oriented
 from cervicyte.jobs import Job
+from cervicyte.orientations import oriented
 from cervicyte.taxonomy import BINARY
 from generated_cells import make_cell, save
 

@@ -23,12 +23,12 @@ from cervicyte.errors import DataError
 from cervicyte.finetune import TailTrainer
 from cervicyte.fitting import fit_model
 from cervicyte.heads import fit_linear
+from cervicyte.jobs import Job
 from cervicyte.members import FinetunedMember, make_member
 from cervicyte.recipes import Recipe
 from cervicyte.runtime import Engine
 from cervicyte.schedule import Schedule
 from cervicyte.splits import Folds
-from cervicyte.jobs import Job
 from cervicyte.tail_jobs import TrainedTail
 from cervicyte.tails import tail_features
 from generated_cells import make_cell, save

@@ -119,15 +119,15 @@ def test_several_servers_may_start_at_once_and_make_the_tables_of_the_schema(add
 
 
 def test_accounts_from_registration_to_reset(site):
-    entry.start_registration(site, "Ada@lab.example", HERE)
+    entry.start_registration(site, "First@lab.example", HERE)
     code = site.mailer.code()
-    found = _at_once(lambda: entry.finish_registration(site, "ada@lab.example", code, "Ada", PASSWORD, HERE), 4)
+    found = _at_once(lambda: entry.finish_registration(site, "first@lab.example", code, "First", PASSWORD, HERE), 4)
     assert _kinds(found) == ["Denied"] * 3 + ["User"]
-    signed = sessions.sign_in(site, "ada@lab.example", PASSWORD, HERE)
+    signed = sessions.sign_in(site, "first@lab.example", PASSWORD, HERE)
     assert sessions.load(site, signed.token).user.last_sign_in_at == site.clock()
-    entry.ask_reset(site, "ada@lab.example", HERE)
+    entry.ask_reset(site, "first@lab.example", HERE)
     code = site.mailer.code()
-    found = _at_once(lambda: entry.reset_by_code(site, "ada@lab.example", code, OTHER, HERE), 4)
+    found = _at_once(lambda: entry.reset_by_code(site, "first@lab.example", code, OTHER, HERE), 4)
     assert _kinds(found) == ["Denied"] * 3 + ["User"]
     assert sessions.load(site, signed.token) is None
 
@@ -148,17 +148,17 @@ def test_one_becomes_the_first_administrator_and_the_last_stays_one(site):
 
 
 def test_an_account_is_made_once_and_a_limit_holds_at_the_same_moment(site):
-    found = _at_once(lambda: entry.add_user(site, "admin", "ada@lab.example", "", "reader"))
+    found = _at_once(lambda: entry.add_user(site, "admin", "first@lab.example", "", "reader"))
     assert _kinds(found) == ["Handed"] + ["UsageError"] * 7
     limit = replace(limits.PASSWORD_BY_ACCOUNT, most=3)
-    found = _at_once(lambda: limits.take(site.database, limit, "ada", site.clock()))
+    found = _at_once(lambda: limits.take(site.database, limit, "first", site.clock()))
     assert sum(isinstance(f, TooMany) for f in found) == 5
 
 
 def test_appends_at_the_same_moment_make_one_chain_and_changes_show(site):
     def append():
         with site.database.write() as session:
-            site.ledger.append(session, "ada", "case.opened", "naïve \x00 \ud800", {"x": ["é\x00", 1.5, None]})
+            site.ledger.append(session, "first", "case.opened", "naïve \x00 \ud800", {"x": ["é\x00", 1.5, None]})
 
     _at_once(lambda: [append() for _ in range(5)])
     assert site.ledger.verify(site.database).rows == 40

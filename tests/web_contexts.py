@@ -66,7 +66,7 @@ def contexts(say: Callable[[str], str] = lambda text: text) -> dict[str, dict[st
             "number": number,
             "accession": say("C26-" + number[2:6]),
             "notes": say("Liquid-based, Papanicolaou.\nASC-US last year."),
-            "owner": say("Amara Diallo"),
+            "owner": say("First Reader"),
             "created_at": at(0.2),
             "state": "open",
             "second_reader": None,
@@ -140,7 +140,7 @@ def contexts(say: Callable[[str], str] = lambda text: text) -> dict[str, dict[st
         abnormal=7,
         uncertain=3,
         unsatisfactory=2,
-        second_reader=say("Tomás Hernández"),
+        second_reader=say("Second Reader"),
         second_reader_id="u2",
         blinded=True,
     )
@@ -212,7 +212,7 @@ def contexts(say: Callable[[str], str] = lambda text: text) -> dict[str, dict[st
         ("Chromatin", rows(("chromatin_energy", 0.021, ""), ("light_spots", 2.0, ""))),
     ]
     base = {
-        "user": {"name": say("Amara Diallo"), "email": say("amara.diallo@lab.example"), "role": "reviewer"},
+        "user": {"name": say("First Reader"), "email": say("first.reader@lab.example"), "role": "reviewer"},
         "csrf": "c5rf-token",
         "theme": "",
         "messages": [],
@@ -225,13 +225,11 @@ def contexts(say: Callable[[str], str] = lambda text: text) -> dict[str, dict[st
     admin = base | {"here": "admin", "user": base["user"] | {"role": "administrator"}}
     dates = [date(2026, 2, 11) + timedelta(days=i) for i in range(30)]
     busy = [0 if d.weekday() > 4 else chance.randint(2, 9) for d in dates]
-    choices = [("u1", say("Amara Diallo")), ("u2", say("Tomás Hernández"))]
+    choices = [("u1", say("First Reader")), ("u2", say("Second Reader"))]
     codes = [(c, c) for c in ("NILM", "ASC-US", "LSIL", "ASC-H", "HSIL", "SCC", "AGC")]
     many = [
         case("K7M2QX", 128, decided=41, abnormal=9, uncertain=6),
-        case(
-            "R4TB9A", 312, waiting=88, failed=2, abnormal=17, uncertain=11, created_at=at(0.9), owner=say("Noor Haddad")
-        ),
+        case("R4TB9A", 312, waiting=88, failed=2, abnormal=17, uncertain=11, created_at=at(0.9), owner=say("Admin")),
         case(
             "P0WZ3C",
             64,
@@ -239,14 +237,14 @@ def contexts(say: Callable[[str], str] = lambda text: text) -> dict[str, dict[st
             abnormal=3,
             uncertain=1,
             state="signed",
-            second_reader=say("Tomás Hernández"),
+            second_reader=say("Second Reader"),
             created_at=at(2),
         ),
         case("X8J5LD", 40, waiting=40, created_at=at(3.2)),
         case("A1F6GH", 96, decided=96, uncertain=2, state="signed", created_at=at(6)),
     ]
     report_cells = [
-        c | {"reader": say("Amara Diallo"), "comment": say("Koilocytic halo.") if i == 4 else ""}
+        c | {"reader": say("First Reader"), "comment": say("Koilocytic halo.") if i == 4 else ""}
         for i, c in enumerate(cells[:18])
     ]
     for c in report_cells[3:17]:
@@ -259,7 +257,7 @@ def contexts(say: Callable[[str], str] = lambda text: text) -> dict[str, dict[st
         "model_sha256": SHA,
         "operating_point": 0.31,
         "sensitivity": 0.95,
-        "signed_by": say("Amara Diallo"),
+        "signed_by": say("First Reader"),
         "signed_at": at(0.1),
         "reason": say("Second reading taken up."),
         "sha256": SHA[::-1],
@@ -279,18 +277,18 @@ def contexts(say: Callable[[str], str] = lambda text: text) -> dict[str, dict[st
             "values": {"email": say("a@lab.example")},
             "errors": {"": "Address and password do not belong together."},
         },
-        "sign_in_code.html": out | {"kind": "totp", "email": say("amara@lab.example"), "next": "/cases"},
+        "sign_in_code.html": out | {"kind": "totp", "email": say("first.reader@lab.example"), "next": "/cases"},
         "set_up.html": out
-        | {"token": "Zq3xT1", "errors": {"password": "At least 12 characters."}, "values": {"name": say("Amara")}},
+        | {"token": "Zq3xT1", "errors": {"password": "At least 12 characters."}, "values": {"name": say("Reader")}},
         "register.html": out
         | {
             "step": "finish",
-            "email": say("noor@lab.example"),
+            "email": say("admin@lab.example"),
             "role": "reader",
             "by_code": False,
             "action": "/invitation/abc",
         },
-        "reset.html": out | {"step": "ask", "email": say("noor@lab.example"), "mail": True},
+        "reset.html": out | {"step": "ask", "email": say("admin@lab.example"), "mail": True},
         "cases.html": base
         | {
             "here": "cases",
@@ -345,7 +343,7 @@ def contexts(say: Callable[[str], str] = lambda text: text) -> dict[str, dict[st
             "review": {"verdict": "LSIL", "agrees": True, "comment": say("Halo."), "created_at": at(0.01)},
             "others": [
                 {
-                    "reader": say("Tomás Hernández"),
+                    "reader": say("Second Reader"),
                     "reading": "second",
                     "verdict": "ASC-US",
                     "comment": say("Thin halo."),
@@ -369,11 +367,11 @@ def contexts(say: Callable[[str], str] = lambda text: text) -> dict[str, dict[st
                     "address": "/cases/K7M2QX/cells/1",
                     "first": c["bethesda"] or "ASC-US",
                     "second": "ASC-H",
-                    "first_reader": say("Amara Diallo"),
-                    "second_reader": say("Tomás Hernández"),
+                    "first_reader": say("First Reader"),
+                    "second_reader": say("Second Reader"),
                     "model": c["label"],
                     "settled": "HSIL" if i == 2 else None,
-                    "settled_by": say("Noor Haddad"),
+                    "settled_by": say("Administrator"),
                 }
                 for i, c in enumerate(cells[4:9])
             ],
@@ -394,7 +392,7 @@ def contexts(say: Callable[[str], str] = lambda text: text) -> dict[str, dict[st
                     "case": "K7M2QX",
                     "cell": c["name"],
                     "address": "/cases/K7M2QX/cells/1",
-                    "reader": say("Amara Diallo"),
+                    "reader": say("First Reader"),
                     "verdict": c["bethesda"] or "ASC-US",
                     "model": c["label"],
                     "agrees": i % 3 != 2,
@@ -409,7 +407,7 @@ def contexts(say: Callable[[str], str] = lambda text: text) -> dict[str, dict[st
                     "case": "P0WZ3C",
                     "cell": "",
                     "address": "/cases/P0WZ3C/report",
-                    "reader": say("Noor"),
+                    "reader": say("Administrator"),
                     "verdict": "",
                     "model": "",
                     "agrees": None,
@@ -452,7 +450,7 @@ def contexts(say: Callable[[str], str] = lambda text: text) -> dict[str, dict[st
                     "is_last_administrator": i == 0,
                 }
                 for i, (name, role) in enumerate(
-                    (("Amara Diallo", "administrator"), ("Tomás Hernández", "reviewer"), ("Noor Haddad", "reader"))
+                    (("First Reader", "administrator"), ("Second Reader", "reviewer"), ("Administrator", "reader"))
                 )
             ],
             "invitations": [
@@ -461,7 +459,7 @@ def contexts(say: Callable[[str], str] = lambda text: text) -> dict[str, dict[st
                     "email": say("li@lab.example"),
                     "role": "reader",
                     "expires_at": at(-3),
-                    "by": say("Amara Diallo"),
+                    "by": say("First Reader"),
                 }
             ],
         },
@@ -483,7 +481,7 @@ def contexts(say: Callable[[str], str] = lambda text: text) -> dict[str, dict[st
                 {
                     "id": 18421 - i,
                     "at": at(i / 50),
-                    "actor": say("amara.diallo@lab.example"),
+                    "actor": say("first.reader@lab.example"),
                     "action": action,
                     "subject": say("case K7M2QX"),
                     "detail": say('{"verdict": "HSIL", "agrees": true}'),

@@ -62,7 +62,7 @@ def make_site(folder: Path, mail: bool = True, registration: str = "closed", url
     return replace(site, registration=registration, public_url="https://lab.example")
 
 
-def make_user(site: Site, email: str = "ada@lab.example", role: str = "reader", password: str = PASSWORD) -> User:
+def make_user(site: Site, email: str = "first@lab.example", role: str = "reader", password: str = PASSWORD) -> User:
     """A user with a password."""
     from cervicyte.web import accounts
 

@@ -54,7 +54,10 @@ SETTINGS: tuple[Setting, ...] = (
         "filtered_cache_mb", "1024", int, "Most that kept pictures of slow filters take, in megabytes; 0 keeps none."
     ),
     Setting(
-        "data_dir", "~/.local/share/cervicyte", Path, "Where the web application keeps its database, images and log of heads."
+        "data_dir",
+        "~/.local/share/cervicyte",
+        Path,
+        "Where the web application keeps its database, images and log of heads.",
     ),
     Setting(
         "database_url",

@@ -38,8 +38,8 @@ def normal_address(text: str) -> str:
     ------
     UsageError : it is not an address of the usual form (RFC 5321, without quotes and address literals)
 
-    >>> normal_address("  Ada@Example.ORG ")
-    'ada@example.org'
+    >>> normal_address("  Reader@Example.ORG ")
+    'reader@example.org'
     """
     local, at, domain = text.strip().rpartition("@")
     try:
