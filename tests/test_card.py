@@ -44,3 +44,9 @@ def test_a_named_class_comes_with_its_bethesda_category() -> None:
     assert made().bethesda["moderate_dysplastic"] == "HSIL"
     assert made(system="bethesda").bethesda["ASC-H"] == "ASC-H"
     assert made(system="binary").bethesda == {}
+
+
+def test_a_leaking_protocol_is_not_told_as_an_honest_one() -> None:
+    text = model_card(made({"protocol": "as-published", "n": 9, "groups": 3}))
+    assert "leaks" in text
+    assert "without the cells of its fold" not in text

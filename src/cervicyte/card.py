@@ -40,6 +40,11 @@ def _lead(scores: Mapping[str, Any]) -> str:
     protocol = scores.get("protocol")
     if protocol is None:
         return "How good it is was not measured."
+    if protocol == "as-published":
+        return (
+            f"Judged on {scores.get('n', '?')} images under the protocol `as-published`, which leaks: copies of the "
+            "test cells were trained on. The model in this folder was fitted on the original cells and never judged."
+        )
     return (
         f"Judged on {scores.get('n', '?')} cells of {scores.get('groups', '?')} groups under the protocol "
         f"`{protocol}`: each cell by a model that was fitted without the cells of its fold. The model in this folder "

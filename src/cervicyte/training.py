@@ -136,7 +136,7 @@ def train(
         told: list[str] = []
         describer.read(pool)
         predictions = cross_validate(pool, _fit_with(judged, recipe, seed, name, told, describer), division)
-        facts = describe(cells, recipe, members, name, division, seed)
+        facts = describe(cells, recipe, judged, name, division, seed)
         warnings = (*warn(name, cells), *leaks, *replaced, *dict.fromkeys(told))
         evaluations.append(Evaluation(predictions, _scored(predictions, warnings, seed), facts, warnings, command))
         saved_folds[name] = division.to_json()
@@ -338,7 +338,7 @@ def _words(part: Part, weights: str) -> dict[str, str]:
         }
     tail = ", ".join(get_backbone(part.backbone).tail)
     return words | {
-        "Fine-tuned": f"{tail}; up to {part.epochs} epochs, stopped early on held-out groups of the training cells",
+        "Fine-tuned": f"{tail}; up to {part.epochs} epochs, stopped early on held-out training cells",
         "Training views": f"each cell, its orientations, and {part.variants} {part.augmentation} copies",
     }
 
