@@ -8,6 +8,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from cervicyte.errors import UsageError
+
 revision = "0001"
 down_revision = None
 
@@ -220,4 +222,8 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Refused: it would remove all cases and the audit log."""
-    raise NotImplementedError("there is nothing below the first version; restore a backup instead")
+    raise UsageError(
+        "the database cannot go below its first version",
+        revision,
+        "restore a backup that an older cervicyte made",
+    )
