@@ -9,6 +9,11 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import settings as hypothesis_settings
+
+# The same examples in every run: a red run is then somebody's change, never somebody else's luck.
+hypothesis_settings.register_profile("suite", derandomize=True, deadline=None)
+hypothesis_settings.load_profile("suite")
 
 # Set when this file is imported, so that it holds for modules that read a setting early and for child processes.
 _CACHE = tempfile.mkdtemp(prefix="cervicyte-tests-")

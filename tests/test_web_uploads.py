@@ -382,7 +382,12 @@ def test_names_as_they_are_shown(name, shown) -> None:
 
 
 @hypothesis_settings(max_examples=60, deadline=None)
-@given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40), max_size=8))
+@given(
+    # zipfile itself ends a name at its first NUL, and cannot write what is then left of "\0".
+    st.lists(
+        st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=40), max_size=8
+    )
+)
 def test_every_entry_of_an_archive_is_accounted_for(names) -> None:
     found = _all("x.zip", _zip(*((name, CELL) for name in names)))
     passed = sum(f.folders + f.litter for f in found if isinstance(f, PassedOver))
