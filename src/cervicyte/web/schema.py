@@ -195,7 +195,10 @@ class Case(Base):
 
 
 class Image(Base):
-    """A picture of a case; its bytes lie in the vault under ``sha256``. ``size`` is in bytes, the sides in pixels."""
+    """A picture of a case; its bytes lie in the vault under ``sha256``. ``size`` is in bytes, the sides in pixels.
+
+    ``place`` is the archive and the folders in it that the picture came from, empty for a file by itself.
+    """
 
     __tablename__ = "images"
     __table_args__ = (
@@ -208,6 +211,7 @@ class Image(Base):
     case_id: Mapped[str] = mapped_column(ForeignKey("cases.id", ondelete="CASCADE"))
     position: Mapped[int] = mapped_column(Integer)
     name: Mapped[str] = mapped_column(String(200))
+    place: Mapped[str] = mapped_column(String(200), default="")
     sha256: Mapped[str] = mapped_column(String(64), index=True)
     media_type: Mapped[str] = mapped_column(String(40))
     width: Mapped[int] = mapped_column(Integer)
@@ -218,10 +222,26 @@ class Image(Base):
     created_at: Mapped[datetime] = mapped_column(Utc)
 
 
+class Upload(Base):
+    """An upload that was taken whole, by the key its sender gave it: sent again, it gets the same answer."""
+
+    __tablename__ = "uploads"
+    __table_args__ = (UniqueConstraint("case_id", "user_id", "key"), {"sqlite_autoincrement": True})
+
+    id: Mapped[int] = mapped_column(Number, primary_key=True)
+    case_id: Mapped[str] = mapped_column(ForeignKey("cases.id", ondelete="CASCADE"))
+    user_id: Mapped[str] = mapped_column(ForeignKey("users.id"), index=True)
+    key: Mapped[str] = mapped_column(String(100))
+    receipt: Mapped[dict[str, Any]] = mapped_column(Json)
+    created_at: Mapped[datetime] = mapped_column(Utc, index=True)
+
+
 class PredictionRow(Base):
     """What one model said of one image; a new model adds a row and changes none.
 
-    ``probabilities`` is {class: probability}, ``votes`` a list of members' answers, ``morphology`` {name: value}.
+    ``probabilities`` is {class: probability}, ``votes`` a list of members' answers, ``morphology`` {name: value},
+    ``limits`` the model's operating point and band as `cervicyte.calibration.Limits` writes them, ``disagreement``
+    that of the votes.
     """
 
     __tablename__ = "predictions"
@@ -239,6 +259,8 @@ class PredictionRow(Base):
     quality: Mapped[str] = mapped_column(String(100), default="")
     probabilities: Mapped[dict[str, Any] | None] = mapped_column(Json)
     votes: Mapped[list[Any] | None] = mapped_column(Json)
+    disagreement: Mapped[float | None]
+    limits: Mapped[dict[str, Any] | None] = mapped_column(Json)
     morphology: Mapped[dict[str, Any] | None] = mapped_column(Json)
     created_at: Mapped[datetime] = mapped_column(Utc, index=True)
 

@@ -143,6 +143,7 @@ def upgrade() -> None:
         sa.Column("case_id", sa.String(length=32), nullable=False),
         sa.Column("position", sa.Integer(), nullable=False),
         sa.Column("name", sa.String(length=200), nullable=False),
+        sa.Column("place", sa.String(length=200), nullable=False),
         sa.Column("sha256", sa.String(length=64), nullable=False),
         sa.Column("media_type", sa.String(length=40), nullable=False),
         sa.Column("width", sa.Integer(), nullable=False),
@@ -177,6 +178,22 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_reports_signed_by"), "reports", ["signed_by"], unique=False)
     op.create_table(
+        "uploads",
+        sa.Column("id", NUMBER, nullable=False),
+        sa.Column("case_id", sa.String(length=32), nullable=False),
+        sa.Column("user_id", sa.String(length=32), nullable=False),
+        sa.Column("key", sa.String(length=100), nullable=False),
+        sa.Column("receipt", sa.JSON(none_as_null=True), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(["case_id"], ["cases.id"], name=op.f("fk_uploads_case_id"), ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(["user_id"], ["users.id"], name=op.f("fk_uploads_user_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_uploads")),
+        sa.UniqueConstraint("case_id", "user_id", "key", name=op.f("uq_uploads_case_id_user_id_key")),
+        sqlite_autoincrement=True,
+    )
+    op.create_index(op.f("ix_uploads_created_at"), "uploads", ["created_at"], unique=False)
+    op.create_index(op.f("ix_uploads_user_id"), "uploads", ["user_id"], unique=False)
+    op.create_table(
         "predictions",
         sa.Column("id", NUMBER, nullable=False),
         sa.Column("image_id", sa.String(length=32), nullable=False),
@@ -190,6 +207,8 @@ def upgrade() -> None:
         sa.Column("quality", sa.String(length=100), nullable=False),
         sa.Column("probabilities", sa.JSON(none_as_null=True), nullable=True),
         sa.Column("votes", sa.JSON(none_as_null=True), nullable=True),
+        sa.Column("disagreement", sa.Double(), nullable=True),
+        sa.Column("limits", sa.JSON(none_as_null=True), nullable=True),
         sa.Column("morphology", sa.JSON(none_as_null=True), nullable=True),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.ForeignKeyConstraint(["image_id"], ["images.id"], name=op.f("fk_predictions_image_id"), ondelete="CASCADE"),
