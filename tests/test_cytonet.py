@@ -28,6 +28,7 @@ from cervicyte.distillation import Foundation, Lessons, StudentTrainer, Weighing
 from cervicyte.errors import DataError, UsageError
 from cervicyte.features import NetworkExtractor
 from cervicyte.fitting import fit_model
+from cervicyte.images import load, resize
 from cervicyte.members import make_member
 from cervicyte.recipes import Part, Recipe, load_recipe
 from cervicyte.runtime import Engine
@@ -101,7 +102,8 @@ def test_the_graph_says_what_the_network_says() -> None:
     graph = to_onnx(network).SerializeToString()
     answers = Engine(graph, ("features", "feature_map"), precision="float32").run(pixels)
     expected = features_of(network, pixels)
-    np.testing.assert_allclose(answers["features"], expected, atol=3e-3 * np.abs(expected).max())
+    # Kernels are rounded to float16 before they are judged, not after: only the order of additions differs.
+    np.testing.assert_allclose(answers["features"], expected, atol=2e-5 * np.abs(expected).max())
     assert answers["feature_map"].shape == (5, 2, 2, TINY.dimension)
     np.testing.assert_allclose(answers["feature_map"].mean(axis=(1, 2)), answers["features"], atol=1e-5)
 
@@ -117,7 +119,8 @@ def test_statistics_are_the_mean_over_batches_and_can_be_left_alone() -> None:
         for batch in batches:
             network(batch)
     with torch.no_grad():
-        expected = np.mean([network.stem(batch).mean((0, 2, 3)).numpy() for batch in batches], axis=0)
+        maps = [network.stem(batch).unflatten(1, (-1, ORIENTATIONS)) for batch in batches]
+        expected = np.mean([some.mean((0, 2, 3, 4)).numpy() for some in maps], axis=0)
     np.testing.assert_allclose(network.stem_norm.mean.numpy(), expected, rtol=1e-4, atol=1e-5)
 
 
@@ -268,9 +271,9 @@ def test_a_reduction_keeps_what_varies_most() -> None:
     random = np.random.default_rng(0)
     values = random.normal(size=(300, 3)) @ random.normal(size=(3, 20)) + 5
     found = Reduction.fit(values, 6)(values)
-    assert found.shape == (300, 6)
+    assert found.shape == (300, 3)  # what does not vary is rounding; made as loud as the rest it would drown it
+    assert Reduction.fit(values, 2)(values).shape == (300, 2)
     np.testing.assert_allclose(found.mean(axis=0), 0, atol=1e-4)
-    assert (found[:, :3].var(axis=0) > 50 * found[:, 3:].var(axis=0).max()).all()
     np.testing.assert_allclose(found.var(axis=0).mean(), 1, rtol=1e-3)
 
 
@@ -303,13 +306,13 @@ def test_a_member_is_fitted_and_its_graph_says_what_it_says(member, demo_cells) 
     pixels = member.pixels.small(demo_cells)
     answers = Engine(found.graph(1.5), ("probabilities", "activation_map"), precision="float32").run(pixels)
     expected = softmax(found.logits(demo_cells), 1.5)
-    np.testing.assert_allclose(answers["probabilities"], expected, atol=2e-3)
+    np.testing.assert_allclose(answers["probabilities"], expected, atol=1e-4)
     again = softmax(answers["activation_map"].mean(axis=(1, 2)).astype(float))
     np.testing.assert_allclose(again, answers["probabilities"], atol=1e-4)
 
 
-def test_held_out_cells_are_told_by_students_and_teachers_that_never_saw_them(member, demo_cells, monkeypatch) -> None:
-    """What is said of held-out cells, labels and all, does not change when only their labels do."""
+def test_held_out_cells_are_told_by_students_and_teachers_not_trained_on_them(member, demo_cells, monkeypatch) -> None:
+    """An inner fold's teacher is the version without its cells (which told that version when to stop)."""
     member.read(demo_cells)
     folds = splits.grouped_folds(demo_cells.codes, demo_cells.groups, 2, 0)
     told: list[tuple[int, np.ndarray]] = []
@@ -341,9 +344,12 @@ def test_pixels_of_unreadable_cells_are_left_out_and_named(demo_cells, tmp_path)
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"not a picture")
     cells = demo_cells.with_cells([*demo_cells.cells[:3], replace(demo_cells.cells[0], path=str(broken))])
-    table, failed = PixelReader(32, "stretch", (), GEOMETRIC, 0).read(cells, "reading")
+    table, failed = PixelReader((48, 32), "stretch", (), GEOMETRIC, 0).read(cells, "reading")
     assert len(table.rows) == 3
     assert list(failed) == [str(broken)]
+    known = demo_cells.subset(np.arange(3))
+    assert table.large(known).shape == (3, 48, 48, 3)
+    np.testing.assert_array_equal(table.small(known)[1], resize(load(known.cells[1].path), 32))
 
 
 def test_the_recipe_asks_for_crops() -> None:
@@ -369,3 +375,30 @@ def test_a_few_crops_are_too_few(member, demo_cells) -> None:
 def test_method_backbone_and_teacher_belong_together(changes) -> None:
     with pytest.raises(UsageError, match="belong together"):
         Part("x", **{"method": "distil", "backbone": "cytonet", "teacher": "ensemble", **changes})
+
+
+def test_teachers_that_differ_in_their_inner_folds_teach_other_students(member, demo_cells, monkeypatch) -> None:
+    member.read(demo_cells)
+    named: list[list[str]] = []
+    real = StudentTrainer.train
+
+    def spy(self, name, codes, n_classes, seed, lessons_of):
+        named[-1].append(name)
+        return real(self, name, codes, n_classes, seed, lessons_of)
+
+    monkeypatch.setattr(StudentTrainer, "train", spy)
+    for seed in (0, 1):
+        named.append([])
+        folds = splits.grouped_folds(demo_cells.codes, demo_cells.groups, 2, seed)
+        member.fit(demo_cells, demo_cells.codes, 7, 0, folds)
+    assert not set(named[0]) & set(named[1])
+
+
+def test_a_crop_that_one_member_cannot_read_is_left_out(member, demo_cells, monkeypatch, capsys) -> None:
+    member.read(demo_cells)
+    seat = member.teacher.seats[0].before_crops
+    real = type(seat).has
+    monkeypatch.setattr(type(seat), "has", lambda self, cells: real(self, cells) & (np.arange(len(cells)) != 3))
+    crops, pixels, targets = member._taught
+    assert len(crops) == len(pixels) == len(targets)
+    assert f"cannot read 1 of {len(crops) + 1} crops" in capsys.readouterr().err

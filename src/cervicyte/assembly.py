@@ -19,7 +19,7 @@ from cervicyte.schedule import Schedule
 _SIGHT = (None, "conv4_block6_out")
 
 #: Crops that it learns to see from.
-_CROPS = 12_000
+_CROPS = 8_000
 
 
 def make_members(
@@ -72,7 +72,15 @@ def _distilled(
         upright = replace(one, variants=0, orientations=1) if one.method == "finetune" else one
         seats.append(Seat(*(make_member(p, weights, precision, seed, copies) for p in (one, upright))))
     sight = [
-        NetworkExtractor(get_backbone("ResNet50"), weights, layer=layer, orientations=4, precision=precision)
+        NetworkExtractor(
+            get_backbone("ResNet50"),
+            weights,
+            fit=part.fit,
+            chain=part.filters,
+            layer=layer,
+            orientations=4,
+            precision=precision,
+        )
         for layer in _SIGHT
     ]
     unlabelled = pool.cut(crops, _CROPS, part.seed)

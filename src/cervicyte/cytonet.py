@@ -18,6 +18,8 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from cervicyte.errors import UsageError
+
 #: The orientations of a square: four turns, and the same after mirroring.
 ORIENTATIONS = 8
 
@@ -38,9 +40,13 @@ class Shape:
     """
 
     side: int = 96
-    fields: tuple[int, ...] = (3, 6, 12, 24)
+    fields: tuple[int, ...] = (3, 6, 12, 20)
     blocks: tuple[int, ...] = (1, 2, 2, 2)
-    dimension: int = 256
+    dimension: int = 192
+
+    def __post_init__(self) -> None:
+        if self.side < 16 or self.side % 16:
+            raise UsageError("cytonet's input must be a multiple of 16 pixels", self.side, "for example 96")
 
 
 def turned(kernel: torch.Tensor, g: int) -> torch.Tensor:
@@ -107,26 +113,34 @@ class _Norm(torch.nn.Module):
         super().__init__()
         self.weight = torch.nn.Parameter(torch.full((fields,), gain))
         self.bias = torch.nn.Parameter(torch.zeros(fields))
-        self.register_buffer("mean", torch.zeros(fields * ORIENTATIONS))
-        self.register_buffer("variance", torch.ones(fields * ORIENTATIONS))
+        self.register_buffer("mean", torch.zeros(fields))
+        self.register_buffer("variance", torch.ones(fields))
         self.momentum = _MOMENTUM
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        mean, variance = self.mean, self.variance
-        if not self.training:
-            mean, variance = _shared(mean), _shared(variance)
-        weight, bias = (p.repeat_interleave(ORIENTATIONS) for p in (self.weight, self.bias))
-        return functional.batch_norm(x, mean, variance, weight, bias, self.training, self.momentum, _EPSILON)
-
-    def affine(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Scale and shift of each map at prediction."""
-        scale = self.weight.repeat_interleave(ORIENTATIONS) / torch.sqrt(_shared(self.variance) + _EPSILON)
-        return scale, self.bias.repeat_interleave(ORIENTATIONS) - _shared(self.mean) * scale
+        # A filter's orientations one below the other: one picture to BatchNorm.
+        y = x.reshape(len(x), -1, ORIENTATIONS * x.shape[2], x.shape[3])
+        y = functional.batch_norm(y, self.mean, self.variance, self.weight, self.bias, True, self.momentum, _EPSILON)
+        return y.reshape(x.shape)
 
 
-def _shared(values: torch.Tensor) -> torch.Tensor:
-    """Statistics of each filter, averaged over its orientations."""
-    return values.reshape(-1, ORIENTATIONS).mean(1).repeat_interleave(ORIENTATIONS)
+def folded(layer: _Lift | _Convolution, norm: _Norm) -> tuple[torch.Tensor, torch.Tensor]:
+    """A convolution and its BatchNorm at prediction as one kernel and one shift, float32.
+
+    The kernel holds numbers of float16, which halves the file. What judges the network and what ships both run these.
+    """
+    with torch.no_grad():
+        scale = norm.weight / torch.sqrt(norm.variance + _EPSILON)
+        shift = (norm.bias - norm.mean * scale).repeat_interleave(ORIENTATIONS)
+        kernel = layer.kernel() * scale.repeat_interleave(ORIENTATIONS)[:, None, None, None]
+        return kernel.half().float(), shift
+
+
+def _normed(x: torch.Tensor, layer: _Lift | _Convolution, norm: _Norm) -> torch.Tensor:
+    """A convolution and its BatchNorm."""
+    if norm.training:
+        return norm(layer(x))
+    return functional.conv2d(x, *folded(layer, norm), layer.stride, layer.padding)
 
 
 class _Block(torch.nn.Module):
@@ -143,10 +157,10 @@ class _Block(torch.nn.Module):
         self.around_norm = _Norm(fields) if halve else None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y = functional.relu(self.first_norm(self.first(x)))
-        y = self.second_norm(self.second(y))
+        y = functional.relu(_normed(x, self.first, self.first_norm))
+        y = _normed(y, self.second, self.second_norm)
         if self.around is not None and self.around_norm is not None:
-            x = self.around_norm(self.around(functional.avg_pool2d(x, 2)))
+            x = _normed(functional.avg_pool2d(x, 2), self.around, self.around_norm)
         return functional.relu(x + y)
 
 
@@ -175,9 +189,9 @@ class Cytonet(torch.nn.Module):
             self.last_norm = _Norm(shape.dimension)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = functional.relu(self.stem_norm(self.stem(x)))
+        x = functional.relu(_normed(x, self.stem, self.stem_norm))
         x = self.blocks(x)
-        x = functional.relu(self.last_norm(self.last(x)))
+        x = functional.relu(_normed(x, self.last, self.last_norm))
         return x.unflatten(1, (-1, ORIENTATIONS)).mean(2)
 
     @contextmanager
@@ -246,7 +260,7 @@ class Cytonet(torch.nn.Module):
 def to_onnx(network: Cytonet) -> Any:
     """The network as ordinary convolutions in an ONNX graph with the contract of `cervicyte.graphs`.
 
-    BatchNorms are folded into the kernels; these are kept as float16, which halves the file.
+    Kernels are kept as float16; see `folded`.
     """
     from onnx import TensorProto, checker, helper
 
@@ -304,10 +318,8 @@ class _Graph:
         from onnx import TensorProto
 
         assert norm is not None
-        with torch.no_grad():
-            scale, shift = norm.affine()
-            kernel = (layer.kernel() * scale[:, None, None, None]).numpy().astype(np.float16)
-        weights = self.node("Cast", [self.constant(kernel)], to=TensorProto.FLOAT)
-        inputs = [x, weights, self.constant(shift.numpy().astype(np.float32))]
+        kernel, shift = (t.cpu().numpy() for t in folded(layer, norm))
+        weights = self.node("Cast", [self.constant(kernel.astype(np.float16))], to=TensorProto.FLOAT)
+        inputs = [x, weights, self.constant(shift)]
         y = self.node("Conv", inputs, strides=[layer.stride] * 2, pads=[layer.padding] * 4)
         return self.node("Relu", [y]) if relu else y

@@ -31,7 +31,7 @@ from cervicyte.schedule import Schedule
 from cervicyte.views import view
 
 #: Raised when the same inputs would train other weights.
-FORMAT = 1
+FORMAT = 2
 
 #: Seconds between two checkpoints of a job; a kill loses at most these.
 CHECKPOINT_SECONDS = 60.0
@@ -333,20 +333,19 @@ class _Run:
     def settle(self, pixels: np.ndarray) -> None:
         """Take BatchNorm's statistics anew, from one pass over the views, for the weights as they are now."""
         self.network.train()
-        seen = [views for _, views, _ in self._batches(pixels, 0)]
         with torch.no_grad(), self.network.statistics_averaged():
-            for views in seen:
+            for _, views, _ in self._batches(pixels, 0):
                 self.features(self.tensor(views))
         self.network.eval()
 
     def _batches(self, pixels: np.ndarray, epoch: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.random.Generator]]:
         """Rows, their views, and a generator for what else the step draws."""
         # A generator an epoch and a step: what comes next does not depend on where a kill fell.
-        order = np.random.default_rng([self.seed, epoch]).permutation(self.rows)
+        order = np.random.default_rng([self.seed, epoch, 0]).permutation(self.rows)
         side = self.network.shape.side
 
         def made(step: int) -> tuple[np.ndarray, np.ndarray, np.random.Generator]:
-            random = np.random.default_rng([self.seed, epoch, step])
+            random = np.random.default_rng([self.seed, epoch, step + 1])
             some = order[step :: self.steps]
             return some, _views(pixels, some, side, random), random
 

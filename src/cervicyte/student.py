@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,7 @@ from cervicyte.files import printable
 from cervicyte.images import Picture
 from cervicyte.manifest import InputSpec
 from cervicyte.members import FeatureTable, extract_table
-from cervicyte.progress import track
+from cervicyte.progress import say, track
 from cervicyte.recipes import Part
 from cervicyte.schedule import Schedule
 from cervicyte.splits import Folds
@@ -45,7 +46,10 @@ _SOURCE_SIDE = 128
 _TARGETS = 256
 
 #: Crops of which the teacher gives its opinion.
-_OPINIONS = 6000
+_OPINIONS = 3000
+
+#: From fewer crops nothing is learnt.
+_LEAST_CROPS = 100
 
 
 @dataclass(frozen=True)
@@ -73,35 +77,36 @@ class FittedStudent:
 
 @dataclass(frozen=True)
 class PixelTable:
-    """Square pictures of cells in two sizes: those that views are cut from, and those that are judged."""
+    """Square pictures of cells: the first size is the one that views are cut from, the last as at prediction."""
 
-    source: np.ndarray
-    judged: np.ndarray
+    sizes: tuple[np.ndarray, ...]
     rows: Mapping[Picture, int]
 
     def large(self, cells: CellTable) -> np.ndarray:
         """uint8 (n, s, s, 3) to cut views from."""
-        return self.source[[self.rows[c.picture] for c in cells.cells]]
+        return self.sizes[0][[self.rows[c.picture] for c in cells.cells]]
 
     def small(self, cells: CellTable) -> np.ndarray:
         """uint8 (n, side, side, 3) as at prediction."""
-        return self.judged[[self.rows[c.picture] for c in cells.cells]]
+        return self.sizes[-1][[self.rows[c.picture] for c in cells.cells]]
 
 
 class PixelReader:
-    """Pictures as they are, in both sizes, in the shape of a feature extractor."""
+    """Pictures as they are, in one or more sizes, in the shape of a feature extractor."""
 
     batch_size = 16
     parallel = 1
     key = ""
 
-    def __init__(self, side: int, fit: str, chain: tuple[str, ...], augmentation: Augmentation, seed: int) -> None:
-        self.sides = (_SOURCE_SIDE, side)
+    def __init__(
+        self, sides: Sequence[int], fit: str, chain: tuple[str, ...], augmentation: Augmentation, seed: int
+    ) -> None:
+        self.sides = tuple(sides)
         self.dimension = sum(3 * s * s for s in self.sides)
         self.fit, self.chain, self.augmentation, self.seed = fit, chain, augmentation, seed
 
     def prepare(self, image: np.ndarray) -> np.ndarray:
-        """uint8 (h, w, 3) to the bytes of both pictures, uint8 (dimension,)."""
+        """uint8 (h, w, 3) to the bytes of the pictures in all sizes, uint8 (dimension,)."""
         image = filters.apply_chain(image, self.chain)
         return np.concatenate([images.resize(image, side, self.fit).reshape(-1) for side in self.sides])
 
@@ -111,16 +116,17 @@ class PixelReader:
 
     def read(self, cells: CellTable, label: str) -> tuple[PixelTable, dict[str, str]]:
         """The pictures of all cells that can be read, and the reason for each that cannot."""
-        source, judged = (np.zeros((len(cells), side, side, 3), dtype=np.uint8) for side in self.sides)
+        tables = [np.zeros((len(cells), side, side, 3), dtype=np.uint8) for side in self.sides]
+        ends = np.cumsum([table[0].size for table in tables])[:-1]
         rows, failed = {}, {}
-        at = source[0].size
         for row, found in track(features.stream((c.picture for c in cells.cells), self), label, len(cells)):
             if isinstance(found, CervicyteError):
                 failed[printable(cells.cells[row].path)] = found.one_line
             else:
-                source[row], judged[row] = found[:at].reshape(source[0].shape), found[at:].reshape(judged[0].shape)
+                for table, part in zip(tables, np.split(found, ends), strict=True):
+                    table[row] = part.reshape(table[0].shape)
                 rows[cells.cells[row].picture] = row
-        return PixelTable(source, judged, rows), failed
+        return PixelTable(tuple(tables), rows), failed
 
 
 class DistilledMember:
@@ -157,8 +163,9 @@ class DistilledMember:
         self.precision = "bfloat16" if wanted != "float32" and runtime.has_bfloat16() else "float32"
         self.spec = InputSpec("image", shape.side, part.fit, part.filters)
         self.weights = f"trained from random ones; it learnt to see from {len(crops)} crops without labels"
-        self.reader = PixelReader(shape.side, part.fit, part.filters, augmentation, seed)
-        self.pixels = PixelTable(np.empty(0), np.empty(0), {})
+        self.reader = PixelReader((_SOURCE_SIDE, shape.side), part.fit, part.filters, augmentation, seed)
+        self.crop_reader = PixelReader((_SOURCE_SIDE,), part.fit, part.filters, augmentation, seed)
+        self.pixels = PixelTable((), {})
         self._seen: tuple[FeatureTable, ...] = ()
 
     def read(self, cells: CellTable) -> dict[str, str]:
@@ -182,12 +189,19 @@ class DistilledMember:
     @cached_property
     def _crops(self) -> tuple[CellTable, np.ndarray, np.ndarray]:
         """The crops that can be read, their pictures, and the large network's features of them."""
-        pixels, _ = self.reader.read(self.crops, "reading crops")
-        tables = [extract_table(self.crops, extractor)[0] for extractor in self.sight]
+        pixels, failed = self.crop_reader.read(self.crops, "reading crops")
+        tables = []
+        for extractor in self.sight:
+            table, more = extract_table(self.crops, extractor)
+            tables.append(table)
+            failed |= more
         rows = [pixels.rows, *(t.rows for t in tables)]
         everywhere = [c for c in self.crops.cells if all(c.picture in r for r in rows)]
         crops = self.crops.with_cells(everywhere)
-        if len(crops) < 100:
+        if failed:
+            path, reason = next(iter(failed.items()))
+            say(f"{len(self.crops) - len(crops)} crops cannot be read, the first of {path}: {reason}")
+        if len(crops) < _LEAST_CROPS:
             raise DataError("too few crops without labels to learn to see from", f"{len(crops)}", "give more fields")
         return crops, pixels.large(crops), np.concatenate([t.of(crops) for t in tables], axis=1)
 
@@ -215,48 +229,45 @@ class DistilledMember:
         crops, pixels, seen = self._crops
         chosen = np.random.default_rng(self.part.seed).permutation(len(crops))[:_OPINIONS]
         rows = np.sort(chosen)  # crops of one field together, so that it is decoded once
-        some = crops.subset(rows)
-        self.teacher.read_crops(some)
+        some = self.teacher.read_crops(crops.subset(rows))
+        if len(some) < len(rows):
+            say(f"the teacher cannot read {len(rows) - len(some)} of {len(rows)} crops; they are left out")
+        at = {c.picture: row for row, c in enumerate(crops.cells)}
+        rows = np.array([at[c.picture] for c in some.cells], dtype=np.int64)
         return some, pixels[rows], self._reduction(seen[rows])
 
     def fit(self, cells: CellTable, codes: np.ndarray, n_classes: int, seed: int, folds: Folds) -> FittedStudent:
         """Train a student on all of the cells, and one without each inner fold to know how good it is."""
+        trainer = self.trainer  # what is wrong with the crops is told before the teacher is fitted
         teacher = self.teacher.fit(cells, codes, n_classes, seed, folds)
-        told = self._named(cells, seed)
+        told = _digest(
+            [str(_OPINIONS), teacher.key, json.dumps(folds.to_json()), *_pictures(cells), *map(str, cells.labels)]
+        )
+
+        @cache
+        def opinions() -> list[np.ndarray]:
+            return teacher.of_crops(self._taught[0], len(folds))
+
+        def student(k: int, rows: np.ndarray, teacher: FittedTeacher) -> Student:
+            some = cells.subset(rows)
+            number = int(np.random.SeedSequence([seed, k, self.part.seed]).generate_state(1)[0])
+
+            def lessons() -> tuple[Lessons, Lessons]:
+                seen = np.concatenate([t.of(some) for t in self._seen], axis=1)
+                of_cells = Lessons(self.pixels.large(some), self._reduction(seen), teacher.of_cells(some))
+                _, pixels, targets = self._taught
+                return of_cells, Lessons(pixels, targets, opinions()[k])
+
+            named = _digest([told, str([seed, k]), *_pictures(some)])
+            return trainer.train(named, codes[rows], n_classes, number, lessons)
+
         oof = np.full((len(cells), n_classes), np.nan)
         students = []
         for k, (train, held) in enumerate(zip(folds.train, folds.test, strict=True)):
-            some = cells.subset(train)
-            student = self._student(some, codes[train], n_classes, [seed, k], teacher.without(k), told)
-            oof[held] = self.trainer.logits(student, self.pixels.small(cells.subset(held)))
-            students.append(student)
-        whole = self._student(cells, codes, n_classes, [seed, len(folds)], teacher, told)
+            students.append(student(k, train, teacher.without(k)))
+            oof[held] = trainer.logits(students[k], self.pixels.small(cells.subset(held)))
+        whole = student(len(folds), np.arange(len(cells)), teacher)
         return FittedStudent(self, whole, oof, [s.history for s in (whole, *students)])
-
-    def _student(
-        self,
-        cells: CellTable,
-        codes: np.ndarray,
-        n_classes: int,
-        seed: Sequence[int],
-        teacher: FittedTeacher,
-        told: str,
-    ) -> Student:
-        number = int(np.random.SeedSequence([*seed, self.part.seed]).generate_state(1)[0])
-
-        def lessons() -> tuple[Lessons, Lessons]:
-            seen = np.concatenate([t.of(cells) for t in self._seen], axis=1)
-            of_cells = Lessons(self.pixels.large(cells), self._reduction(seen), teacher.of_cells(cells))
-            crops, pixels, targets = self._taught
-            return of_cells, Lessons(pixels, targets, teacher.of_crops(crops))
-
-        named = _digest([told, str(list(seed)), *_pictures(cells)])
-        return self.trainer.train(named, codes, n_classes, number, lessons)
-
-    def _named(self, cells: CellTable, seed: int) -> str:
-        """Names what the teacher is fitted on, and the teacher."""
-        seats = [f"{s.member.extractor.key}|{s.member.part}" for s in self.teacher.seats]
-        return _digest([str(seed), str(_OPINIONS), *seats, *_pictures(cells), *map(str, cells.labels)])
 
 
 @dataclass(frozen=True)
@@ -276,7 +287,9 @@ class Reduction:
         scaled = (values - mean) / scale
         variances, directions = np.linalg.eigh(scaled.T @ scaled / len(scaled))
         best = np.argsort(variances)[::-1][: min(count, len(values))]
-        variances = np.maximum(variances[best], 1e-9)
+        # What hardly varies is rounding, which no weight must make loud.
+        best = best[variances[best] > 1e-6 * variances[best[0]]]
+        variances = variances[best]
         weights = variances**-0.25
         # The reduced numbers have a mean variance of 1.
         weights = weights / np.sqrt((variances * weights**2).mean())

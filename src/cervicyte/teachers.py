@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -40,10 +41,11 @@ class Teacher:
             failed |= seat.member.read(cells)
         return failed
 
-    def read_crops(self, crops: CellTable) -> None:
-        """Compute what is frozen for crops."""
+    def read_crops(self, crops: CellTable) -> CellTable:
+        """Compute what is frozen for crops; gives those that every member could read."""
         for seat in self.seats:
             seat.before_crops.read(crops)
+        return crops.subset(np.all([seat.before_crops.has(crops) for seat in self.seats], axis=0))
 
     def has(self, cells: CellTable) -> np.ndarray:
         """Which cells every member could read, bool (n,)."""
@@ -73,10 +75,31 @@ class FittedTeacher:
         """Its probabilities for labelled cells that it has read, float32 (n, k)."""
         return self._mean([f.logits(cells) for f in self.fitted])
 
-    def of_crops(self, crops: CellTable) -> np.ndarray:
-        """Its probabilities for crops that it has read, float32 (n, k)."""
-        both = zip(self.fitted, self.seats, strict=True)
-        return self._mean([replace(f, member=seat.before_crops).logits(crops) for f, seat in both])  # type: ignore[arg-type]
+    def of_crops(self, crops: CellTable, n_folds: int) -> list[np.ndarray]:
+        """Its probabilities for crops that it has read: as fitted without each inner fold, and, last, on all cells.
+
+        Returns
+        -------
+        n_folds + 1 arrays, float32 (n, k)
+        """
+        told = []
+        for f, seat in zip(self.fitted, self.seats, strict=True):
+            there = replace(f, member=seat.before_crops)  # type: ignore[arg-type]
+            some = [there.without(k).logits(crops) for k in range(n_folds)]
+            # Versions of last blocks answer with their mean: they need not be run again.
+            told.append([*some, np.mean(some, axis=0) if isinstance(f, FittedTails) else there.logits(crops)])
+        return [self._mean(logits) for logits in zip(*told, strict=True)]
+
+    @property
+    def key(self) -> str:
+        """Names what was trained and what else it was made of, except for the cells and their inner folds."""
+        named = hashlib.sha256()
+        for f in self.fitted:
+            named.update(f"{f.member.extractor.key}|{f.member.part}\n".encode())
+            for version in f.versions if isinstance(f, FittedTails) else ():
+                for array in (*version.arrays, version.head.weights, version.head.bias):
+                    named.update(np.ascontiguousarray(array).tobytes())
+        return named.hexdigest()
 
     def _mean(self, logits: Sequence[np.ndarray]) -> np.ndarray:
         both = zip(logits, self.temperatures, strict=True)

@@ -35,8 +35,7 @@ def view(image: np.ndarray, side: int, random: np.random.Generator) -> np.ndarra
     middle = np.array([(len(image) - 1) / 2] * 2)
     offset = (side - 1) / 2 + shift * side - turn @ middle
     matrix = np.column_stack([turn, offset])
-    flags = cv2.INTER_LINEAR if scale > 0.7 else cv2.INTER_AREA
-    seen = cv2.warpAffine(image, matrix, (side, side), flags=flags, borderMode=cv2.BORDER_REPLICATE)
+    seen = cv2.warpAffine(image, matrix, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     seen = _coloured(seen, random)
     if random.random() < _BLURRED:
         seen = cv2.GaussianBlur(seen, (0, 0), random.uniform(0.3, _BLUR))
@@ -45,7 +44,9 @@ def view(image: np.ndarray, side: int, random: np.random.Generator) -> np.ndarra
         seen = np.clip(seen + noise, 0, 255).astype(np.uint8)
     if random.random() < _COMPRESSED:
         quality = [cv2.IMWRITE_JPEG_QUALITY, int(random.integers(*_QUALITY))]
-        seen = cv2.imdecode(cv2.imencode(".jpg", seen, quality)[1], cv2.IMREAD_COLOR)
+        # JPEG is coarser in colour than in brightness, so the order of the channels matters to it.
+        coded = cv2.imencode(".jpg", cv2.cvtColor(seen, cv2.COLOR_RGB2BGR), quality)[1]
+        seen = cv2.cvtColor(cv2.imdecode(coded, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
     return np.asarray(seen)
 
 
