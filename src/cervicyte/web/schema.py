@@ -266,10 +266,14 @@ class PredictionRow(Base):
 
 
 class Review(Base):
-    """What a person said of an image. Rows are only added; of one reader and reading the newest counts."""
+    """What a person said of an image. Rows are only added; of one reader and reading the newest counts.
+
+    ``reading`` is "settled" where a reviewer decided between two readers. ``verdict`` is empty where the reader took
+    the last one back. ``agrees`` compares with the prediction that there was then, ``prediction_id``.
+    """
 
     __tablename__ = "reviews"
-    __table_args__ = (_one_of("reading", ("first", "second")), {"sqlite_autoincrement": True})
+    __table_args__ = (_one_of("reading", ("first", "second", "settled")), {"sqlite_autoincrement": True})
 
     id: Mapped[int] = mapped_column(Number, primary_key=True)
     image_id: Mapped[str] = mapped_column(ForeignKey("images.id", ondelete="CASCADE"), index=True)
@@ -277,6 +281,7 @@ class Review(Base):
     reading: Mapped[str] = mapped_column(String(10))
     verdict: Mapped[str] = mapped_column(String(100))
     agrees: Mapped[bool | None]
+    prediction_id: Mapped[int | None] = mapped_column(ForeignKey("predictions.id", ondelete="SET NULL"), index=True)
     comment: Mapped[str] = mapped_column(Text, default="")
     created_at: Mapped[datetime] = mapped_column(Utc, index=True)
 

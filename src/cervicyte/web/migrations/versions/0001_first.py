@@ -226,16 +226,21 @@ def upgrade() -> None:
         sa.Column("reading", sa.String(length=10), nullable=False),
         sa.Column("verdict", sa.String(length=100), nullable=False),
         sa.Column("agrees", sa.Boolean(), nullable=True),
+        sa.Column("prediction_id", NUMBER, nullable=True),
         sa.Column("comment", sa.Text(), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
-        sa.CheckConstraint("reading IN ('first', 'second')", name=op.f("ck_reviews_reading")),
+        sa.CheckConstraint("reading IN ('first', 'second', 'settled')", name=op.f("ck_reviews_reading")),
         sa.ForeignKeyConstraint(["image_id"], ["images.id"], name=op.f("fk_reviews_image_id"), ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(
+            ["prediction_id"], ["predictions.id"], name=op.f("fk_reviews_prediction_id"), ondelete="SET NULL"
+        ),
         sa.ForeignKeyConstraint(["reader_id"], ["users.id"], name=op.f("fk_reviews_reader_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_reviews")),
         sqlite_autoincrement=True,
     )
     op.create_index(op.f("ix_reviews_created_at"), "reviews", ["created_at"], unique=False)
     op.create_index(op.f("ix_reviews_image_id"), "reviews", ["image_id"], unique=False)
+    op.create_index(op.f("ix_reviews_prediction_id"), "reviews", ["prediction_id"], unique=False)
     op.create_index(op.f("ix_reviews_reader_id"), "reviews", ["reader_id"], unique=False)
 
 
