@@ -69,7 +69,7 @@ def test_names_do_not_mind_their_case_and_sizes_can_be_chosen() -> None:
 def test_a_wrong_name_is_answered_with_the_nearest(wrong, hint) -> None:
     with pytest.raises(UsageError) as caught:
         get_backbone(wrong)
-    assert f"did you mean {hint}" in str(caught.value)
+    assert f"did you mean {hint!r}?" in str(caught.value)
 
 
 def test_an_onnx_file_needs_its_preprocessing_stated() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import math
 from dataclasses import asdict, dataclass
@@ -10,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from cervicyte.errors import UsageError
+from cervicyte.errors import UsageError, did_you_mean
 from cervicyte.filters import apply_chain, to_rgb
 
 #: What a share of the copies is filtered with, before it is moved.
@@ -100,9 +99,7 @@ def get_augmentation(name: str) -> Augmentation:
         if row.name == name:
             return row.augmentation
     names = [row.name for row in PRESETS]
-    near = difflib.get_close_matches(name, names, n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    raise UsageError("unknown augmentation", repr(name), f"{hint}there are: {', '.join(names)}")
+    raise UsageError("unknown augmentation", repr(name), f"{did_you_mean(name, names)}there are: {', '.join(names)}")
 
 
 def augmented_copy(

@@ -5,7 +5,6 @@ Nothing heavy is imported with this module; `cervicyte.export` builds the networ
 
 from __future__ import annotations
 
-import difflib
 import os
 import sys
 from dataclasses import dataclass, replace
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cervicyte import settings
-from cervicyte.errors import MissingError, UsageError
+from cervicyte.errors import MissingError, UsageError, did_you_mean
 from cervicyte.files import sha256_file
 
 #: What a network wants of 8-bit RGB pixels, in the words of Keras Applications:
@@ -32,8 +31,8 @@ class Backbone:
     Attributes
     ----------
     name : as the user types it; for a user's own graph ``onnx:FILE``
-    kind : "keras" (a network of Keras Applications), "onnx" (a user's graph) or
-        "morphology" (named measurements, no network)
+    kind : "keras" (a network of Keras Applications), "onnx" (a user's graph), "shipped" (the network that
+        comes with the package) or "morphology" (named measurements, no network)
     size : side of the square input in pixels; 0 where any size goes
     preprocessing : one of `PREPROCESSING`
     dimension : number of features; 0 where only the graph itself tells
@@ -106,6 +105,7 @@ BACKBONES: tuple[Backbone, ...] = (
         _SZEGEDY,
     ),
     Backbone("morphology", "morphology", 0, "none", 0),
+    Backbone("cytonet", "shipped", 96, "none", 192, licence="Apache-2.0", citation="docs/model-card.md"),
 )
 
 
@@ -155,8 +155,7 @@ def get_backbone(name: str, preprocessing: str | None = None, size: int | None =
     by_lower = {row.name.lower(): row for row in BACKBONES}
     row = by_lower.get(name.lower())
     if row is None:
-        near = difflib.get_close_matches(name.lower(), by_lower, n=3, cutoff=0.5)
-        hint = f"did you mean {' or '.join(by_lower[n].name for n in near)}? " if near else ""
+        hint = did_you_mean(name, [b.name for b in BACKBONES], cutoff=0.5)
         known = ", ".join(b.name for b in BACKBONES)
         raise UsageError("unknown backbone", repr(name), f"{hint}there are: {known}, {ONNX_PREFIX}FILE")
     if preprocessing not in (None, row.preprocessing):

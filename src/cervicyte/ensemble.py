@@ -7,14 +7,13 @@ rule makes of them, a cell that any member sees as abnormal at the operating poi
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from cervicyte.calibration import Answers, Limits, softmax, tempered
-from cervicyte.errors import CervicyteError, DataError, UsageError
+from cervicyte.errors import CervicyteError, DataError, UsageError, did_you_mean
 from cervicyte.heads import fit_head, inner_folds
 
 #: No class gets less than this, so that every answer has a logarithm for temperature scaling.
@@ -257,8 +256,7 @@ def get_rule(name: str) -> Rule:
         if row.name == name:
             return row
     names = [r.name for r in RULES]
-    near = difflib.get_close_matches(str(name), names, n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
+    hint = did_you_mean(name, names)
     raise UsageError("unknown rule of an ensemble", repr(name), f"{hint}there are: {', '.join(names)}")
 
 
@@ -269,7 +267,8 @@ class FittedCombiner:
     Attributes
     ----------
     combiner : fitted on all the rows given
-    oof : float64 (n, k), each row combined with parameters that saw neither it nor its group
+    oof : float64 (n, k), each row combined with parameters that were fitted on other rows and, under the grouped
+        protocol, other groups; the members that cast the votes of these others may have been fitted on it
     note : why the combiner is the plain mean although another rule was asked for; empty where it is not
     """
 

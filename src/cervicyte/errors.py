@@ -7,6 +7,9 @@ command line turns each class into its own exit code, so that scripts can tell
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 
 class CervicyteError(Exception):
     """Base of all errors that a user can cause and mend.
@@ -88,6 +91,22 @@ class StorageError(CervicyteError):
     """The disk is full, read-only or not permitted (exit code 8)."""
 
     exit_code = 8
+
+
+def did_you_mean(name: object, known: Iterable[str], cutoff: float = 0.6) -> str:
+    """The start of a hint that names what was probably meant, with a space behind it; empty where nothing is near.
+
+    Parameters
+    ----------
+    known : what there is; letters in another case count as the same
+    cutoff : how alike a name must be, 0 to 1
+
+    >>> did_you_mean("groupd", ("grouped", "random"))
+    "did you mean 'grouped'? "
+    """
+    by_lower = {row.lower(): row for row in known}
+    near = difflib.get_close_matches(str(name).lower(), by_lower, n=1, cutoff=cutoff)
+    return f"did you mean {by_lower[near[0]]!r}? " if near else ""
 
 
 #: What each exit code of the command line means; documented in docs/cli.md.

@@ -13,7 +13,6 @@ first-order share of each class at this very image.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -21,7 +20,7 @@ import numpy as np
 
 from cervicyte.calibration import softmax
 from cervicyte.ensemble import Combiner
-from cervicyte.errors import UsageError
+from cervicyte.errors import UsageError, did_you_mean
 from cervicyte.predictions import Prediction
 from cervicyte.segment import Segmentation
 
@@ -81,8 +80,7 @@ def find_target(
     if name in classes:
         return Target(name, np.array([c == name for c in classes]))
     known = [*([ABNORMAL] if both else []), *classes]
-    near = difflib.get_close_matches(str(name), known, n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
+    hint = did_you_mean(name, known)
     raise UsageError("the bundle has no such class to explain", repr(name), f"{hint}there are: {', '.join(known)}")
 
 

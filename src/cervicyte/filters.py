@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from cervicyte.errors import UsageError
+from cervicyte.errors import UsageError, did_you_mean
 from cervicyte.filtered import filtered
 
 
@@ -278,10 +277,8 @@ def _named(name: str, rows: tuple[T, ...], kind: str, text: str) -> T:
         if row.name == name:
             return row
     known = [row.name for row in rows]
-    near = difflib.get_close_matches(name, known, n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
     where = "" if name == text.strip() else f" in {text!r}"
-    raise UsageError(f"unknown {kind}", f"{name!r}{where}", f"{hint}there are: {', '.join(known)}")
+    raise UsageError(f"unknown {kind}", f"{name!r}{where}", f"{did_you_mean(name, known)}there are: {', '.join(known)}")
 
 
 def _form(row: Filter) -> str:

@@ -7,14 +7,13 @@ and every output made with them says that it is optimistic or leaking.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from cervicyte.cells import CellTable
-from cervicyte.errors import DataError, UsageError
+from cervicyte.errors import DataError, UsageError, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -72,9 +71,7 @@ def get_protocol(name: str) -> Protocol:
         if row.name == name:
             return row
     names = [p.name for p in PROTOCOLS]
-    near = difflib.get_close_matches(name, names, n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    raise UsageError("unknown protocol", repr(name), f"{hint}there are: {', '.join(names)}")
+    raise UsageError("unknown protocol", repr(name), f"{did_you_mean(name, names)}there are: {', '.join(names)}")
 
 
 def check_seed(seed: int) -> None:
@@ -214,7 +211,7 @@ def holdout(folds: Folds) -> Folds:
 def augmented(cells: CellTable, copies: int) -> CellTable:
     """Every cell and ``copies`` augmented copies of it, made on the fly when they are read."""
     return cells.with_cells(
-        replace(c, variant=k, original=c.path if k else c.original) for c in cells.cells for k in range(copies + 1)
+        replace(c, variant=k, original=(c.original or c.path) if k else c.original) for c in cells.cells for k in range(copies + 1)
     )
 
 

@@ -7,12 +7,11 @@ tables: listings, help and documentation derive from them.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from cervicyte.errors import DataError, UsageError
+from cervicyte.errors import DataError, UsageError, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -57,8 +56,7 @@ class LabelSystem:
         for alias, name in self.aliases.items():
             if _key(alias) == key != "":
                 return name
-        near = difflib.get_close_matches(label, self.classes, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]!r}? " if near else ""
+        hint = did_you_mean(label, self.classes, cutoff=0.5)
         raise DataError(
             f"label unknown to the label system {self.name!r}", repr(label), f"{hint}it has: {', '.join(self.classes)}"
         )
@@ -270,6 +268,4 @@ def _named(rows: tuple[Row, ...], name: str, kind: str) -> Row:
         if row.name == name:
             return row
     names = [row.name for row in rows]
-    near = difflib.get_close_matches(name, names, n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    raise UsageError(f"unknown {kind}", repr(name), f"{hint}there are: {', '.join(names)}")
+    raise UsageError(f"unknown {kind}", repr(name), f"{did_you_mean(name, names)}there are: {', '.join(names)}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 from cervicyte.cells import CellTable
 from cervicyte.datasets import cric, folder, grouping, herlev, lbc, rows, sipakmed, table
 from cervicyte.datasets.base import Dataset, list_files
-from cervicyte.errors import DataError, MissingError, UsageError
+from cervicyte.errors import DataError, MissingError, UsageError, did_you_mean
 from cervicyte.files import printable
 from cervicyte.images import SUFFIXES as IMAGE_SUFFIXES
 
@@ -33,9 +32,7 @@ def get(name: str) -> Dataset:
     for row in DATASETS:
         if row.name == name:
             return row
-    near = difflib.get_close_matches(name.lower(), names, n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    raise UsageError("unknown reader", repr(name), f"{hint}there are: {', '.join(names)}")
+    raise UsageError("unknown reader", repr(name), f"{did_you_mean(name, names)}there are: {', '.join(names)}")
 
 
 def describe() -> list[Dataset]:
