@@ -31,6 +31,8 @@ class Vault:
     def put(self, data: bytes) -> str:
         """Store bytes, on disk for good when this returns, and return their SHA-256; the same bytes are stored once.
 
+        Bytes that were there count as stored now, so that nobody takes them for forgotten before they have an owner.
+
         Raises
         ------
         StorageError : the disk is full, read-only or not permitted
@@ -38,6 +40,8 @@ class Vault:
         digest = hashlib.sha256(data).hexdigest()
         path = self._path(digest)
         if _is(path, digest):
+            with contextlib.suppress(OSError):
+                os.utime(path)
             return digest
         with storage_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -77,6 +81,13 @@ class Vault:
     def has(self, digest: str) -> bool:
         """True when a file of this checksum is there; only `get` proves that it is whole."""
         return self._path(digest).is_file()
+
+    def stored_at(self, digest: str) -> float | None:
+        """When the bytes of a checksum were last stored, in seconds since 1970; None where there are none."""
+        try:
+            return self._path(digest).stat().st_mtime
+        except OSError:
+            return None
 
     def delete(self, digest: str) -> bool:
         """Remove the bytes of a checksum; False where there were none. Ask first whether another case has them too.

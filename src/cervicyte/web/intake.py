@@ -1,0 +1,191 @@
+"""Taking pictures into a case: bytes into the vault first, then all rows of the request in one transaction.
+
+Killed before that transaction ends, nothing was taken and nothing was said to be; the same upload sent again then
+takes all, and what already lies in the vault is not written twice. Killed after it, the same key gets the same receipt.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session
+
+from cervicyte.errors import UsageError
+from cervicyte.web import limits
+from cervicyte.web.accounts import Denied, may
+from cervicyte.web.cases import find, hold
+from cervicyte.web.database import lock
+from cervicyte.web.queue import Busy
+from cervicyte.web.schema import Case, Image, Upload, User
+from cervicyte.web.site import Site
+from cervicyte.web.uploads import Accepted, Limits, PassedOver, Readable, Refused, accept
+
+#: The name of the lock that whoever adds or removes pictures takes, so that no file goes while a row for it comes.
+LOCK = "pictures"
+
+_KEY = re.compile(r"[\x21-\x7e]{1,100}")
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What became of an upload.
+
+    Attributes
+    ----------
+    accepted : pictures that now belong to the case
+    passed_over : folders, and files that systems leave in archives
+    refused : (name, reason) of each file that could not be used
+    """
+
+    accepted: int = 0
+    passed_over: int = 0
+    refused: tuple[tuple[str, str], ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """What the page's script and the API are answered."""
+        refused = [{"name": name, "reason": reason} for name, reason in self.refused]
+        return {"accepted": self.accepted, "passed_over": self.passed_over, "refused": refused}
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Receipt:
+        """What `to_json` wrote."""
+        refused = tuple((str(row["name"]), str(row["reason"])) for row in value["refused"])
+        return cls(int(value["accepted"]), int(value["passed_over"]), refused)
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """A picture whose bytes are in the vault and that has no row yet; names are those of `Image`."""
+
+    name: str
+    place: str
+    sha256: str
+    media_type: str
+    width: int
+    height: int
+    size: int
+
+
+def upload(
+    site: Site,
+    user: User,
+    number: str,
+    files: Iterable[tuple[str, bytes | Readable]],
+    key: str = "",
+    allowed: Limits | None = None,
+    folder: Path | None = None,
+) -> Receipt:
+    """Take files, each a picture or a ZIP of them, into a case; what is bad is refused by itself.
+
+    When this returns, all that it says was accepted is stored for good and waits for the model. When it raises,
+    nothing of the request was taken.
+
+    Parameters
+    ----------
+    files : (name as the sender calls it, bytes or a stream)
+    key : the request's Idempotency-Key, or empty; one that was answered before gets that answer, and no file is read
+    allowed, folder : see `cervicyte.web.uploads.accept`
+
+    Raises
+    ------
+    NotFound, Denied : as `cervicyte.web.cases.find`
+    UsageError : the key is not 1 to 100 printable ASCII characters
+    TooMany : more uploads than a user may send in a while
+    StorageError : the disk or the database is full or busy
+    Busy : a case with the same picture was deleted at this moment
+    """
+    if key and not _KEY.fullmatch(key):
+        raise UsageError("the Idempotency-Key cannot be used", None, "send 1 to 100 visible ASCII characters")
+    with site.database.read() as session:
+        case = find(session, user, number, "upload")
+        if (before := _answered(session, case, user, key)) is not None:
+            return before
+    limits.take(site.database, limits.UPLOAD_BY_USER, user.id, site.clock())
+    kept: list[_Kept] = []
+    refused: list[tuple[str, str]] = []
+    passed_over = 0
+    for name, source in files:
+        for found in accept(name, source, allowed, folder):
+            if isinstance(found, Accepted):
+                site.vault.put(found.data)
+                kept.append(_kept(found))
+            elif isinstance(found, Refused):
+                refused.append((f"{found.place}/{found.name}" if found.place else found.name, found.reason))
+            elif isinstance(found, PassedOver):
+                passed_over += found.folders + found.litter
+    return _record(site, user, number, kept, Receipt(len(kept), passed_over, tuple(refused)), key)
+
+
+def retry(site: Site, user: User, number: str) -> int:
+    """Let the pictures of a case that failed wait for the model again; how many they are.
+
+    Raises
+    ------
+    NotFound, Denied : as `cervicyte.web.cases.find`
+    """
+    with site.database.write() as session:
+        case = hold(session, user, number, "edit")
+        count = _wait_again(session, Image.case_id == case.id)
+        if count:
+            site.ledger.append(session, user.email, "images.retried", case.number, {"images": count}, site.clock())
+        return count
+
+
+def retry_all(site: Site, user: User) -> int:
+    """The same for all cases.
+
+    Raises
+    ------
+    Denied : the user is no administrator
+    """
+    if not may(user, "administer"):
+        raise Denied("you may not do this", None, "ask an administrator")
+    with site.database.write() as session:
+        count = _wait_again(session)
+        if count:
+            site.ledger.append(session, user.email, "images.retried", "", {"images": count}, site.clock())
+        return count
+
+
+def _record(site: Site, user: User, number: str, kept: list[_Kept], receipt: Receipt, key: str) -> Receipt:
+    """Rows for all that was kept, the receipt under its key, and a line of the audit log; together or not at all."""
+    with site.database.write() as session:
+        case = hold(session, user, number, "upload")  # it may have been signed or deleted meanwhile
+        lock(session, LOCK)
+        if (before := _answered(session, case, user, key)) is not None:
+            return before  # the same request, sent again while it was at work
+        if not all(site.vault.has(picture.sha256) for picture in kept):
+            raise Busy("another case with the same picture was deleted at this moment", None)
+        last = session.scalar(select(func.max(Image.position)).where(Image.case_id == case.id)) or 0
+        at = site.clock()
+        session.add_all(
+            Image(case_id=case.id, position=last + i, state="waiting", reason="", created_at=at, **asdict(picture))
+            for i, picture in enumerate(kept, 1)
+        )
+        if key:
+            session.add(Upload(case_id=case.id, user_id=user.id, key=key, receipt=receipt.to_json(), created_at=at))
+        detail = {"accepted": receipt.accepted, "refused": len(receipt.refused)}
+        site.ledger.append(session, user.email, "images.uploaded", case.number, detail, at)
+        return receipt
+
+
+def _answered(session: Session, case: Case, user: User, key: str) -> Receipt | None:
+    if not key:
+        return None
+    same = select(Upload.receipt).where(Upload.case_id == case.id, Upload.user_id == user.id, Upload.key == key)
+    found = session.scalar(same)
+    return None if found is None else Receipt.from_json(found)
+
+
+def _kept(found: Accepted) -> _Kept:
+    return _Kept(found.name, found.place, found.sha256, found.media_type, found.width, found.height, len(found.data))
+
+
+def _wait_again(session: Session, *conditions: Any) -> int:
+    again = update(Image).where(Image.state == "failed", *conditions).values(state="waiting", reason="")
+    return session.execute(again).rowcount  # type: ignore[attr-defined]

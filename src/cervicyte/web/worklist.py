@@ -1,0 +1,264 @@
+"""The cells of a case in the order in which they should be read, the most suspicious first, and one cell by itself.
+
+The order: at or above the operating point by P(abnormal); then what the model does not answer for (uncertain); then
+what it refuses (unsatisfactory), since nobody has looked at that; then the rest by P(abnormal); then pictures without
+an answer. Blinded readers get the order of arrival, so that the order tells them nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, and_, case, false, func, not_, select, true
+from sqlalchemy.orm import Session
+
+from cervicyte.web import newest
+from cervicyte.web.cases import Listing, NotFound, check, find, is_blinded, place
+from cervicyte.web.schema import Case, Image, PredictionRow, Review, User
+from cervicyte.web.site import Site
+
+#: What the cells of a case can be narrowed to: (name, words).
+FILTERS = (
+    ("all", "all"),
+    ("undecided", "without your verdict"),
+    ("abnormal", "abnormal"),
+    ("uncertain", "uncertain"),
+    ("unsatisfactory", "unsatisfactory"),
+    ("waiting", "waiting"),
+    ("failed", "unreadable"),
+)
+#: Those that would tell a blinded reader what the model says.
+_TELLING = ("abnormal", "uncertain", "unsatisfactory")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A picture of a case as one user may see it; to a blinded reader the model's answer is as if there were none.
+
+    Attributes
+    ----------
+    name, place : its name, and the archive and folders it came in, as sent
+    position : from 1, in order of arrival
+    reason : why it failed, or empty
+    width, height, size : pixels, and bytes
+    label, bethesda, p_abnormal, uncertain, quality : the newest prediction; label is empty without one
+    flagged : at or above the operating point; None where that is not defined
+    verdict, agrees : this user's newest decision, None without one
+    """
+
+    id: str
+    name: str
+    place: str
+    position: int
+    state: str
+    reason: str
+    width: int
+    height: int
+    size: int
+    sha256: str
+    media_type: str
+    created_at: datetime
+    label: str
+    bethesda: str | None
+    p_abnormal: float | None
+    flagged: bool | None
+    uncertain: bool
+    quality: str
+    model_sha256: str
+    verdict: str | None
+    agrees: bool | None
+
+
+@dataclass(frozen=True)
+class Step:
+    """One cell in the order of reading, for going from one to the next; ``verdict`` is this user's, or None."""
+
+    image_id: str
+    state: str
+    verdict: str | None
+
+
+def counts(site: Site, user: User, number: str) -> list[tuple[str, str, int]]:
+    """The filters that a user may choose, with their words and how many cells each leaves.
+
+    Raises
+    ------
+    NotFound : as `cervicyte.web.cases.find`
+    """
+    with site.database.read() as session:
+        case_row = find(session, user, number)
+        offered = _offered(user, case_row)
+        numbers = [newest.how_many(_condition(name)).label(name) for name, _ in offered]
+        row = session.execute(_joined(user, case_row, select(*numbers))).one()
+        return [(name, words, int(found)) for (name, words), found in zip(offered, row, strict=True)]
+
+
+def cells(site: Site, user: User, number: str, show: str = "all", page: int = 1, size: int = 60) -> Listing[Cell]:
+    """A page of a case's cells in the order of reading; ``show`` is one of `FILTERS`, anything else is all.
+
+    Raises
+    ------
+    NotFound : as `cervicyte.web.cases.find`
+    """
+    with site.database.read() as session:
+        case_row = find(session, user, number)
+        condition = _condition(show if show in dict(_offered(user, case_row)) else "all")
+        total = session.scalar(_joined(user, case_row, select(func.count(Image.id))).where(condition)) or 0
+        number_, pages = place(page, total, size)
+        query = _joined(user, case_row, select(Image, PredictionRow, Review)).where(condition)
+        query = query.order_by(*_order(user, case_row)).offset((number_ - 1) * size).limit(size)
+        return Listing(tuple(_cells(session, user, case_row, query)), number_, pages, total)
+
+
+def order(site: Site, user: User, number: str) -> list[Step]:
+    """All cells of a case in the order of reading, without what is said of them. Raises as `cells`."""
+    with site.database.read() as session:
+        case_row = find(session, user, number)
+        query = _joined(user, case_row, select(Image.id, Image.state, Review.verdict))
+        return [Step(i, state, v or None) for i, state, v in session.execute(query.order_by(*_order(user, case_row)))]
+
+
+def next_undecided(steps: Sequence[Step], after: str = "") -> str | None:
+    """The id of the next cell that has an answer of the model and no verdict: after one, else from the start.
+
+    >>> steps = [Step("a", "done", None), Step("b", "done", "HSIL"), Step("c", "failed", None)]
+    >>> next_undecided(steps, after="b"), next_undecided(steps[1:])
+    ('a', None)
+    """
+    start = next((i + 1 for i, step in enumerate(steps) if step.image_id == after), 0)
+    turned = [*steps[start:], *steps[:start]]
+    return next((s.image_id for s in turned if s.state == "done" and not s.verdict and s.image_id != after), None)
+
+
+def one(site: Site, user: User, number: str, image_id: str) -> Cell:
+    """A cell of a case.
+
+    Raises
+    ------
+    NotFound : no such case, or the cell is not of this case
+    """
+    with site.database.read() as session:
+        case_row = find(session, user, number)
+        query = _joined(user, case_row, select(Image, PredictionRow, Review)).where(Image.id == image_id[:32])
+        found = _cells(session, user, case_row, query)
+        if not found:
+            raise _no_picture()
+        return found[0]
+
+
+def prediction(site: Site, user: User, image_id: str) -> PredictionRow | None:
+    """The newest prediction of a picture, None where there is none or this user is blinded to it.
+
+    Raises
+    ------
+    NotFound : no such picture, or the user may not see it
+    """
+    with site.database.read() as session:
+        image, case_row = find_image(session, user, image_id)
+        if is_blinded(user, case_row):
+            return None
+        newest_first = select(PredictionRow).where(PredictionRow.image_id == image.id).order_by(PredictionRow.id.desc())
+        return session.scalar(newest_first.limit(1))
+
+
+def find_image(session: Session, user: User | None, image_id: str, action: str = "see") -> tuple[Image, Case]:
+    """A picture and its case, for a user who may do the action with the case.
+
+    Raises
+    ------
+    NotFound : there is none, or the user may not see its case
+    Denied : the user sees it, and may not do this
+    """
+    pair = select(Image, Case).join(Case, Case.id == Image.case_id).where(Image.id == image_id[:32].replace("\x00", ""))
+    found = session.execute(pair).one_or_none()
+    if found is None:
+        raise _no_picture()
+    try:
+        return found[0], check(found[1], user, action)
+    except NotFound:
+        raise _no_picture() from None
+
+
+# ---- inside
+
+
+def _no_picture() -> NotFound:
+    return NotFound("there is no such picture", None, "look it up in its case")
+
+
+def _offered(user: User, case_row: Case) -> list[tuple[str, str]]:
+    hidden = _TELLING if is_blinded(user, case_row) else ()
+    return [row for row in FILTERS if row[0] not in hidden]
+
+
+def _joined(user: User, case_row: Case, query: Select[Any]) -> Select[Any]:
+    return (
+        query.select_from(Image)
+        .join(Case, Case.id == Image.case_id)
+        .outerjoin(PredictionRow, newest.newest_prediction())
+        .outerjoin(Review, newest.newest_review(user.id))
+        .where(Image.case_id == case_row.id)
+    )
+
+
+def _condition(show: str) -> ColumnElement[bool]:
+    """What is left by a filter; each is known, never null, for every row."""
+    return {
+        "undecided": and_(Image.state == "done", not_(newest.decided())),
+        "abnormal": func.coalesce(newest.flagged(), false()),
+        "uncertain": func.coalesce(newest.uncertain(), false()),
+        "unsatisfactory": func.coalesce(newest.unsatisfactory(), false()),
+        "waiting": Image.state == "waiting",
+        "failed": Image.state == "failed",
+    }.get(show, true())
+
+
+def _order(user: User, case_row: Case) -> tuple[Any, ...]:
+    if is_blinded(user, case_row):
+        return (Image.position,)
+    rank = case(
+        (PredictionRow.id.is_(None), case((Image.state == "failed", 5), else_=4)),
+        (newest.flagged(), 0),
+        (newest.uncertain(), 1),
+        (newest.unsatisfactory(), 2),
+        else_=3,
+    )
+    return rank, func.coalesce(PredictionRow.p_abnormal, -1.0).desc(), Image.position
+
+
+def _cells(session: Session, user: User, case_row: Case, query: Select[Any]) -> list[Cell]:
+    hidden = is_blinded(user, case_row)
+    return [_cell(image, None if hidden else said, review) for image, said, review in session.execute(query)]
+
+
+def _cell(image: Image, said: PredictionRow | None, review: Review | None) -> Cell:
+    decided = review is not None and bool(review.verdict)
+    flagged = None
+    if said is not None and said.p_abnormal is not None and said.operating_point is not None:
+        flagged = said.p_abnormal >= said.operating_point
+    return Cell(
+        image.id,
+        image.name,
+        image.place,
+        image.position,
+        image.state,
+        image.reason,
+        image.width,
+        image.height,
+        image.size,
+        image.sha256,
+        image.media_type,
+        image.created_at,
+        label=said.label if said else "",
+        bethesda=(said.bethesda or None) if said else None,
+        p_abnormal=said.p_abnormal if said else None,
+        flagged=flagged,
+        uncertain=said.uncertain if said else False,
+        quality=said.quality if said else "",
+        model_sha256=said.model_sha256 if said else "",
+        verdict=review.verdict if review is not None and decided else None,
+        agrees=review.agrees if review is not None and decided else None,
+    )
