@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Generic, TypeVar
 
-from sqlalchemy import ColumnElement, Select, func, or_, select, true
+from sqlalchemy import ColumnElement, func, or_, select, true
 from sqlalchemy.orm import Session
 
 from cervicyte.errors import CervicyteError, UsageError
@@ -321,7 +321,7 @@ def _checked(case: Case | None, user: User | None, action: str) -> Case:
     return case
 
 
-def _counts(user: User) -> Select[Any]:
+def _counts(user: User) -> Any:
     many = newest.how_many
     return (
         select(
@@ -342,7 +342,7 @@ def _counts(user: User) -> Select[Any]:
     )
 
 
-def _page(session: Session, user: User, query: Select[tuple[Case]], page: int, size: int) -> Listing[CaseSummary]:
+def _page(session: Session, user: User, query: Any, page: int, size: int) -> Listing[CaseSummary]:
     total = session.scalar(select(func.count()).select_from(query.order_by(None).subquery())) or 0
     number, pages = place(page, total, size)
     found = session.scalars(query.offset((number - 1) * size).limit(size)).all()

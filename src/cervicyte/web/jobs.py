@@ -18,10 +18,10 @@ from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as NotYet
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
-from sqlalchemy import Select, func, select
+from sqlalchemy import func, select
 
 from cervicyte.errors import CervicyteError, StorageError, UsageError
 from cervicyte.predictions import Prediction
@@ -198,7 +198,7 @@ class Jobs:
             self._aside = {i: row for i, row in self._aside.items() if row[0] > now}
             others = len(self._in_hand) + len(self._aside)
         with self._site.database.read() as session:
-            found = session.scalars(_waiting(_AT_ONCE + others)).all()
+            found: Sequence[Image] = session.scalars(_waiting(_AT_ONCE + others)).all()
         taken: list[Image] = []
         size = 0
         with self._lock:
@@ -337,7 +337,7 @@ class Jobs:
         _log.critical("pictures wait until cervicyte is started again: %s", problem)
 
 
-def _waiting(most: int) -> Select[tuple[Image]]:
+def _waiting(most: int) -> Any:
     """Waiting pictures, a few of each case in turn, so that a large case holds up no small one."""
     turn = func.row_number().over(partition_by=Image.case_id, order_by=Image.position)
     queue = select(Image.id, turn.label("turn")).where(Image.state == "waiting").subquery()

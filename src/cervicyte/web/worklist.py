@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, case, false, func, not_, select, true
+from sqlalchemy import ColumnElement, and_, case, false, func, not_, select, true
 from sqlalchemy.orm import Session
 
 from cervicyte.web import newest
 from cervicyte.web.cases import Listing, NotFound, check, find, is_blinded, place
+from cervicyte.web.reviews import shown
 from cervicyte.web.schema import Case, Image, PredictionRow, Review, User
 from cervicyte.web.site import Site
 
@@ -46,7 +47,7 @@ class Cell:
     width, height, size : pixels, and bytes
     label, bethesda, p_abnormal, uncertain, quality : the newest prediction; label is empty without one
     flagged : at or above the operating point; None where that is not defined
-    verdict, agrees : this user's newest decision, None without one
+    verdict, agrees : this user's newest decision, None without one; a class that has a category is shown as that
     """
 
     id: str
@@ -118,7 +119,10 @@ def order(site: Site, user: User, number: str) -> list[Step]:
     with site.database.read() as session:
         case_row = find(session, user, number)
         query = _joined(user, case_row, select(Image.id, Image.state, Review.verdict))
-        return [Step(i, state, v or None) for i, state, v in session.execute(query.order_by(*_order(user, case_row)))]
+        return [
+            Step(i, state, shown(v) if v else None)
+            for i, state, v in session.execute(query.order_by(*_order(user, case_row)))
+        ]
 
 
 def next_undecided(steps: Sequence[Step], after: str = "") -> str | None:
@@ -194,7 +198,7 @@ def _offered(user: User, case_row: Case) -> list[tuple[str, str]]:
     return [row for row in FILTERS if row[0] not in hidden]
 
 
-def _joined(user: User, case_row: Case, query: Select[Any]) -> Select[Any]:
+def _joined(user: User, case_row: Case, query: Any) -> Any:
     return (
         query.select_from(Image)
         .join(Case, Case.id == Image.case_id)
@@ -229,7 +233,7 @@ def _order(user: User, case_row: Case) -> tuple[Any, ...]:
     return rank, func.coalesce(PredictionRow.p_abnormal, -1.0).desc(), Image.position
 
 
-def _cells(session: Session, user: User, case_row: Case, query: Select[Any]) -> list[Cell]:
+def _cells(session: Session, user: User, case_row: Case, query: Any) -> list[Cell]:
     hidden = is_blinded(user, case_row)
     return [_cell(image, None if hidden else said, review) for image, said, review in session.execute(query)]
 
@@ -259,6 +263,6 @@ def _cell(image: Image, said: PredictionRow | None, review: Review | None) -> Ce
         uncertain=said.uncertain if said else False,
         quality=said.quality if said else "",
         model_sha256=said.model_sha256 if said else "",
-        verdict=review.verdict if review is not None and decided else None,
+        verdict=shown(review.verdict) if review is not None and decided else None,
         agrees=review.agrees if review is not None and decided else None,
     )
