@@ -1,0 +1,129 @@
+"""Cells on which two readers differ, to be settled, and how well the readers agree."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Select, select
+from sqlalchemy.orm import Session
+
+from cervicyte.web import agreement, cases, newest, reviews
+from cervicyte.web.accounts import may
+from cervicyte.web.cases import Listing
+from cervicyte.web.codes import Denied
+from cervicyte.web.schema import Case, Image, PredictionRow, Review, User
+
+#: What a list can be narrowed to.
+SHOWN = ("open", "all")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A cell on which two readers differ.
+
+    Attributes
+    ----------
+    case : number
+    first, second, settled : verdicts as they are shown; settled is None as long as nobody settled it
+    model : label of the newest prediction, or empty
+    """
+
+    case: str
+    image_id: str
+    first: str
+    second: str
+    first_reader: str
+    second_reader: str
+    model: str
+    settled: str | None
+    settled_by: str
+
+
+def listing(session: Session, user: User, show: str = "open", page: int = 1, size: int = 50) -> Listing[Row]:
+    """The cells on which readers differ, newest cases first, without those of cases that this user reads blinded.
+
+    Parameters
+    ----------
+    show : "all" for the settled ones too
+
+    Raises
+    ------
+    Denied : the user is no reviewer
+    """
+    found = [
+        (image, number, standing)
+        for image, number, standing in _read_twice(session, user)
+        if (standing.differs if show == "all" else standing.open)
+    ]
+    number, pages = cases.place(page, len(found), size)
+    part = found[(number - 1) * size : number * size]
+    said = _labels(session, [image for image, _, _ in part])
+    return Listing(tuple(_row(i, case, s, said.get(i, "")) for i, case, s in part), number, pages, len(found))
+
+
+def kappa(session: Session, user: User) -> agreement.Kappa | None:
+    """How well first and second readers agree on cells whose second reading is blinded; None without such a cell.
+
+    Verdicts count as the readers gave them, not as they were settled. See `cervicyte.web.agreement.kappa`.
+
+    Raises
+    ------
+    Denied : the user is no reviewer
+    """
+    rows = [
+        (s.first.verdict, s.second.verdict, number)
+        for _, number, s in _read_twice(session, user, Case.blinded.is_(True))
+        if s.first and s.second
+    ]
+    return agreement.kappa(*zip(*rows, strict=True)) if rows else None
+
+
+def _read_twice(session: Session, user: User, *conditions: object) -> list[tuple[str, str, reviews.Standing]]:
+    """(image id, number of the case, what counts) of every cell with two readings that this user may see."""
+    if not may(user, "see_all"):
+        raise Denied("disagreements are for reviewers", None, "ask a reviewer")
+    blind = [
+        c.id
+        for c in session.scalars(select(Case).where(Case.second_reader_id == user.id, Case.state == "open"))
+        if reviews.is_blind(session, user, c)
+    ]
+    query: Select[tuple[str, str]] = (
+        select(Image.id, Case.number)
+        .join(Case, Case.id == Image.case_id)
+        .where(
+            cases.visible_to(user),
+            Case.id.not_in(blind),
+            *conditions,  # type: ignore[arg-type]
+            *(
+                select(Review.id).where(Review.image_id == Image.id, Review.reading == reading).exists()
+                for reading in ("first", "second")
+            ),
+        )
+        .order_by(Case.created_at.desc(), Case.number, Image.position)
+    )
+    found = session.execute(query).tuples().all()
+    counts = reviews.standing(session, [image for image, _ in found])
+    return [(i, number, s) for i, number in found if (s := counts.get(i)) is not None and s.first and s.second]
+
+
+def _labels(session: Session, image_ids: Sequence[str]) -> dict[str, str]:
+    query = select(Image.id, PredictionRow.label).join(PredictionRow, newest.newest_prediction())
+    return dict(session.execute(query.where(Image.id.in_(image_ids))).tuples().all())
+
+
+def _row(image_id: str, case: str, standing: reviews.Standing, label: str) -> Row:
+    first, second, settled = standing.first, standing.second, standing.settled
+    assert first is not None
+    assert second is not None
+    return Row(
+        case,
+        image_id,
+        first.verdict,
+        second.verdict,
+        first.reader,
+        second.reader,
+        label,
+        settled.verdict if settled else None,
+        settled.reader if settled else "",
+    )
