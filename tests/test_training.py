@@ -8,19 +8,20 @@ import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from cervicyte import datasets, files, splits, training
+from cervicyte import bundling, datasets, facts, files, gate, report, splits, training
 from cervicyte.calibration import Answers, Limits
 from cervicyte.cells import CellTable
 from cervicyte.crossvalidation import cross_validate
-from cervicyte.errors import DataError, StorageError, UsageError
+from cervicyte.errors import BundleError, DataError, ImageError, LeakageError, StorageError, UsageError
 from cervicyte.features import MorphologyExtractor
 from cervicyte.fitting import fit_model
-from cervicyte.members import LinearMember
+from cervicyte.members import FinetunedMember, LinearMember
 from cervicyte.recipes import Recipe, load_recipe
 from cervicyte.training import train
 from commands import cervicyte, inside, read, three_parts
@@ -192,11 +193,136 @@ def test_as_published_is_marked_as_leaking_and_its_folds_name_the_copies(few, tm
     assert any(re.search(r"\d+% of the test images have a copy of the same cell", w) for w in m["warnings"])
     assert "LEAKING" in (run.folder / "report.html").read_text(encoding="utf-8")
     assert "as-published: LEAKING" in plain_table(run.evaluations)
-    assert any("LEAKING" in w for w in run.bundle.manifest.training["warnings"])
+    # The bundle was fitted on the cells themselves: it speaks of the honest number, with the other one beside it.
+    manifest = run.bundle.manifest
+    assert manifest.scores == run.evaluations[1].metrics | {"compared": {"as-published": run.evaluations[0].metrics}}
+    assert manifest.scores["protocol"] == manifest.training["facts"]["Protocol"] == "grouped"
+    assert not any("LEAKING" in w for w in manifest.training["warnings"])
+    card = (run.folder / "bundle" / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert "under the protocol `grouped`" in card
+    assert "leak" not in card.lower()
     saved = read(run.folder / "folds.json")["protocols"]["as-published"]
     assert len(saved["cells"]) == 3 * len(few)
     assert saved["cells"][1] == f"{few.cells[0].path} copy 1"
     assert max(max(f["test"]) for f in saved["folds"]) == len(saved["cells"]) - 1
+
+
+def test_copies_that_cannot_be_read_are_told(few, tmp_path, monkeypatch, numbers_only) -> None:
+    from cervicyte import features
+
+    real, bad = features.augmented_copy, files.sha256_file(Path(few.cells[3].path))
+
+    def broken(image, variant, key, *rest):
+        if (variant, key) == (2, bad):
+            raise ImageError("no copy could be made", "the cell")
+        return real(image, variant, key, *rest)
+
+    monkeypatch.setattr(features, "augmented_copy", broken)
+    recipe = replace(load_recipe("morphology-lr"), copies=2)
+    run = train(few, tmp_path / "run", recipe, protocol="as-published", folds=2, seed=77)
+    assert list(run.failed) == [f"{few.cells[3].path} copy 2"]
+    assert "no copy could be made" in run.failed[f"{few.cells[3].path} copy 2"]
+    assert read(tmp_path / "run" / "failed.json") == run.failed
+    assert len(run.evaluations[0].predictions) == 3 * len(few) - 1
+    assert len(run.evaluations[1].predictions) == len(few)
+
+
+def test_a_leak_is_refused_before_the_first_training(few, tmp_path, monkeypatch) -> None:
+    twin = shutil.copy(few.cells[0].path, tmp_path / "twin.png")
+    table = few.with_cells([*few.cells, replace(few.cells[0], path=str(twin), group="another")])
+    first_tests = {s: training.divide(table, "grouped", 2, s, False).test[0] for s in range(20)}
+    seed = next(s for s, rows in first_tests.items() if (0 in rows) != (len(few) in rows))
+
+    def never(*_: object) -> None:
+        raise AssertionError("a model was fitted first")
+
+    monkeypatch.setattr(training, "cross_validate", never)
+    recipe = replace(load_recipe("morphology-lr"), copies=1)
+    with pytest.raises(LeakageError, match="near duplicate") as raised:
+        train(table, tmp_path / "run", recipe, protocol="as-published", folds=2, seed=seed)
+    assert "cervicyte data audit" in raised.value.todo
+
+
+@pytest.mark.parametrize("fault", ["proof", "fit"])
+def test_a_bundle_that_cannot_be_made_takes_no_numbers_with_it(few, tmp_path, monkeypatch, fault) -> None:
+    def lies(*_: object) -> None:
+        raise BundleError("the exported model does not say what the trained one says", "0.5", "please report this")
+
+    def fails(cells: CellTable, *rest: object):
+        if len(cells) == len(few):
+            raise DataError("one cell too many", len(cells))
+        return fit_model(cells, *rest)
+
+    out = tmp_path / "run"
+    for before in ("without a bundle", "of an earlier run"):
+        with monkeypatch.context() as patch:
+            patch.setattr(bundling, "_prove", lies)
+            if fault == "fit":
+                patch.setattr(training, "fit_model", fails)
+            with pytest.raises(BundleError if fault == "proof" else DataError) as raised:
+                train(few, out, folds=2, seed=1)
+        assert str(out) in raised.value.todo
+        assert before in raised.value.todo
+        for name in ("metrics.json", "predictions.csv", "folds.json", "recipe.json", "report.html"):
+            assert (out / name).is_file(), name
+        assert read(out / "metrics.json")["n"] == len(few)
+        if not (out / "bundle").exists():
+            (out / "report.html").unlink()
+            (out / "bundle").mkdir()
+
+
+# Crops without labels
+
+
+def test_crops_that_would_be_ignored_and_students_of_copies_are_refused(few, tmp_path) -> None:
+    with pytest.raises(UsageError, match="--crops would do nothing"):
+        train(few, tmp_path / "run", "morphology-lr", crops=[tmp_path])
+    with pytest.raises(UsageError, match="no as-published number") as raised:
+        train(few, tmp_path / "run", "cytonet", protocol="as-published", crops=[tmp_path])
+    assert "--protocol grouped" in raised.value.todo
+    with pytest.raises(UsageError, match="no as-published number"):
+        train(few, tmp_path / "run", "cytonet", compare=("as-published",), crops=[tmp_path])
+
+
+def test_crops_cut_from_the_cells_own_files_are_a_leak(few, tmp_path, monkeypatch) -> None:
+    copy = shutil.copy(few.cells[5].path, tmp_path / "field.png")
+    crops = few.with_cells([replace(few.cells[5], path=str(copy), box=(0, 0, 30, 30))])
+    monkeypatch.setattr(training, "make_members", lambda *_: (SimpleNamespace(crops=crops),))
+    with pytest.raises(LeakageError, match="files of the data set itself") as raised:
+        train(few, tmp_path / "run", "cytonet", crops=[tmp_path])
+    assert "field.png" in raised.value.received
+    others = few.subset(few.labels.astype(str) == "normal_superficiel")
+    gate.check_crops(few.subset(few.labels.astype(str) != "normal_superficiel"), others)
+
+
+def test_the_facts_name_the_crops_and_what_else_the_published_way_changes(few) -> None:
+    def told(protocol: str, recipe: Recipe, **more: object) -> dict[str, str]:
+        member = SimpleNamespace(name="m", part=recipe, weights="some", precision="float32", **more)
+        division = splits.holdout(splits.random_folds(few.codes, 2, 0, protocol))
+        return facts.describe(few, recipe, (member,), protocol, division, 0)
+
+    linear, tuned = Recipe("l"), Recipe("t", method="finetune", backbone="ResNet50", published_validation=0.12)
+    assert told("grouped", linear, crops=few)["Crops"] == few.fingerprint
+    assert "Crops" not in told("grouped", linear)
+    assert report.DIFFERS not in told("as-published", linear)  # the copies and their division alone
+    assert report.DIFFERS not in told("grouped", tuned)
+    differs = told("as-published", tuned)[report.DIFFERS]
+    assert "average no flips" in differs
+    assert "12%" in differs
+
+
+def test_activations_that_do_not_fit_side_by_side_are_refused_before_the_work(few, monkeypatch) -> None:
+    def member(key: str) -> FinetunedMember:
+        made = FinetunedMember.__new__(FinetunedMember)
+        made.extractor = SimpleNamespace(key=key, dimension=10**8)  # 4.8 GB for 24 cells
+        return made
+
+    monkeypatch.setenv("CERVICYTE_CACHE_GB", "9")
+    training._check_room([(few, (member("a"), member("a"), SimpleNamespace()))])
+    for tables in ([(few, (member("a"), member("b")))], [(few, (member("a"),)), (few, (member("b"),))]):
+        with pytest.raises(StorageError, match=r"needs 9\.6 GB") as raised:
+            training._check_room(tables)
+        assert "raise CERVICYTE_CACHE_GB" in raised.value.todo
 
 
 def test_provided_folders_are_the_division_unless_folds_are_asked_for(few_folder, tmp_path, numbers_only) -> None:

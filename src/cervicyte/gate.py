@@ -16,6 +16,7 @@ import numpy as np
 from cervicyte import duplicates, leaks
 from cervicyte.cells import CellTable
 from cervicyte.errors import BundleError, LeakageError
+from cervicyte.files import printable
 from cervicyte.splits import Folds, get_protocol
 
 #: How many offending cells a message names.
@@ -48,7 +49,7 @@ def check(cells: CellTable, folds: Folds, pairs: Sequence[duplicates.DuplicatePa
             raise LeakageError(
                 "test cells share a group or a near duplicate with training cells, so no honest number can come of it",
                 names + more,
-                "see `cervicyte audit`; --join-duplicates makes one group of groups that share duplicates; "
+                "see `cervicyte data audit`; --join-duplicates makes one group of groups that share duplicates; "
                 "--protocol random reproduces a published number and marks it",
             )
     return ()
@@ -67,6 +68,23 @@ def _told(cells: CellTable, folds: Folds) -> tuple[str, ...]:
     if copies:
         lines.append(f"{copies / tested:.0%} of the test images have a copy of the same cell in the training set.")
     return tuple(lines)
+
+
+def check_crops(cells: CellTable, crops: CellTable) -> None:
+    """Refuse crops without labels that were cut from the data set's own files: test cells would be learnt from.
+
+    Raises
+    ------
+    LeakageError : a file of the crops has the content of a file of the cells
+    """
+    own = set(cells.digests()) - {None}
+    found = sorted({path for path, digest in zip(crops.paths, crops.digests(), strict=True) if digest in own})
+    if found:
+        raise LeakageError(
+            f"{len(found)} of the fields that crops are cut from are files of the data set itself",
+            "; ".join(map(printable, found[:_NAMED])),
+            "name folders with other fields of view: --crops FOLDER",
+        )
 
 
 def training_cells(cells: CellTable) -> dict[str, np.ndarray]:
@@ -102,8 +120,9 @@ def load_training_cells(path: Path) -> dict[str, np.ndarray]:
 def known_cells(cells: CellTable, trained: Mapping[str, np.ndarray]) -> dict[int, str]:
     """Rows of a test table that a bundle's training set knows, each with the reason in words."""
     found: dict[int, str] = {}
-    for match in duplicates.match(trained["signatures"], duplicates.signatures(cells)):
-        found[match.second] = f"{match.kind} of a training cell"
+    if trained["signatures"].shape[1]:  # the network that ships has no thumbnails of what it was trained on
+        for match in duplicates.match(trained["signatures"], duplicates.signatures(cells)):
+            found[match.second] = f"{match.kind} of a training cell"
     groups = set(trained["groups"].tolist())
     files = set(zip(trained["digests"].tolist(), trained["boxes"].tolist(), strict=True))
     for row, (cell, digest) in enumerate(zip(cells.cells, cells.digests(), strict=True)):

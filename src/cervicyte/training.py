@@ -2,38 +2,45 @@
 
 from __future__ import annotations
 
-import platform
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-import cervicyte
-from cervicyte import audit, bundle, features, files, gate, metrics, progress, report, settings, splits
+from cervicyte import (
+    activations,
+    audit,
+    bundle,
+    bundling,
+    facts,
+    files,
+    gate,
+    metrics,
+    progress,
+    report,
+    settings,
+    shelf,
+    splits,
+)
 from cervicyte.assembly import make_members
-from cervicyte.backbones import get_backbone, has_weights
+from cervicyte.backbones import has_weights
 from cervicyte.cells import CellTable
 from cervicyte.crossvalidation import cross_validate
 from cervicyte.described import Describer
-from cervicyte.ensemble import get_rule
-from cervicyte.errors import BundleError, CervicyteError, UsageError
+from cervicyte.errors import CervicyteError, UsageError
 from cervicyte.files import printable, write_json
 from cervicyte.fitting import Model, fit_model
 from cervicyte.images import Picture
-from cervicyte.members import Member
-from cervicyte.progress import track
+from cervicyte.members import FinetunedMember, Member
 from cervicyte.recipes import Part, Recipe, load_recipe
-from cervicyte.results import Evaluation, Predictions
+from cervicyte.results import Evaluation
 from cervicyte.taxonomy import LabelMap, find_map, get_map
 
 #: Folds where the data set did not come divided into train and test.
 DEFAULT_FOLDS = 5
-
-#: Cells on which a new bundle is run once and compared with the head that it was made from.
-_PROVED_ON = 32
 
 
 @dataclass(frozen=True)
@@ -93,67 +100,139 @@ def train(
     LeakageError : an honest protocol's test cells share a group or a near duplicate with training cells
     DataError, UsageError, MissingError, StorageError : as their messages say
     """
+    options = {"protocol": protocol, "folds": folds, "holdout": holdout, "compare": compare, "weights": weights}
+    options |= {"precision": precision, "seed": seed, "join_duplicates": join_duplicates}
+    options |= {"crops": tuple(map(str, crops))}
     out = Path(out)
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
     beside = (("grouped",) if protocol == "as-published" else ()) if compare is None else tuple(compare)
     protocols = tuple(dict.fromkeys((protocol, *beside)))
-    for name in protocols:
-        splits.get_protocol(name)
-    splits.check_seed(seed)
-    settings.check_all()
-    _check_options(recipe, precision)
+    _check_options(recipe, protocols, precision, seed, crops)
     cells = targeted(cells, recipe)
-    # What cannot be divided or written is told now, not after the features of a hundred thousand cells.
     files.check_folder(out)
+
+    def divided(table: CellTable, name: str) -> splits.Folds:
+        return divide(table, name, folds, seed, holdout, recipe.published_test)
+
+    # What cannot be divided is told now, not after the features of a hundred thousand cells.
     for name in protocols:
-        if name != "as-published":
-            divide(cells, name, folds, seed, holdout)
+        divided(splits.augmented(cells, recipe.copies) if name == "as-published" else cells, name)
     parts, replaced = _at_hand(recipe, weights)
     members = make_members(parts, weights, precision, seed, recipe.copies_by, crops)
-    failed: dict[str, str] = {}
-    for member in members:
-        failed |= member.read(cells)
-    cells = _known(cells, members)
-    describer = Describer(recipe.copies_by, seed)
-    describer.read(cells)
-    audited = audit.audit(cells)
-    pairs = audited.pairs
-    if join_duplicates:
-        cells = gate.joined(cells, pairs)
+    copiers: tuple[Member, ...] = ()
+    if "as-published" in protocols:
+        copiers = make_members(_without_views(parts), weights, precision, seed, recipe.copies_by)
+    for table in facts.crops_of(members):
+        gate.check_crops(cells, table)
+    _check_room(((cells, members), (splits.augmented(cells, recipe.copies), copiers)))
 
-    evaluations = []
-    saved_folds = {}
-    options = {"protocol": protocol, "folds": folds, "holdout": holdout, "compare": compare, "weights": weights}
-    options |= {"precision": precision, "seed": seed, "join_duplicates": join_duplicates}
-    options |= {"crops": tuple(map(str, crops))}
-    command = command or _python_command(recipe, options)
+    failed: dict[str, str] = {}
+    cells = _read(cells, members, failed)
+    audited = audit.audit(cells)
+    if join_duplicates:
+        cells = gate.joined(cells, audited.pairs)
+    describer = Describer(recipe.copies_by, seed)
+    # Every division passes the gate before the first training starts, so that a refusal costs none.
+    trials = []
     for name in protocols:
-        pool, judged = cells, members
+        table, judged, pairs = cells, members, audited.pairs
         if name == "as-published":
-            pool, judged = _copied(cells, parts, recipe, weights, precision, seed, crops)
-        division = divide(pool, name, folds, seed, holdout, recipe.published_test)
-        leaks = gate.check(pool, division, pairs if pool is cells else [])
-        told: list[str] = []
-        describer.read(pool)
-        predictions = cross_validate(pool, _fit_with(judged, recipe, seed, name, told, describer), division)
-        facts = describe(cells, recipe, judged, name, division, seed)
-        warnings = (*warn(name, cells), *leaks, *replaced, *dict.fromkeys(told))
-        evaluations.append(Evaluation(predictions, _scored(predictions, warnings, seed), facts, warnings, command))
-        saved_folds[name] = division.to_json()
-        if pool is not cells:  # its rows are the originals and their copies
-            saved_folds[name]["cells"] = [_cell_name(c.picture) for c in pool.cells]
+            table, judged, pairs = _read(splits.augmented(cells, recipe.copies), copiers, failed), copiers, ()
+        division = divided(table, name)
+        leaks = gate.check(table, division, pairs)
+        trials.append(_Trial(table, judged, division, (*warn(name, cells), *leaks, *replaced)))
+        describer.read(table)
+    command = command or _python_command(recipe, options)
+    evaluations = tuple(_judge(trial, cells, recipe, seed, describer, command) for trial in trials)
 
     progress.say("Fitting on all cells")
-    final = fit_model(cells, members, recipe, seed, "grouped" if "grouped" in protocols else "random", describer)
-    made = save(out / "bundle", final, members, cells, recipe, evaluations[0], seed)
-    write_json(out / "folds.json", {"cells": [_cell_name(c.picture) for c in cells.cells], "protocols": saved_folds})
+    final = _fit_finally(cells, members, recipe, seed, "grouped" if "grouped" in protocols else "random", describer)
+    # Written before the bundle: a model that cannot be made, or fails its proof, takes no numbers with it.
+    _write_account(out, evaluations, trials, cells, recipe, members, final, failed, audited)
+    with _naming_the_report(out):
+        if isinstance(final, Exception):
+            raise final
+        made = bundling.save(out / "bundle", final, members, cells, recipe, evaluations, seed)
+    return Run(out, made, evaluations, failed)
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """What one protocol judges: rows, members that have read them, folds that passed the gate, and warnings."""
+
+    cells: CellTable
+    members: tuple[Member, ...]
+    division: splits.Folds
+    warnings: tuple[str, ...]
+
+
+def _judge(
+    trial: _Trial, cells: CellTable, recipe: Recipe, seed: int, describer: Describer, command: str
+) -> Evaluation:
+    """Cross-validate under one protocol; ``cells`` are the data set's, without copies."""
+    protocol = trial.division.protocol
+    told: list[str] = []
+
+    def fit(training: CellTable) -> Model:
+        model = fit_model(training, trial.members, recipe, seed, protocol, describer)
+        told.extend(model.notes)
+        return model
+
+    predictions = cross_validate(trial.cells, fit, trial.division)
+    said = (*trial.warnings, *dict.fromkeys(told))
+    known = facts.describe(cells, recipe, trial.members, protocol, trial.division, seed)
+    scores = metrics.score(predictions, seed=seed) | {"warnings": list(said)}
+    return Evaluation(predictions, scores, known, said, command)
+
+
+def _fit_finally(
+    cells: CellTable, members: Sequence[Member], recipe: Recipe, seed: int, protocol: str, describer: Describer
+) -> Model | Exception:
+    """The model for use, or why it cannot be made, so that what was judged is written first."""
+    try:
+        return fit_model(cells, members, recipe, seed, protocol, describer)
+    except Exception as error:  # noqa: BLE001, it is raised again once the numbers are written
+        return error
+
+
+def _write_account(
+    out: Path,
+    evaluations: Sequence[Evaluation],
+    trials: Sequence[_Trial],
+    cells: CellTable,
+    recipe: Recipe,
+    members: Sequence[Member],
+    final: Model | Exception,
+    failed: Mapping[str, str],
+    audited: audit.Audit,
+) -> None:
+    """All that a run has to say besides its bundle."""
+    names = [_cell_name(c.picture) for c in cells.cells]
+    divisions = {}
+    for trial in trials:
+        divisions[trial.division.protocol] = trial.division.to_json()
+        if trial.cells is not cells:  # its rows are the originals and their copies
+            divisions[trial.division.protocol]["cells"] = [_cell_name(c.picture) for c in trial.cells.cells]
+    write_json(out / "folds.json", {"cells": names, "protocols": divisions})
     write_json(out / "recipe.json", recipe.to_json())
-    curves = {m.name: f.curves for m, f in zip(members, final.members, strict=True) if f.curves}
+    fitted = final.members if isinstance(final, Model) else ()
+    curves = {m.name: f.curves for m, f in zip(members, fitted, strict=False) if f.curves}
     _write_or_remove(out / "training_curves.json", curves)
     write_failed(out, failed)
-    notes = [*cells.notes, *final.notes, *(f"Not used: {path}: {reason}" for path, reason in failed.items())]
+    notes = [*cells.notes, *(final.notes if isinstance(final, Model) else ())]
+    notes += [f"Not used: {path}: {reason}" for path, reason in failed.items()]
     report.write_report(evaluations, out, notes=notes, audit=audited.summary(), counts=cells.counts(), curves=curves)
-    return Run(out, made, tuple(evaluations), failed)
+
+
+@contextlib.contextmanager
+def _naming_the_report(out: Path) -> Iterator[None]:
+    """Add to an error where the numbers of this run are, and that the bundle beside them is not of this run."""
+    try:
+        yield
+    except CervicyteError as error:
+        where = f"the numbers and the report of this run are in {printable(out)}"
+        where += ", but the bundle there is of an earlier run" if (out / "bundle").exists() else ", without a bundle"
+        raise type(error)(error.what, error.received, f"{error.todo}; {where}" if error.todo else where) from error
 
 
 def _at_hand(recipe: Recipe, weights: str | None) -> tuple[tuple[Part, ...], tuple[str, ...]]:
@@ -170,40 +249,30 @@ def _at_hand(recipe: Recipe, weights: str | None) -> tuple[tuple[Part, ...], tup
     return tuple(parts), tuple(replaced)
 
 
-def _copied(
-    cells: CellTable,
-    parts: Sequence[Part],
-    recipe: Recipe,
-    weights: str | None,
-    precision: str | None,
-    seed: int,
-    crops: Sequence[Path | str],
-) -> tuple[CellTable, tuple[Member, ...]]:
-    """Every cell with its copies, and members that have read them all and make no copies of their own."""
-    plain = [replace(p, variants=0, orientations=1) if p.method == "finetune" else p for p in parts]
-    members = make_members(plain, weights, precision, seed, recipe.copies_by, crops)
-    pool = splits.augmented(cells, recipe.copies)
+def _without_views(parts: Sequence[Part]) -> tuple[Part, ...]:
+    """Members for a table that holds the copies already: they make none of their own and average no flips."""
+    return tuple(replace(p, variants=0, orientations=1) if p.method == "finetune" else p for p in parts)
+
+
+def _check_room(tables: Iterable[tuple[CellTable, Sequence[Member]]]) -> None:
+    """Refuse a run whose activations, which are in use all the time, are larger than their bound together."""
+    wanted: dict[tuple[str, int], int] = {}
+    for cells, members in tables:
+        for member in members:
+            if isinstance(member, FinetunedMember):
+                wanted[member.extractor.key, len(cells)] = activations.needed(cells, member.extractor)
+    shelf.check(sum(wanted.values()))
+
+
+def _read(cells: CellTable, members: Sequence[Member], failed: dict[str, str]) -> CellTable:
+    """The cells that every member could read; the others go to ``failed``, each copy by its original and number."""
+    reasons: dict[str, str] = {}
     for member in members:
-        member.read(pool)
-    return _known(pool, members), members
-
-
-def _known(cells: CellTable, members: Sequence[Member]) -> CellTable:
-    """The cells that every member could read."""
-    return cells.subset(np.all([member.has(cells) for member in members], axis=0))
-
-
-def _fit_with(
-    members: Sequence[Member], recipe: Recipe, seed: int, protocol: str, told: list[str], describer: Describer
-) -> Any:
-    """What cross-validation calls once a fold; what the fits have to say is gathered in ``told``."""
-
-    def fit(training: CellTable) -> Model:
-        model = fit_model(training, members, recipe, seed, protocol, describer)
-        told.extend(model.notes)
-        return model
-
-    return fit
+        reasons |= member.read(cells)
+    good = np.all([member.has(cells) for member in members], axis=0)
+    for cell in cells.subset(~good).cells:
+        failed[_cell_name(cell.picture)] = reasons.get(printable(cell.path), "it cannot be read")
+    return cells.subset(good)
 
 
 def write_failed(out: Path, failed: Mapping[str, str]) -> None:
@@ -218,10 +287,29 @@ def _write_or_remove(path: Path, contents: Mapping[str, Any]) -> None:
         path.unlink(missing_ok=True)
 
 
-def _check_options(recipe: Recipe, precision: str | None) -> None:
-    """Refuse what would otherwise be ignored in silence."""
+def _check_options(
+    recipe: Recipe, protocols: Sequence[str], precision: str | None, seed: int, crops: Sequence[Path | str]
+) -> None:
+    """Refuse what cannot be done, and what would otherwise be ignored in silence."""
+    for name in protocols:
+        splits.get_protocol(name)
+    splits.check_seed(seed)
+    settings.check_all()
     if precision not in (None, "auto", "float32", "bfloat16"):
         raise UsageError("unknown precision", repr(precision), "there are: auto, float32, bfloat16")
+    distilled = [p.name for m in recipe.parts for p in (m, m.stand_in) if p and p.method == "distil"]
+    if distilled and "as-published" in protocols:
+        raise UsageError(
+            "a student is not taught on copies, so a recipe that distils has no as-published number",
+            ", ".join(distilled),
+            "use --protocol grouped, or random",
+        )
+    if crops and not distilled:
+        raise UsageError(
+            "no member of the recipe learns from crops without labels; --crops would do nothing",
+            f"{len(crops)} folder(s), recipe {recipe.name}",
+            "leave --crops out, or take a recipe that distils: --recipe cytonet",
+        )
     for part in recipe.parts:
         if part.backbone.lower() == "morphology" and (part.size or part.fit != "stretch" or part.orientations != 1):
             raise UsageError(
@@ -277,148 +365,6 @@ def warn(protocol: str, cells: CellTable) -> tuple[str, ...]:
             "group. If siblings are among them, these numbers are optimistic. Use --group-from or --groups."
         )
     return tuple(found)
-
-
-def describe(
-    cells: CellTable, recipe: Recipe, members: Sequence[Member], protocol: str, folds: splits.Folds, seed: int
-) -> dict[str, str]:
-    """The facts of a run, in the order in which the report shows them."""
-    ways = [_words(member.part, member.weights) for member in members]
-    if len(members) > 1:
-        method = {f"Member {i}: {m.name}": _line(w) for i, (m, w) in enumerate(zip(members, ways, strict=True), 1)}
-        method["Combined by"] = f"{recipe.rule}: {get_rule(recipe.rule).words}"
-    else:
-        method = ways[0]
-    copies = {}
-    if protocol == "as-published":
-        copies["Copies"] = (
-            f"{recipe.copies} {recipe.copies_by} copies of each cell, divided with the originals; "
-            "here the members made no further views"
-        )
-        if recipe.published_validation:
-            copies["Validation"] = f"{recipe.published_validation:.0%} of all images, to stop early and calibrate"
-    return {
-        "Data set": cells.name,
-        "Cells": str(len(cells)),
-        "Groups": str(len(set(cells.groups))) if cells.grouped else "unknown",
-        "Label system": cells.system.name,
-        "Protocol": protocol,
-        "Folds": str(len(folds)),
-        **copies,
-        "Recipe": recipe.name,
-        **method,
-        "Operating point": f"set for {recipe.sensitivity:.0%} sensitivity on out-of-fold training cells",
-        "Uncertain band": f"set for at most {recipe.max_risk:.0%} errors among answered training cells, out of fold",
-        "Precision": ", ".join(dict.fromkeys(member.precision for member in members)),
-        "Seed": str(seed),
-        "Data fingerprint": cells.fingerprint,
-        "cervicyte": cervicyte.__version__,
-        "Python": platform.python_version(),
-        "Made": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-
-
-def _words(part: Part, weights: str) -> dict[str, str]:
-    """What a member is made of, in words."""
-    words = {
-        "Backbone": part.backbone,
-        "Weights": weights,
-        "Layer": part.layer or "last",
-        "Orientations averaged": str(part.orientations),
-        "Filters": ", ".join(part.filters) or "none",
-    }
-    if part.size:
-        words["Input size"] = f"{part.size} px"
-    if part.method == "linear":
-        return words | {"C": f"fixed at {part.C:g}" if part.C else "chosen by inner folds of the training cells"}
-    if part.method == "distil":
-        return words | {
-            "Distilled": f"{part.epochs} epochs on training cells and crops without labels",
-            "Teacher": f"the members of the recipe {part.teacher}, fitted on the same training cells",
-        }
-    tail = ", ".join(get_backbone(part.backbone).tail)
-    return words | {
-        "Fine-tuned": f"{tail}; up to {part.epochs} epochs, stopped early on held-out training cells",
-        "Training views": f"each cell, its orientations, and {part.variants} {part.augmentation} copies",
-    }
-
-
-def _line(words: Mapping[str, str]) -> str:
-    told = ((name, value) for name, value in words.items() if value not in ("none", "last", "1"))
-    return "; ".join(f"{name if name.isupper() else name.lower()} {value}" for name, value in told)
-
-
-def save(
-    folder: Path,
-    model: Model,
-    members: Sequence[Member],
-    cells: CellTable,
-    recipe: Recipe,
-    evaluation: Evaluation,
-    seed: int,
-) -> bundle.Bundle:
-    """Write the bundle and prove on a few training cells that it says what the model says.
-
-    Raises
-    ------
-    BundleError : it does not
-    """
-    pairs = zip(model.members, model.temperatures, strict=True)
-    graphs = [member.graph(temperature) for member, temperature in track(list(pairs), "Writing the model's graphs")]
-    specs: tuple[bundle.MemberSpec, ...] = ()
-    if len(members) > 1:
-        specs = tuple(
-            bundle.MemberSpec(m.name, f"member-{i}.onnx", m.spec, m.precision) for i, m in enumerate(members, 1)
-        )
-    manifest = bundle.Manifest(
-        f"{recipe.name} on {cells.name}",
-        cells.system,
-        model.classes,
-        bundle.InputSpec("members") if specs else members[0].spec,
-        model.limits,
-        members[0].precision if len({m.precision for m in members}) == 1 else "mixed",
-        {
-            "facts": evaluation.facts,
-            "recipe": recipe.to_json(),
-            "seed": seed,
-            "temperature": model.temperatures[0] if len(members) == 1 else model.temperature,
-            "weights": "; ".join(dict.fromkeys(m.weights for m in members)),
-            "warnings": list(evaluation.warnings),
-        },
-        evaluation.metrics,
-        specs,
-        model.combiner,
-        model.temperature,
-        model.quality,
-    )
-    return bundle.save_bundle(
-        folder, manifest, graphs, gate.training_cells(cells), prove=lambda made: _prove(made, model, cells)
-    )
-
-
-def _prove(made: bundle.Bundle, model: Model, cells: CellTable) -> None:
-    rows = np.linspace(0, len(cells) - 1, min(_PROVED_ON, len(cells))).astype(int)
-    some = cells.subset(rows)
-    expected = model.votes(some).reshape(len(some), -1)
-    if model.quality is not None and model.describer is not None:
-        expected = np.concatenate([expected, np.nan_to_num(model.describer.of(some))], axis=1)
-    extractor = made.extractor("float32" if made.manifest.precision == "float32" else None)
-    worst = 0.0
-    for i, found in features.stream((c.picture for c in some.cells), extractor, None):
-        if isinstance(found, CervicyteError):
-            raise found
-        worst = max(worst, float((np.abs(found - expected[i]) / np.maximum(np.abs(expected[i]), 1)).max()))
-    bound = 1e-3 if made.manifest.precision == extractor.precision == "float32" else 0.05
-    if worst > bound:
-        raise BundleError(
-            "the exported model does not say what the trained one says",
-            f"probabilities differ by up to {worst:.4f}; the bound for {extractor.precision} is {bound}",
-            "please report this",
-        )
-
-
-def _scored(predictions: Predictions, warnings: Sequence[str], seed: int) -> dict[str, Any]:
-    return metrics.score(predictions, seed=seed) | {"warnings": list(warnings)}
 
 
 def _cell_name(picture: Picture) -> str:
