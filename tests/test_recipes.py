@@ -62,6 +62,60 @@ def test_a_recipe_goes_through_json() -> None:
     assert Recipe("x", filters=("clahe",)).to_json()["filters"] == ["clahe"]
 
 
+# ---- keys that would do nothing
+
+DISTIL = 'method = "distil"\nbackbone = "cytonet"\nteacher = "ensemble"\n'
+TUNED = 'method = "finetune"\nbackbone = "ResNet50"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "idle", "readers"),
+    [
+        (f"{TUNED}C = 0.5", "C", "linear"),
+        (f"{TUNED}C = 0.0", "C", "linear"),  # its default too: somebody wrote it to some end
+        (f"{TUNED}layer = 'conv4_block6_out'", "layer", "linear"),
+        (f"{TUNED}preprocess = 'tf'", "preprocess", "linear"),
+        ("epochs = 5", "epochs", "finetune and distil"),
+        ("epochs = 10", "epochs", "finetune and distil"),
+        ("variants = 3", "variants", "finetune"),
+        ("learning_rate = 1e-3", "learning_rate", "finetune and distil"),
+        ("augmentation = 'geometric'", "augmentation", "finetune"),
+        ("seed = 1", "seed", "finetune and distil"),
+        (f"{DISTIL}C = 0.5", "C", "linear"),
+        (f"{DISTIL}orientations = 4", "orientations", "linear and finetune"),
+        (f"{DISTIL}variants = 3", "variants", "finetune"),
+        (f"{DISTIL}patience = 3", "patience", "finetune"),
+        (f"{DISTIL}head_learning_rate = 1e-3", "head_learning_rate", "finetune"),
+        (f"[[members]]\n[[members]]\n{TUNED}C = 0.5", "C", "linear"),
+        ("[[members]]\n[[members]]\nfilters = ['median']\nstand_in = {variants = 2}", "variants", "finetune"),
+    ],
+)
+def test_a_key_that_the_method_does_not_read_is_refused(tmp_path: Path, text: str, idle: str, readers: str) -> None:
+    path = tmp_path / "idle.toml"
+    path.write_text(text)
+    with pytest.raises(UsageError, match=f"does not read {idle}\n") as caught:
+        load_recipe(path)
+    assert f"{idle} is read by {readers}" == caught.value.todo
+
+
+def test_keys_that_a_method_reads_are_taken(tmp_path: Path) -> None:
+    path = tmp_path / "read.toml"
+    path.write_text(f"{DISTIL}size = 48\nfit = 'pad'\nfilters = ['clahe']\nseed = 2\nepochs = 3\naveraging = 0.5")
+    assert (load_recipe(path).size, load_recipe(path).seed) == (48, 2)
+    with pytest.raises(UsageError, match="does not read C"):  # an option of the command line
+        load_recipe("resnet50-finetune").changed(C=1.0)
+
+
+def test_a_stand_in_of_another_method_takes_over_what_that_method_reads(tmp_path: Path) -> None:
+    path = tmp_path / "two.toml"
+    path.write_text(
+        f"[[members]]\n[[members]]\n{TUNED}orientations = 4\nepochs = 3\n"
+        "stand_in = { backbone = 'MobileNetV2', method = 'linear', C = 0.5 }\n"
+    )
+    stand_in = load_recipe(path).members[1].stand_in
+    assert stand_in == Part("MobileNetV2", backbone="MobileNetV2", orientations=4, C=0.5)
+
+
 # ---- ensembles
 
 ENSEMBLE = """
@@ -105,11 +159,12 @@ def test_members_are_read_named_and_filled_in(tmp_path: Path) -> None:
 
 def test_members_that_differ_in_seed_or_size_alone_have_names_of_their_own(tmp_path: Path) -> None:
     path = tmp_path / "seeds.toml"
-    path.write_text("".join(f"[[members]]\nseed = {i}\n" for i in range(3)) + "[[members]]\nsize = 64\n")
+    tuned = "[[members]]\nmethod = 'finetune'\nbackbone = 'ResNet50'\n"
+    path.write_text("".join(f"{tuned}seed = {i}\n" for i in range(3)) + "[[members]]\nsize = 64\n")
     assert [m.name for m in load_recipe(path).members] == [
-        "morphology",
-        "morphology seed 1",
-        "morphology seed 2",
+        "ResNet50",
+        "ResNet50 seed 1",
+        "ResNet50 seed 2",
         "morphology 64 px",
     ]
 
@@ -125,8 +180,8 @@ def test_members_that_differ_in_seed_or_size_alone_have_names_of_their_own(tmp_p
         ("rule = 'vote'", "without members"),
         ("[[members]]\n[[members]]", "a name of its own"),
         ("[[members]]\nname = 'a'\n[[members]]\nname = 'a'\nC = 1", "a name of its own"),
-        ("[[members]]\nstand_in = {seed = 1}\n[[members]]\nseed = 1", "a name of its own"),
-        ("[[members]]\nstand_in = {name = 'morphology'}\n[[members]]\nseed = 1", "a name of its own"),
+        ("[[members]]\nstand_in = {size = 64}\n[[members]]\nsize = 64", "a name of its own"),
+        ("[[members]]\nstand_in = {name = 'morphology'}\n[[members]]\nsize = 64", "a name of its own"),
         ("filters = ['clahe']\n{two}", "belongs to its members"),
         ("backbone = 'morphology'\n{two}", "belongs to its members"),  # its default: would be ignored in silence
         ("C = 0\n{two}", "belongs to its members"),
@@ -146,7 +201,7 @@ def test_members_that_differ_in_seed_or_size_alone_have_names_of_their_own(tmp_p
         ("{two}\nstand_in = {backbon = 'x'}", "unknown key"),
         ("{two}\nstand_in = {stand_in = {}}", "unknown key"),
         ("{two}\nstand_in = {size = 5000}", "between"),
-        ("{two}\nmethod = 'finetune'\nlayer = 'top'", "whole network"),
+        ("{two}\nmethod = 'finetune'\nlayer = 'top'", "does not read layer"),
         ("published_test = 0.9\n{two}", "between"),
         ("copies_by = 'magic'\n{two}", "augmentation"),
     ],

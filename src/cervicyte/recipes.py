@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -13,7 +12,7 @@ from typing import Any
 
 from cervicyte.augment import get_augmentation
 from cervicyte.ensemble import get_rule
-from cervicyte.errors import UsageError
+from cervicyte.errors import UsageError, did_you_mean
 from cervicyte.filters import parse_chain
 from cervicyte.images import FITS
 from cervicyte.orientations import COUNTS
@@ -22,6 +21,21 @@ from cervicyte.taxonomy import get_map
 
 #: Ways to make a member of a model from a network or measurements.
 METHODS = ("linear", "finetune", "distil")
+
+#: Which methods read a key of a part; every method reads those that are not named here.
+READ_BY: Mapping[str, tuple[str, ...]] = {
+    "preprocess": ("linear",),
+    "layer": ("linear",),
+    "C": ("linear",),
+    "orientations": ("linear", "finetune"),
+    "augmentation": ("finetune",),
+    "variants": ("finetune",),
+    "patience": ("finetune",),
+    "head_learning_rate": ("finetune",),
+    **dict.fromkeys(("epochs", "batch_size", "learning_rate", "weight_decay"), ("finetune", "distil")),
+    **dict.fromkeys(("label_smoothing", "class_weight", "averaging", "seed"), ("finetune", "distil")),
+    "teacher": ("distil",),
+}
 
 
 @dataclass(frozen=True)
@@ -45,8 +59,12 @@ class Part(Schedule):
     variants : for "finetune", how many such copies of each cell
     epochs and the other fields of `Schedule` : for "finetune" and "distil", how the network is trained
     teacher : for "distil", the recipe whose members teach
-    seed : tells members apart that differ in nothing else
+    seed : for "finetune" and "distil", tells members apart that differ in nothing else
     stand_in : another member, taken in its place where its pretrained weights are not at hand
+
+    Raises
+    ------
+    UsageError : a value that cannot be used, or one that the method does not read (see `READ_BY`)
     """
 
     name: str
@@ -93,15 +111,14 @@ class Part(Schedule):
         # The canonical texts, so that one chain has one name in caches and bundles.
         object.__setattr__(self, "filters", parse_chain(",".join(self.filters)))
         get_augmentation(self.augmentation)
-        if (self.method == "distil") != bool(self.teacher) or (self.method == "distil") != (self.backbone == "cytonet"):
+        distils = self.method == "distil"
+        if distils != bool(self.teacher) or (distils and self.backbone != "cytonet"):
             raise UsageError(
-                "recipe: the method distil, the backbone cytonet and a teacher belong together",
+                "recipe: the method distil trains the backbone cytonet by a teacher",
                 f"method {self.method!r}, backbone {self.backbone!r}, teacher {self.teacher!r}",
                 'write method = "distil", backbone = "cytonet", teacher = "ensemble"',
             )
-        if self.method == "finetune" and (self.layer or self.preprocess):
-            received = f"layer {self.layer!r}, preprocess {self.preprocess!r}"
-            raise UsageError("fine-tuning takes a whole network of Keras; leave layer and preprocess out", received)
+        _check_read(self.method, (f.name for f in fields(Part) if getattr(self, f.name) != f.default))
 
 
 @dataclass(frozen=True)
@@ -187,6 +204,14 @@ class Recipe(Part):
         return plain
 
 
+def _check_read(method: str, keys: Iterable[str]) -> None:
+    """Refuse keys that a method does not read: they would do nothing."""
+    idle = [key for key in keys if method not in READ_BY.get(key, METHODS)]
+    if idle:
+        readers = "; ".join(f"{key} is read by {' and '.join(READ_BY[key])}" for key in idle)
+        raise UsageError(f"recipe: the method {method} does not read {', '.join(idle)}", f"method {method!r}", readers)
+
+
 def _only_members_have(given: Iterable[str]) -> None:
     """Refuse what says how one member is made where it stands beside members: it would do nothing."""
     own = {f.name for f in fields(Part)} - {"name"}
@@ -226,8 +251,7 @@ def load_recipe(name: str | Path) -> Recipe:
         text = (resources.files("cervicyte") / "recipe_files" / f"{text_name}.toml").read_text(encoding="utf-8")
         stem = text_name
     else:
-        near = difflib.get_close_matches(text_name, shipped(), n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
+        hint = did_you_mean(text_name, shipped())
         raise UsageError("unknown recipe", repr(text_name), f"{hint}there are: {', '.join(shipped())}, or FILE.toml")
     try:
         return _parse(stem, tomllib.loads(text))
@@ -248,15 +272,24 @@ def _parse(name: str, table: Mapping[str, Any]) -> Recipe:
     for row in rows:
         given = dict(row)
         other = given.pop("stand_in", None)
-        part = Part(**_values(Part, given, ("stand_in",)) | {"name": _member_name(row)})
+        part = _part(given)
         if other is not None:
             if not isinstance(other, dict):
                 raise UsageError("recipe: stand_in is a table", repr(other)[:100])
-            filled = {**{k: v for k, v in given.items() if k not in ("backbone", "name")}, **other}
-            substitute = Part(**_values(Part, filled, ("stand_in",)) | {"name": _member_name(filled)})
-            part = replace(part, stand_in=substitute)
+            method = other.get("method", part.method)
+            kept = (k for k in given if k not in ("backbone", "name") and method in READ_BY.get(k, METHODS))
+            part = replace(part, stand_in=_part({k: given[k] for k in kept} | other))
         members.append(part)
-    return Recipe(name, **_values(Recipe, values, ("name", "members", "stand_in")), members=tuple(members))
+    recipe = Recipe(name, **_values(Recipe, values, ("name", "members", "stand_in")), members=tuple(members))
+    _check_read(recipe.method, values)
+    return recipe
+
+
+def _part(table: Mapping[str, Any]) -> Part:
+    """A member from its table; keys that its method does not read are refused even with their default values."""
+    part = Part(**_values(Part, table, ("stand_in",)) | {"name": _member_name(table)})
+    _check_read(part.method, table)
+    return part
 
 
 def _member_name(row: Mapping[str, Any]) -> str:
@@ -272,8 +305,7 @@ def _values(kind: type, table: Mapping[str, Any], closed: tuple[str, ...]) -> di
     kinds = {f.name: by_type.get(str(f.type), (list,)) for f in fields(kind) if f.name not in closed}
     for key, value in table.items():
         if key not in kinds:
-            near = difflib.get_close_matches(key, kinds, n=1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
+            hint = did_you_mean(key, kinds)
             raise UsageError("unknown key in the recipe", repr(key), f"{hint}keys: {', '.join(kinds)}")
         if not isinstance(value, kinds[key]) or isinstance(value, bool):
             raise UsageError(f"recipe: {key} has the wrong kind of value", repr(value))
