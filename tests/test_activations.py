@@ -283,6 +283,21 @@ def test_what_was_used_longest_ago_goes_first(monkeypatch) -> None:
     assert total() == 0
 
 
+def test_activations_go_before_trainings_and_what_went_is_told(monkeypatch, capsys) -> None:
+    monkeypatch.setenv("CERVICYTE_CACHE_GB", "1")
+    monkeypatch.setenv("CERVICYTE_PROGRESS", "auto")
+    shelf.remove_oldest(shelf.folder(), 0)
+    trained, maps = put("tails/old.npz", 300_000_000, 1000), put("activations/new.f16", 600_000_000, 10)
+    shelf.make_room(100_000_000)
+    assert "room" not in capsys.readouterr().err
+    shelf.make_room(200_000_000)
+    assert trained.exists()
+    assert not maps.exists()
+    assert "600 MB of earlier working files removed" in capsys.readouterr().err
+    shelf.make_room(800_000_000)
+    assert not trained.exists()
+
+
 @hypothesis_settings(deadline=None, max_examples=30)
 @given(st.lists(st.integers(0, 400), max_size=8), st.integers(0, 1000))
 def test_after_making_room_there_is_room(sizes, wanted) -> None:

@@ -179,7 +179,7 @@ def compute(cells: CellTable, extractor: PrefixExtractor) -> tuple[ActivationTab
         for digest, c in zip(cells.digests(), cells.cells, strict=True)
     ]
     key = hashlib.sha256("\n".join([extractor.key, *digests]).encode()).hexdigest()
-    folder = shelf.folder() / "activations"
+    folder = shelf.folder() / shelf.ACTIVATIONS
     shape = (len(cells), extractor.views, *extractor.shape)
     maps, done = _opened(folder, key[:40], shape)
     todo = np.flatnonzero(done == 0)
@@ -202,6 +202,11 @@ def compute(cells: CellTable, extractor: PrefixExtractor) -> tuple[ActivationTab
         _settle(maps, done, finished)
     rows = {cells.cells[i].picture: i for i in range(len(cells)) if i not in errors}
     return ActivationTable(maps, rows, extractor.orientations, extractor.key, digests), errors
+
+
+def needed(cells: CellTable, extractor: PrefixExtractor) -> int:
+    """Bytes on disk that the activations of a table's cells take."""
+    return len(cells) * 2 * extractor.dimension
 
 
 def _opened(folder: Path, name: str, shape: tuple[int, ...]) -> tuple[Any, Any]:

@@ -6,10 +6,8 @@ one file each, up to the bound CERVICYTE_FILTERED_CACHE_MB, from which those use
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
-import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
@@ -17,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cervicyte import settings
+from cervicyte import settings, shelf
 from cervicyte.errors import StorageError
 from cervicyte.files import atomic_write
 from cervicyte.progress import say
@@ -110,8 +108,7 @@ class FilteredPictures:
         picture = cv2.imdecode(np.frombuffer(data, np.uint8, offset=_DIGEST), cv2.IMREAD_COLOR)
         if picture is None or picture.shape != shape:
             return None
-        with contextlib.suppress(OSError):
-            os.utime(path)  # used now
+        shelf.used(path)
         return picture
 
     def _write(self, key: str, picture: np.ndarray) -> None:
@@ -127,9 +124,9 @@ class FilteredPictures:
             with atomic_write(self._path(key), "wb") as stream:
                 stream.write(_digest(data) + data)
             with self._lock:
-                self._held = _size(self.folder) if self._held is None else self._held + len(data) + _DIGEST
+                self._held = shelf.size(self.folder) if self._held is None else self._held + len(data) + _DIGEST
                 if self._held > self.limit:
-                    self._held = _make_room(self.folder, int(self.limit * _LEFT))
+                    self._held = shelf.remove_oldest(self.folder, int(self.limit * _LEFT))
         except (StorageError, OSError) as error:
             reason = error.one_line if isinstance(error, StorageError) else str(error)
             self._writing = False
@@ -157,30 +154,3 @@ def _key(image: np.ndarray, text: str) -> str:
 
 def _digest(data: bytes) -> bytes:
     return hashlib.blake2b(data, digest_size=_DIGEST).digest()
-
-
-def _files(folder: Path) -> list[tuple[float, int, Path]]:
-    """Time of last use, size and path of every file, those of a killed process included."""
-    found = []
-    for path in folder.glob("*/*"):
-        with contextlib.suppress(OSError):  # another process was quicker
-            status = path.stat()
-            found.append((status.st_mtime, status.st_size, path))
-    return found
-
-
-def _size(folder: Path) -> int:
-    return sum(size for _, size, _ in _files(folder))
-
-
-def _make_room(folder: Path, limit: int) -> int:
-    """Delete the files used longest ago until the others take no more than ``limit`` bytes; return what is left."""
-    found = sorted(_files(folder))
-    held = sum(size for _, size, _ in found)
-    for _, size, path in found:
-        if held <= limit:
-            break
-        with contextlib.suppress(FileNotFoundError):
-            path.unlink()
-        held -= size
-    return held
