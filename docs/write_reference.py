@@ -122,8 +122,10 @@ def filters() -> str:
     ]
     parts += ["\n## Augmentation\n"]
     parts += [
-        "Copies are the same for the same seed, whether they are made while training or written out by "
-        "`cervicyte data augment`. Rotation is in degrees to either side, the others are shares.\n"
+        "A copy follows from the file's content, its number, the seed and the augmentation: what `cervicyte data "
+        "augment` writes has the pixels of the copies that `--protocol as-published` makes while training. The views "
+        "that fine-tuning makes for itself are drawn from the same ranges but are others: they are named by the "
+        "picture after its filters. Rotation is in degrees to either side, the others are shares.\n"
     ]
     names = list(PRESETS[0].augmentation.to_json())
     parts += [f"| name | {' | '.join(names)} | what it is |", "| --- |" + " --- |" * (len(names) + 1)]

@@ -206,6 +206,19 @@ def test_a_dishonest_protocol_is_marked_before_any_number(tmp_path, protocol):
     assert "On cells whose" in words
 
 
+def test_what_else_differs_between_two_protocols_is_said_with_the_numbers(tmp_path):
+    published = evaluation(predictions(tmp_path / "cells", "as-published", seed=0, skill=5))
+    grouped = evaluation(predictions(tmp_path / "cells"))
+    report.write_report([grouped, published], tmp_path)
+    assert "The same recipe shows" in read(tmp_path).words
+    assert "not all that differs" not in read(tmp_path).words
+    told = {**published.facts, report.DIFFERS: "its members make no views of their own"}
+    marked = dataclasses.replace(published, facts=told)
+    for pair in ([grouped, marked], [marked, grouped]):
+        report.write_report(pair, tmp_path)
+        assert "The division is not all that differs: its members make no views of their own." in read(tmp_path).words
+
+
 def test_only_what_needs_a_banner_has_one(compared, tmp_path):
     assert "Read this before" not in read(compared[0]).words
     made = dataclasses.replace(compared[1][0], warnings=("NO GROUPS were given.",))

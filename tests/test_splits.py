@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -213,6 +214,8 @@ def test_augmented_copies_know_their_original() -> None:
     for cell in more.cells:
         assert cell.original == ("" if cell.variant == 0 else cell.path)
     assert augmented(cells, 0) == cells
+    written = cells.with_cells(replace(c, original="first.png") for c in cells.cells)  # copies already
+    assert {c.original for c in augmented(written, 2).cells} == {"first.png"}
 
 
 @pytest.mark.parametrize(

@@ -76,8 +76,9 @@ def write_set(
     The columns are path, label, group (own_group where nothing told the groups), split (if there are any), original
     (of which file a row is a copy; empty for originals), variant, augmentation, seed and augmented_from (the
     data set, whose groups these still are). A copy keeps the label, group and split of its original. It has the
-    pixels that training on the fly gives the same variant with the same seed. What an earlier run with the
-    same options finished is kept.
+    pixels that the as-published protocol gives the same variant with the same seed; the views that fine-tuning makes
+    for itself are others, since they are named by the picture after its filters. What an earlier run with the same
+    options finished is kept.
 
     Parameters
     ----------

@@ -1,6 +1,8 @@
 """From scores to verdicts: temperature, operating point, and the band in which we do not know.
 
-All of it is fitted on out-of-fold predictions, never on cells that the classifier saw.
+All of it is fitted on out-of-fold predictions of training cells: no weight was fitted on the cell that it speaks of.
+The same predictions did choose C or the epoch at which a training stopped, so the limits are a little optimistic. And
+under the protocols that are not grouped, the weights were fitted on siblings or copies of these cells.
 """
 
 from __future__ import annotations

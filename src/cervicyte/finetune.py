@@ -91,7 +91,7 @@ class TailTrainer:
         ----------
         rows, codes : training rows of the table and their class indices, int (n,)
         held, held_codes : the rows that say when to stop; never test cells
-        seed : of order, views and mixup
+        seed : of order and views
 
         Raises
         ------

@@ -50,7 +50,8 @@ class FittedHead:
     Attributes
     ----------
     head : fitted on all the rows given
-    oof_logits : float64 (n, k), each row from a head that saw neither it nor its group
+    oof_logits : float64 (n, k), each row from a head that was fitted without it and, in grouped folds, without its
+        group; where C was chosen, all of these rows chose it. NaN in rows that no fold holds out
     losses : mean out-of-fold log loss for each C tried
     fold_heads : for each inner fold, the head fitted without it, at the same C
     """
@@ -120,7 +121,7 @@ def fit_linear(features: np.ndarray, codes: np.ndarray, n_classes: int, C: float
 
 
 def inner_folds(codes: np.ndarray, groups: np.ndarray, seed: int, protocol: str = "grouped", most: int = 5) -> Folds:
-    """Folds inside a training set, as many as its rarest class allows, 5 at most.
+    """Folds inside a training set, as many as its rarest class allows, ``most`` at most.
 
     Raises
     ------

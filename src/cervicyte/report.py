@@ -34,6 +34,9 @@ EXTERNAL_LEAKING = Protocol(
     "LEAKING: some of these cells, or siblings or copies of them, trained the model.",
 )
 
+#: The fact that says what besides the division differs from a run under the grouped protocol.
+DIFFERS = "Differs from grouped"
+
 #: Rows of the side-by-side table: title, section, name, unit ("%" or ""), and whether less is better.
 Row = tuple[str, str, str, str, bool]
 
@@ -298,8 +301,9 @@ def _lead(named: Mapping[str, Evaluation]) -> str:
         return ""
     shown = [_protocol(e.predictions.protocol) for e in named.values()]
     whys = [protocol.why for protocol in dict.fromkeys(shown) if protocol.why]
+    also = [f"The division is not all that differs: {e.facts[DIFFERS]}." for e in named.values() if DIFFERS in e.facts]
     return " ".join(
-        [f"The same method shows an {what} of {' and '.join(parts)}, against {_percent(value)} here.", *whys]
+        [f"The same recipe shows an {what} of {' and '.join(parts)}, against {_percent(value)} here.", *whys, *also]
     )
 
 
