@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 from cervicyte.bundle import CARD, Bundle
 from cervicyte.calibration import Limits
@@ -50,3 +51,14 @@ def test_a_leaking_protocol_is_not_told_as_an_honest_one() -> None:
     text = model_card(made({"protocol": "as-published", "n": 9, "groups": 3}))
     assert "leaks" in text
     assert "without the cells of its fold" not in text
+
+
+def test_a_limit_that_no_cell_reaches_is_said_in_words() -> None:
+    never = replace(made(), limits=Limits(0.4, 0.95, 0.0, float("inf"), 0.0, 0.05))
+    assert "Called normal never and abnormal never" in model_card(never)
+    assert "Called normal below P(abnormal) = 0.200 and abnormal from 0.600 on" in model_card(made())
+
+
+def test_a_name_cannot_end_a_table() -> None:
+    text = model_card(made(training={"facts": {"Data set": "a|b\nc"}}))
+    assert "| Data set | a\\|b c |" in text

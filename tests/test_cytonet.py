@@ -370,10 +370,10 @@ def test_a_few_crops_are_too_few(member, demo_cells) -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"teacher": ""}, {"backbone": "ResNet50"}, {"method": "linear"}, {"method": "linear", "teacher": ""}],
+    [{"teacher": ""}, {"backbone": "ResNet50"}, {"method": "linear"}],
 )
 def test_method_backbone_and_teacher_belong_together(changes) -> None:
-    with pytest.raises(UsageError, match="belong together"):
+    with pytest.raises(UsageError, match="distil"):
         Part("x", **{"method": "distil", "backbone": "cytonet", "teacher": "ensemble", **changes})
 
 

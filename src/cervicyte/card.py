@@ -83,8 +83,10 @@ def _limits(manifest: Manifest) -> str:
         lines.append(
             f"- Flagged from P(abnormal) = {limits.threshold:.3f} on, set for {limits.sensitivity:.0%} sensitivity."
         )
+        low = "never" if limits.normal_below <= 0 else f"below P(abnormal) = {limits.normal_below:.3f}"
+        high = "never" if limits.abnormal_from > 1 else f"from {limits.abnormal_from:.3f} on"
         lines.append(
-            f"- `uncertain` from {limits.normal_below:.3f} up to {limits.abnormal_from:.3f}: set so that at most "
+            f"- Called normal {low} and abnormal {high}; `uncertain` between, set so that at most "
             f"{limits.max_risk:.0%} of the answers are wrong."
         )
     if manifest.quality is not None:
@@ -96,4 +98,11 @@ def _made(training: Mapping[str, Any]) -> str:
     facts = training.get("facts", {})
     if not facts:
         return ""
-    return "## How it was made\n\n| | |\n| --- | --- |\n" + "\n".join(f"| {k} | {v} |" for k, v in facts.items())
+    return "## How it was made\n\n| | |\n| --- | --- |\n" + "\n".join(
+        f"| {_cell(k)} | {_cell(v)} |" for k, v in facts.items()
+    )
+
+
+def _cell(text: object) -> str:
+    """A table's cell: a name of a data set may hold what would end it."""
+    return str(text).replace("|", "\\|").replace("\n", " ")

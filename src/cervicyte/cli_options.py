@@ -29,6 +29,10 @@ Precision = Annotated[str | None, typer.Option("--precision", help="auto, float3
 ProtocolName = Annotated[
     str, typer.Option("--protocol", help="grouped (honest), random or as-published (both marked).")
 ]
+ModelOrShipped = Annotated[
+    Path | None,
+    typer.Option("--model", help="Folder of a bundle, or of the run that made it; left out: the network that ships."),
+]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of folds, augmentation and intervals.")]
 
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from cervicyte import settings
+from cervicyte import settings, shipped
 from cervicyte.backbones import Backbone, Weights, import_keras
 from cervicyte.errors import CervicyteError, DataError, MissingError, UsageError
 from cervicyte.files import atomic_write, sha256_file, write_json
@@ -146,6 +146,8 @@ def export_backbone(
         return path
     if backbone.kind == "onnx":
         model, reference = _adapted(backbone, layer)
+    elif backbone.kind == "shipped":
+        model, reference = _shipped(layer)
     elif backbone.kind == "keras" and weights is not None:
         say(f"exporting {backbone.name} at {backbone.size} px (once)")
         model, reference = _converted(backbone, weights, layer)
@@ -198,11 +200,13 @@ def _recipe(backbone: Backbone, weights: Weights | None, layer: str | None) -> d
         if not backbone.onnx_file.is_file():
             raise MissingError("no such ONNX file", backbone.onnx_file, "check the name after onnx:")
         source = sha256_file(backbone.onnx_file)
+    elif backbone.kind == "shipped":
+        source = sha256_file(shipped.bundle_folder() / "model.onnx")
     else:
         source = weights.sha256 if weights else ""
     return {
         "format": EXPORT_FORMAT,
-        "backbone": backbone.name if backbone.kind == "keras" else "onnx",
+        "backbone": "onnx" if backbone.kind == "onnx" else backbone.name,
         "source_sha256": source,
         "random_weights": bool(weights and weights.random),
         "size": backbone.size,
@@ -317,6 +321,17 @@ def _adapted(backbone: Backbone, layer: str | None) -> tuple[Any, Any]:
         return answer.transpose(0, 2, 3, 1) if answer.ndim == 4 and layout == "NCHW" else answer
 
     return model, reference
+
+
+def _shipped(layer: str | None) -> tuple[Any, Any]:
+    """The shipped network without its head, and its own answer in another engine."""
+    import onnxruntime
+
+    if layer is not None:
+        raise UsageError("the network that comes with cervicyte has no layer to choose", layer, "leave the layer out")
+    model = shipped.features_graph()
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    return model, lambda images: session.run(["feature_map"], {model.graph.input[0].name: images})[0]
 
 
 def _preprocessed(images: np.ndarray, mode: str) -> np.ndarray:

@@ -122,7 +122,7 @@ class NetworkExtractor:
         self.augmentation = augmentation
         self.description = {
             "format": FEATURE_FORMAT,
-            "backbone": backbone.name if backbone.kind == "keras" else "onnx",
+            "backbone": "onnx" if backbone.kind == "onnx" else backbone.name,
             "weights": self.weights.sha256 if self.weights else self.record["source_sha256"],
             "graph": self.record["sha256"],
             "layer": layer,

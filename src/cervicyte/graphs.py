@@ -113,6 +113,24 @@ def simplify(model: Any) -> Any:
     return model
 
 
+def widened(model: Any) -> Any:
+    """A copy whose kernels are float32, where a graph keeps them as float16 and casts them when it is loaded."""
+    import onnx
+    from onnx import numpy_helper
+
+    wide = onnx.ModelProto()
+    wide.CopyFrom(model)
+    kept = {value.name: value for value in wide.graph.initializer}
+    casts = [n for n in wide.graph.node if n.op_type == "Cast" and n.input[0] in kept]
+    for node in casts:
+        value = kept[node.input[0]]
+        if value.data_type == onnx.TensorProto.FLOAT16 and node.attribute[0].i == onnx.TensorProto.FLOAT:
+            numbers = numpy_helper.to_array(value).astype(np.float32)
+            value.CopyFrom(numpy_helper.from_array(numbers, node.output[0]))
+            wide.graph.node.remove(node)
+    return wide
+
+
 def _real_inputs(graph: Any) -> list[Any]:
     constants = {i.name for i in graph.initializer}
     return [i for i in graph.input if i.name not in constants]

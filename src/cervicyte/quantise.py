@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from cervicyte import graphs
 from cervicyte.errors import DataError
 from cervicyte.files import atomic_write
 from cervicyte.runtime import Engine
@@ -56,6 +57,7 @@ def quantise(onnx_path: Path, calibration: Iterable[np.ndarray], out: Path) -> P
     DataError : no calibration images
     StorageError : ``out`` cannot be written
     """
+    import onnx
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
     batches = iter(calibration)
@@ -63,9 +65,10 @@ def quantise(onnx_path: Path, calibration: Iterable[np.ndarray], out: Path) -> P
     if first is None:
         raise DataError("no images to calibrate the quantisation with", "0 images", "give some training images")
     with tempfile.TemporaryDirectory() as folder, _quiet():
-        temporary = Path(folder) / "quantised.onnx"
+        wide, temporary = Path(folder) / "wide.onnx", Path(folder) / "quantised.onnx"
+        onnx.save(graphs.widened(onnx.load(onnx_path)), wide)
         quantize_static(
-            str(onnx_path),
+            str(wide),
             str(temporary),
             _reader(first, batches),
             quant_format=QuantFormat.QDQ,
