@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cervicyte import duplicates, leaks
+from cervicyte import duplicates, leaks, shipped
 from cervicyte.cells import CellTable
 from cervicyte.errors import BundleError, LeakageError
 from cervicyte.files import printable
@@ -131,6 +131,16 @@ def known_cells(cells: CellTable, trained: Mapping[str, np.ndarray]) -> dict[int
         if (digest, str(cell.box)) in files:
             found[row] = "the very file was trained on"
     return found
+
+
+def check_backbone(cells: CellTable, protocol: str) -> tuple[str, ...]:
+    """As `check_external`, for the network that ships where its features are what a model is made of.
+
+    Raises
+    ------
+    LeakageError : the protocol is honest and that network was trained on some of the cells
+    """
+    return check_external(cells, load_training_cells(shipped.bundle_folder() / "training_cells.npz"), protocol)
 
 
 def check_external(cells: CellTable, trained: Mapping[str, np.ndarray], protocol: str) -> tuple[str, ...]:

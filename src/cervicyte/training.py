@@ -124,6 +124,8 @@ def train(
         copiers = make_members(_without_views(parts), weights, precision, seed, recipe.copies_by)
     for table in facts.crops_of(members):
         gate.check_crops(cells, table)
+    shipped = any(part.method == "linear" and part.backbone.lower() == "cytonet" for part in parts)
+    seen = {name: gate.check_backbone(cells, name) if shipped else () for name in protocols}
     _check_room(((cells, members), (splits.augmented(cells, recipe.copies), copiers)))
 
     failed: dict[str, str] = {}
@@ -140,7 +142,7 @@ def train(
             table, judged, pairs = _read(splits.augmented(cells, recipe.copies), copiers, failed), copiers, ()
         division = divided(table, name)
         leaks = gate.check(table, division, pairs)
-        trials.append(_Trial(table, judged, division, (*warn(name, cells), *leaks, *replaced)))
+        trials.append(_Trial(table, judged, division, (*warn(name, cells), *seen[name], *leaks, *replaced)))
         describer.read(table)
     command = command or _python_command(recipe, options)
     evaluations = tuple(_judge(trial, cells, recipe, seed, describer, command) for trial in trials)
@@ -259,8 +261,10 @@ def _check_room(tables: Iterable[tuple[CellTable, Sequence[Member]]]) -> None:
     wanted: dict[tuple[str, int], int] = {}
     for cells, members in tables:
         for member in members:
-            if isinstance(member, FinetunedMember):
-                wanted[member.extractor.key, len(cells)] = activations.needed(cells, member.extractor)
+            seats = getattr(getattr(member, "teacher", None), "seats", ())  # of a student
+            for one in (member, *(seat.member for seat in seats)):
+                if isinstance(one, FinetunedMember):
+                    wanted[one.extractor.key, len(cells)] = activations.needed(cells, one.extractor)
     shelf.check(sum(wanted.values()))
 
 
