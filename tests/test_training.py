@@ -319,7 +319,12 @@ def test_activations_that_do_not_fit_side_by_side_are_refused_before_the_work(fe
 
     monkeypatch.setenv("CERVICYTE_CACHE_GB", "9")
     training._check_room([(few, (member("a"), member("a"), SimpleNamespace()))])
-    for tables in ([(few, (member("a"), member("b")))], [(few, (member("a"),)), (few, (member("b"),))]):
+    student = SimpleNamespace(teacher=SimpleNamespace(seats=[SimpleNamespace(member=member(k)) for k in "ab"]))
+    for tables in (
+        [(few, (student,))],
+        [(few, (member("a"), member("b")))],
+        [(few, (member("a"),)), (few, (member("b"),))],
+    ):
         with pytest.raises(StorageError, match=r"needs 9\.6 GB") as raised:
             training._check_room(tables)
         assert "raise CERVICYTE_CACHE_GB" in raised.value.todo
