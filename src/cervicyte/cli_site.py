@@ -44,14 +44,11 @@ def site_restore(file: Annotated[Path, typer.Argument(metavar="FILE", help="A ba
         from cervicyte.web.restoring import restore
     folder = settings.get_path("data_dir")
     done = restore(file, folder, ACTOR)
-    typer.echo(
-        f"{folder}: {done.images} pictures and {done.audit_rows} rows of the audit log, as of {done.at:%Y-%m-%d %H:%M} UTC"
-    )
+    at = f"{done.at:%Y-%m-%d %H:%M} UTC"
+    typer.echo(f"{folder}: {done.images} pictures and {done.audit_rows} rows of the audit log, as of {at}")
     if not done.database:
         say("The database is PostgreSQL's and was not in this file: bring it back with pg_restore.")
-    say(
-        "Everybody has to sign in again. Tokens of the API that were revoked after the backup are valid again: see to them."
-    )
+    say("Everybody has to sign in again. Tokens of the API that were revoked since then are valid again: see to them.")
 
 
 @site.command("retention")

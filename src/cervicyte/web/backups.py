@@ -65,7 +65,7 @@ class Backup:
     verified: bool
 
 
-class Gone(MissingError):
+class Gone(MissingError):  # noqa: N818  (what happened: nobody's error)
     """A picture of the snapshot was deleted before it was copied."""
 
 

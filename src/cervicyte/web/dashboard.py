@@ -137,11 +137,11 @@ def _scores(session: Session, since: datetime) -> tuple[Scores, Scores]:
         .join(Image, Image.id == PredictionRow.image_id)
         .where(PredictionRow.model_sha256 == (model or ""), PredictionRow.p_abnormal.is_not(None))
     )
-    first = session.execute(query.order_by(PredictionRow.id).limit(REFERENCE)).tuples().all()
+    first = session.execute(query.order_by(PredictionRow.id).limit(REFERENCE)).all()
     started = {case for _, _, case in first}
     last = max((key for key, _, _ in first), default=0)
     newest = query.where(PredictionRow.id > last, PredictionRow.created_at >= since)
-    rows = session.execute(newest.order_by(PredictionRow.id.desc()).limit(_NEWEST)).tuples()
+    rows = session.execute(newest.order_by(PredictionRow.id.desc()).limit(_NEWEST))
     recent = [(p, case) for _, p, case in rows if case not in started]
     return (
         Scores([p or 0.0 for p, _ in recent], [case for _, case in recent]),

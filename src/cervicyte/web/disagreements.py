@@ -102,14 +102,14 @@ def _read_twice(session: Session, user: User, *conditions: object) -> list[tuple
         )
         .order_by(Case.created_at.desc(), Case.number, Image.position)
     )
-    found = session.execute(query).tuples().all()
+    found = session.execute(query).all()
     counts = reviews.standing(session, [image for image, _ in found])
     return [(i, number, s) for i, number in found if (s := counts.get(i)) is not None and s.first and s.second]
 
 
 def _labels(session: Session, image_ids: Sequence[str]) -> dict[str, str]:
     query = select(Image.id, PredictionRow.label).join(PredictionRow, newest.newest_prediction())
-    return dict(session.execute(query.where(Image.id.in_(image_ids))).tuples().all())
+    return dict(session.execute(query.where(Image.id.in_(image_ids))).all())
 
 
 def _row(image_id: str, case: str, standing: reviews.Standing, label: str) -> Row:

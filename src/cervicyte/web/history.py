@@ -105,7 +105,7 @@ def listing(session: Session, user: User, filters: Filters, page: int = 1, size:
     everything = union_all(*_queries(user, filters, hidden)).subquery()
     total = session.scalar(select(func.count()).select_from(everything)) or 0
     number, pages = cases.place(page, total, size)
-    order = (everything.c.at.desc(), everything.c.kind, everything.c.id.desc())
+    order = (everything.c.at.desc(), everything.c.kind.desc(), everything.c.id.desc())
     query = select(everything.c.kind, everything.c.id).order_by(*order).offset((number - 1) * size).limit(size)
     keys = [(kind, key) for kind, key in session.execute(query)]
     found = _verdicts(session, [int(k) for kind, k in keys if kind == "verdict"], hidden)

@@ -30,15 +30,13 @@ def build(session: Session, case: Case) -> dict[str, Any]:
 
     Cells come with the highest P(abnormal) first. A cell's verdict is that of `cervicyte.web.reviews.Standing.final`.
     """
-    rows = session.execute(
-        select(Image, PredictionRow).outerjoin(PredictionRow, newest.newest_prediction()).where(Image.case_id == case.id)
-    ).tuples().all()  # fmt: skip
+    query = select(Image, PredictionRow).outerjoin(PredictionRow, newest.newest_prediction())
+    rows = session.execute(query.where(Image.case_id == case.id)).all()
     standing = reviews.standing(session, [image.id for image, _ in rows])
     cells = [_cell(image, prediction, standing.get(image.id, Standing())) for image, prediction in rows]
     cells.sort(key=lambda c: (c["p_abnormal"] is None, -(c["p_abnormal"] or 0.0), c["position"]))
-    people = dict(session.execute(
-        select(User.id, User.name).where(User.id.in_([case.owner_id, case.second_reader_id or ""]))
-    ).tuples().all())  # fmt: skip
+    names = select(User.id, User.name).where(User.id.in_([case.owner_id, case.second_reader_id or ""]))
+    people = dict(session.execute(names).all())
     states = Counter(c["state"] for c in cells)
     return {
         "format": FORMAT,

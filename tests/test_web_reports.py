@@ -1,0 +1,252 @@
+"""Case reports: drafts, signatures, amendments, what was changed behind them, and the PDF."""
+
+from __future__ import annotations
+
+import json
+import re
+import zlib
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import text
+
+from cervicyte.web import cases, report_body, report_pdf, reports, reviews
+from cervicyte.web.cases import CaseSummary, Invalid, NotFound
+from cervicyte.web.codes import Denied
+from cervicyte.web.reports import View
+from cervicyte.web.schema import AuditRow, Report, User
+from cervicyte.web.site import Site
+from web_records import MODEL, give_second, make_case, predict
+from web_site import Clock, make_site, make_user
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    return make_site(tmp_path)
+
+
+@pytest.fixture
+def owner(site: Site) -> User:
+    return make_user(site, "owner@lab.example")
+
+
+@pytest.fixture
+def reviewer(site: Site) -> User:
+    return make_user(site, "reviewer@lab.example", "reviewer")
+
+
+@pytest.fixture
+def case(site: Site, owner: User) -> CaseSummary:
+    made, ids = make_case(site, owner, [0.1, 0.9, None])
+    reviews.decide(site, owner, ids[0], "agree")
+    reviews.decide(site, owner, ids[1], "SCC", "keratin")
+    return made
+
+
+def _draft(site: Site, user: User, case: CaseSummary) -> View:
+    with site.database.read() as session:
+        return reports.draft(session, user, case.number, site.clock())
+
+
+def _view(site: Site, user: User, case: CaseSummary, version: int | None = None) -> View:
+    with site.database.read() as session:
+        return reports.view(session, user, case.number, site.clock(), version, lambda n: f"/v{n}")
+
+
+def test_a_draft_says_everything_that_a_report_will(site: Site, owner: User, case: CaseSummary) -> None:
+    found = _draft(site, owner, case)
+    assert (found.version, found.signed_at, found.sha256, found.problem, found.changed) == (1, None, "", "", False)
+    assert (found.model_name, found.model_sha256, found.operating_point) == ("a network", MODEL, 0.3)
+    assert found.summary == (("SCC", 1), ("NILM", 1))
+    assert [(c.position, c.p_abnormal, c.verdict, c.agrees, c.reader, c.comment) for c in found.cells] == [
+        (2, 0.9, "SCC", False, "owner", "keratin"),
+        (1, 0.1, "NILM", True, "owner", ""),
+        (3, None, None, None, "", ""),
+    ]
+    assert (found.not_read, found.case.owner, found.case.accession, found.case.waiting) == (1, "owner", "A 12", 1)
+    assert _view(site, owner, case) == replace(found, versions=((1, "/v1", None),))
+
+
+def test_a_signature_is_bound_to_what_was_shown(site: Site, owner: User, reviewer: User, case: CaseSummary) -> None:
+    with pytest.raises(Denied):
+        reports.sign(site, owner, case.number, "Carcinoma.")
+    seen = _draft(site, reviewer, case).state
+    reviews.undo(site, owner, case.number)
+    with pytest.raises(Invalid, match="changed while"):
+        reports.sign(site, reviewer, case.number, "Carcinoma.", seen=seen)
+    with pytest.raises(Invalid) as caught:
+        reports.sign(site, reviewer, case.number, "  ")
+    assert caught.value.field == "conclusion"
+    signed = reports.sign(site, reviewer, case.number, "Carcinoma.", seen=_draft(site, reviewer, case).state)
+    assert (signed.version, signed.signed_by, signed.signed_at, signed.problem) == (1, "reviewer", site.clock(), "")
+    assert signed.sha256 == report_body.digest(signed.body)
+    with site.database.read() as session:
+        row = session.query(AuditRow).filter_by(action="report.signed").one()
+        assert row.detail["sha256"] == signed.sha256
+        assert cases.find(session, reviewer, case.number).state == "signed"
+        assert site.ledger.verify(site.database).ok
+    assert _view(site, owner, case).conclusion == "Carcinoma."
+
+
+def test_an_amendment_is_a_new_version_and_keeps_the_old(
+    site: Site, owner: User, reviewer: User, case: CaseSummary
+) -> None:
+    clock = site.clock
+    assert isinstance(clock, Clock)
+    first = reports.sign(site, reviewer, case.number, "Carcinoma.")
+    clock.forward(hours=1)
+    with pytest.raises(Invalid) as caught:
+        reports.sign(site, reviewer, case.number, "None.")
+    assert caught.value.field == "reason"
+    with pytest.raises(Denied):
+        reports.reopen(site, owner, case.number, "a mistake")
+    reports.reopen(site, reviewer, case.number, "a mistake")
+    assert not _view(site, owner, case).changed
+    predict(site, first.cells[0].id, 0.2)  # a later answer of the model changes no signed report
+    assert _view(site, owner, case).cells == first.cells
+    reviews.decide(site, owner, first.cells[0].id, "HSIL")
+    assert _view(site, owner, case).changed
+    second = reports.sign(site, reviewer, case.number, "High grade.", "read again")
+    old, new = _view(site, owner, case, 1), _view(site, owner, case)
+    assert (old.conclusion, old.cells, old.sha256, old.changed) == ("Carcinoma.", first.cells, first.sha256, True)
+    assert (new.version, new.reason, new.sha256, new.changed) == (2, "read again", second.sha256, False)
+    assert [(v, link) for v, link, _ in new.versions] == [(1, "/v1"), (2, "/v2")]
+    assert old.problem == new.problem == ""
+    with pytest.raises(NotFound):
+        _view(site, owner, case, 3)
+
+
+def test_what_cannot_be_signed_says_why(site: Site, owner: User, reviewer: User) -> None:
+    empty = cases.create(site, owner)
+    with pytest.raises(Invalid, match="no picture"):
+        reports.sign(site, reviewer, empty.number, "Nothing.")
+    second = make_user(site, "second@lab.example")
+    case, (image, other) = make_case(site, owner, [0.9, 0.8])
+    give_second(site, owner, case, second)
+    reviews.decide(site, owner, image, "HSIL")
+    reviews.decide(site, second, image, "NILM")
+    with pytest.raises(Denied, match="blinded"):
+        _draft(site, second, case)
+    with pytest.raises(Invalid, match="differ"):
+        reports.sign(site, reviewer, case.number, "High grade.")
+    reviews.settle(site, reviewer, image, "ASC-H")
+    reviews.decide(site, second, other, "NILM")
+    signed = reports.sign(site, reviewer, case.number, "High grade.")
+    assert [(c.verdict, c.reader) for c in signed.cells] == [("ASC-H", "reviewer"), ("NILM", "second")]
+    assert signed.body["cells"][0]["first"]["verdict"] == "HSIL"
+    assert _view(site, second, case).sha256 == signed.sha256
+    with pytest.raises(NotFound):
+        _draft(site, make_user(site, "stranger@lab.example"), case)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("UPDATE reports SET body = replace(body, 'SCC', 'NILM')", "checksum"),
+        ("UPDATE reports SET reason = 'because'", "moved"),
+        ("UPDATE reports SET signed_at = '2020-01-01 00:00:00'", "moved"),
+        ("DELETE FROM reports WHERE version = 1", "missing"),
+    ],
+)
+def test_what_was_changed_behind_the_signature_is_said(
+    site: Site, reviewer: User, case: CaseSummary, change: str, said: str
+) -> None:
+    reports.sign(site, reviewer, case.number, "Carcinoma.")
+    if "DELETE" in change:
+        reports.sign(site, reviewer, case.number, "Carcinoma!", "a sign")
+    with site.database.write() as session:
+        session.execute(text(change))
+    found = _view(site, reviewer, case)
+    assert said in found.problem
+    assert "Do not rely" in _words(report_pdf.render(found, site.vault.get))
+
+
+def test_a_checksum_that_was_computed_anew_is_not_in_the_audit_log(
+    site: Site, reviewer: User, case: CaseSummary
+) -> None:
+    reports.sign(site, reviewer, case.number, "Carcinoma.")
+    with site.database.write() as session:
+        row = session.query(Report).one()
+        row.body = json.loads(json.dumps(row.body).replace("Carcinoma", "Nothing"))
+        row.sha256 = report_body.digest(row.body)
+    assert "audit log" in _view(site, reviewer, case).problem
+
+
+def test_the_pdf_shows_version_checksum_and_pages(site: Site, reviewer: User, case: CaseSummary) -> None:
+    draft = report_pdf.render(_draft(site, reviewer, case), site.vault.get)
+    assert draft.startswith(b"%PDF-")
+    assert "DRAFT" in _words(draft)
+    signed = reports.sign(site, reviewer, case.number, "Carcinoma.\nA colposcopy is advised.")
+    made = report_pdf.render(signed, site.vault.get)
+    words = _words(made)
+    for part in (
+        signed.sha256,
+        MODEL,
+        "version 1",
+        "Signed by reviewer",
+        "keratin",
+        "colposcopy",
+        "Squamous cell carcinoma",
+    ):
+        assert part in words
+    assert "DRAFT" not in words
+    assert made.count(b"/Subtype /Image") == 2
+    assert report_pdf.render(signed, site.vault.get) == made
+    assert report_pdf.render(signed, lambda _: None).count(b"/Subtype /Image") == 0
+    assert report_pdf.render(signed, lambda _: b"no picture").startswith(b"%PDF-")
+
+
+def test_letters_that_the_font_lacks_are_shown_by_number_and_noted(
+    site: Site, reviewer: User, case: CaseSummary
+) -> None:
+    found = replace(_draft(site, reviewer, case), conclusion="Žluť, Ωμέγα, Ж, 宮")
+    words = _words(report_pdf.render(found, site.vault.get))
+    assert "Žluť, Ωμέγα, Ж, ⟨U+5BAE⟩" in words
+    assert "font lacks" in words
+
+
+@settings(max_examples=8, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.text(min_size=1, max_size=60))
+def test_no_text_breaks_the_pdf(site: Site, words: str) -> None:
+    with site.database.read() as session:
+        user = session.query(User).filter_by(email="any@lab.example").one_or_none()
+    user = user or make_user(site, "any@lab.example", "reviewer")
+    case, _ = make_case(site, user, [0.5])
+    view = _draft(site, user, case)
+    cell = replace(view.cells[0], name=words, comment=words * 20, reader=words)
+    odd = replace(view, conclusion=words, cells=(cell,) * 3, case=replace(view.case, accession=words, notes=words))
+    assert report_pdf.render(odd, site.vault.get).startswith(b"%PDF-")
+
+
+def _words(pdf: bytes) -> str:
+    """The text of a PDF whose fonts are subsets with a map to Unicode, as fpdf2 writes them."""
+    streams = []
+    for found in re.finditer(rb"stream\n(.*?)\nendstream", pdf, re.S):
+        try:
+            streams.append(zlib.decompress(found[1]))
+        except zlib.error:
+            streams.append(found[1])
+    maps: list[dict[int, str]] = []
+    for stream in streams:
+        if b"beginbfchar" in stream:
+            pairs = re.findall(rb"<([0-9A-Fa-f]{4})> <([0-9A-Fa-f]+)>", stream)
+            maps.append({int(a, 16): bytes.fromhex(b.decode()).decode("utf-16-be") for a, b in pairs})
+    pages = [s for s in streams if b" Tf" in s]
+    texts = []
+    for page in pages:
+        font = 0
+        for token in re.finditer(rb"/F(\d+) [\d.]+ Tf|\((.*?)(?<!\\)\) ?T[jJ]|\[(.*?)\] TJ", page, re.S):
+            if token[1]:
+                font = int(token[1])
+                continue
+            raw = re.sub(rb"\\(.)", _unescaped, token[2] or token[3] or b"", flags=re.S)
+            table = maps[(font - 1) % len(maps)] if maps else {}
+            texts.append("".join(table.get(int.from_bytes(raw[k : k + 2], "big"), "") for k in range(0, len(raw), 2)))
+    return "\n".join(texts)
+
+
+def _unescaped(found: re.Match[bytes]) -> bytes:
+    return {b"r": b"\r", b"n": b"\n"}.get(found[1], found[1])

@@ -1,0 +1,304 @@
+"""Decisions, second reading, disagreements, agreement and history."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cervicyte.web import agreement, cases, disagreements, history, reviews
+from cervicyte.web.cases import Invalid, NotFound
+from cervicyte.web.codes import Denied
+from cervicyte.web.history import Filters
+from cervicyte.web.schema import AuditRow, Review, User
+from cervicyte.web.site import Site
+from web_records import give_second, make_case, predict
+from web_site import Clock, make_site, make_user
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    return make_site(tmp_path)
+
+
+@pytest.fixture
+def owner(site: Site) -> User:
+    return make_user(site, "owner@lab.example")
+
+
+@pytest.fixture
+def second(site: Site) -> User:
+    return make_user(site, "second@lab.example")
+
+
+@pytest.fixture
+def reviewer(site: Site) -> User:
+    return make_user(site, "reviewer@lab.example", "reviewer")
+
+
+def _rows(site: Site) -> list[Review]:
+    with site.database.read() as session:
+        return list(session.query(Review).order_by(Review.id))
+
+
+def test_agreeing_stores_the_class_and_shows_its_category(site: Site, owner: User) -> None:
+    _, (image,) = make_case(site, owner, [0.9])
+    done = reviews.decide(site, owner, image, "agree", "  dark\r\nnucleus ")
+    assert (done.stored, done.verdict, done.agrees, done.comment) == (
+        "severe_dysplastic",
+        "HSIL",
+        True,
+        "dark\nnucleus",
+    )
+    with site.database.read() as session:
+        assert reviews.mine(session, owner, image) == done
+        row = session.query(AuditRow).filter_by(action="review.decided").one()
+        assert (row.actor, row.detail["verdict"]) == ("owner@lab.example", "severe_dysplastic")
+    assert _rows(site)[0].prediction_id == 1
+
+
+@pytest.mark.parametrize(
+    ("verdict", "agrees"),
+    [("HSIL", True), ("LSIL", False), ("AGC", False), ("unsatisfactory", False), ("light_dysplastic", False)],
+)
+def test_other_verdicts_are_compared_with_the_answer(site: Site, owner: User, verdict: str, agrees: bool) -> None:
+    _, (image,) = make_case(site, owner, [0.9])
+    assert reviews.decide(site, owner, image, verdict).agrees is agrees
+
+
+def test_no_answer_can_neither_be_agreed_with_nor_differed_from(site: Site, owner: User) -> None:
+    _, (waiting, other) = make_case(site, owner, [None, 0.5])
+    assert reviews.decide(site, owner, waiting, "NILM").agrees is None
+    predict(site, other, 0.5, label="uncertain")
+    assert reviews.decide(site, owner, other, "NILM").agrees is None
+    with pytest.raises(Invalid, match="no answer"):
+        reviews.decide(site, owner, other, "agree")
+
+
+def test_classes_without_categories_are_compared_by_their_side(site: Site, owner: User) -> None:
+    _, (image,) = make_case(site, owner, [0.9])
+    predict(site, image, 0.8, label="Koilocytotic")
+    assert reviews.decide(site, owner, image, "LSIL").agrees is True
+    assert reviews.decide(site, owner, image, "NILM").agrees is False
+
+
+@pytest.mark.parametrize("verdict", ["", "agree ", "hsil", "'; DROP TABLE reviews; --", "\x00"])
+def test_what_is_no_verdict_is_refused(site: Site, owner: User, verdict: str) -> None:
+    _, (image,) = make_case(site, owner, [0.9])
+    with pytest.raises(Invalid) as caught:
+        reviews.decide(site, owner, image, verdict)
+    assert caught.value.field == "verdict"
+    with pytest.raises(Invalid) as caught:
+        reviews.decide(site, owner, image, "NILM", "x" * 2001)
+    assert caught.value.field == "comment"
+    assert not _rows(site)
+
+
+def test_nothing_is_overwritten_and_the_newest_counts(site: Site, owner: User) -> None:
+    _, (image,) = make_case(site, owner, [0.9])
+    reviews.decide(site, owner, image, "LSIL")
+    reviews.decide(site, owner, image, "HSIL")
+    reviews.decide(site, owner, image, "HSIL")  # sent twice
+    assert [row.verdict for row in _rows(site)] == ["LSIL", "HSIL"]
+    with site.database.read() as session:
+        found = reviews.mine(session, owner, image)
+    assert found
+    assert found.verdict == "HSIL"
+
+
+def test_undo_takes_back_the_newest_that_stands_and_deletes_nothing(site: Site, owner: User) -> None:
+    case, (first, other) = make_case(site, owner, [0.9, 0.8])
+    reviews.decide(site, owner, first, "LSIL")
+    reviews.decide(site, owner, other, "HSIL")
+    assert reviews.undo(site, owner, case.number) == other
+    assert reviews.undo(site, owner, case.number) == first
+    assert reviews.undo(site, owner, case.number) is None
+    assert [row.verdict for row in _rows(site)] == ["LSIL", "HSIL", "", ""]
+    with site.database.read() as session:
+        assert reviews.mine(session, owner, first) is None
+        assert not reviews.can_undo(session, owner, cases.find(session, owner, case.number))
+
+
+def test_others_cases_do_not_exist_and_signed_ones_stand(site: Site, owner: User, second: User) -> None:
+    case, (image,) = make_case(site, owner, [0.9])
+    for act in (lambda: reviews.decide(site, second, image, "NILM"), lambda: reviews.undo(site, second, case.number)):
+        with pytest.raises(NotFound):
+            act()
+    with pytest.raises(NotFound):
+        reviews.decide(site, owner, "f" * 32, "NILM")
+    with pytest.raises(Denied):
+        reviews.settle(site, owner, image, "NILM")
+    with site.database.write() as session:
+        cases.find(session, owner, case.number).state = "signed"
+    with pytest.raises(Denied, match="signed"):
+        reviews.decide(site, owner, image, "NILM")
+
+
+def test_a_blinded_second_reader_sees_nothing_until_all_is_decided(
+    site: Site, owner: User, second: User, reviewer: User
+) -> None:
+    case, (one, two) = make_case(site, owner, [0.9, 0.1])
+    reviews.decide(site, owner, one, "HSIL")
+    give_second(site, owner, case, second)
+    with pytest.raises(Invalid):
+        reviews.decide(site, second, one, "agree")
+    reviews.decide(site, second, one, "LSIL")
+    with site.database.read() as session:
+        row = cases.find(session, second, case.number)
+        assert reviews.is_blind(session, second, row)
+        assert reviews.others(session, second, row, one) == []
+        seen = history.listing(session, second, Filters()).rows
+        assert {(e.kind, e.reader, e.model, e.agrees) for e in seen if e.kind == "verdict"} == {
+            ("verdict", "second", "", None)
+        }
+        # The owner sees the second reader's verdict only of a cell that he or she has decided.
+        assert [d.verdict for d in reviews.others(session, owner, row, one)] == ["LSIL"]
+    reviews.decide(site, second, two, "NILM")
+    with site.database.read() as session:
+        row = cases.find(session, second, case.number)
+        assert not reviews.is_blind(session, second, row)
+        assert [d.verdict for d in reviews.others(session, second, row, one)] == ["HSIL"]
+        assert reviews.others(session, owner, row, two) == []
+        assert not reviews.can_undo(session, second, row)
+        assert [d.reading for d in reviews.others(session, reviewer, row, one)] == ["first", "second"]
+    for act in (lambda: reviews.decide(site, second, two, "SCC"), lambda: reviews.undo(site, second, case.number)):
+        with pytest.raises(Denied, match="complete"):
+            act()
+
+
+def test_disagreements_are_settled_and_opened_again_by_a_new_reading(
+    site: Site, owner: User, second: User, reviewer: User
+) -> None:
+    case, (one, two, three) = make_case(site, owner, [0.9, 0.1, 0.9])
+    give_second(site, owner, case, second, blinded=False)
+    for image, a, b in ((one, "agree", "LSIL"), (two, "NILM", "NILM"), (three, "agree", "HSIL")):
+        reviews.decide(site, owner, image, a)
+        reviews.decide(site, second, image, b)
+    with site.database.read() as session:
+        found = disagreements.listing(session, reviewer)
+        assert [(r.image_id, r.first, r.second, r.model) for r in found.rows] == [
+            (one, "HSIL", "LSIL", "severe_dysplastic")
+        ]
+        with pytest.raises(Denied):
+            disagreements.listing(session, owner)
+    reviews.settle(site, reviewer, one, "ASC-H", "between the two")
+    with pytest.raises(Invalid, match="differ"):
+        reviews.settle(site, reviewer, two, "SCC")
+    with site.database.read() as session:
+        assert disagreements.listing(session, reviewer).total == 0
+        (row,) = disagreements.listing(session, reviewer, "all").rows
+        assert (row.settled, row.settled_by) == ("ASC-H", "reviewer")
+        counts = reviews.standing(session, [one, two])
+        assert [counts[k].final.verdict for k in (one, two)] == ["ASC-H", "NILM"]  # type: ignore[union-attr]
+    reviews.decide(site, owner, one, "SCC")
+    with site.database.read() as session:
+        assert disagreements.listing(session, reviewer).total == 1
+        assert reviews.standing(session, [one])[one].final is None
+
+
+def test_kappa_counts_blinded_readings_only(site: Site, owner: User, second: User, reviewer: User) -> None:
+    for blinded in (True, False):
+        case, ids = make_case(site, owner, [0.9, 0.1])
+        give_second(site, owner, case, second, blinded)
+        for image in ids:
+            reviews.decide(site, owner, image, "agree")
+            reviews.decide(site, second, image, "LSIL" if blinded and image == ids[0] else "NILM")
+    with site.database.read() as session:
+        found = disagreements.kappa(session, reviewer)
+    assert found
+    assert (found.n, found.cases, found.agreement) == (2, 1, 0.5)
+
+
+def test_history_is_searched_filtered_and_paged(site: Site, owner: User, second: User, reviewer: User) -> None:
+    clock = site.clock
+    assert isinstance(clock, Clock)
+    case, (one, two) = make_case(site, owner, [0.9, 0.1], name="Nordic")
+    reviews.decide(site, owner, one, "agree", "100 % certain")
+    clock.forward(days=1)
+    reviews.decide(site, owner, two, "LSIL")
+    with site.database.read() as session:
+
+        def kinds(user: User = owner, **filters: str) -> list[str]:
+            return [f"{e.kind} {e.verdict}".strip() for e in history.listing(session, user, Filters.read(filters)).rows]
+
+        assert kinds() == ["verdict LSIL", "verdict HSIL", "upload"]
+        assert kinds(reviewer) == kinds()
+        assert kinds(second) == []
+        assert kinds(q="nordic-2") == ["verdict LSIL"]
+        assert kinds(q="100 %") == ["verdict HSIL"]
+        assert kinds(q=case.number.lower()) == kinds()
+        assert kinds(verdict="HSIL") == ["verdict HSIL"]
+        assert kinds(agreement="no") == ["verdict LSIL"]
+        assert kinds(since="2026-03-02") == ["verdict LSIL"]
+        assert kinds(until="2026-03-01") == ["verdict HSIL", "upload"]
+        assert kinds(until="9999-12-31", since="never") == kinds()
+        assert kinds(reviewer, reader=reviewer.id) == []
+        assert history.readers(session, reviewer) == [(owner.id, "owner")]
+        page = history.listing(session, owner, Filters(), page=9, size=2)
+        assert (page.number, page.pages, page.total, len(page.rows)) == (2, 2, 3, 1)
+
+
+def _verdicts(seed: int, n: int) -> tuple[list[str], list[str]]:
+    names = np.array(["NILM", "ASC-US", "LSIL", "ASC-H", "HSIL", "SCC", "AGC", "unsatisfactory"])
+    generator = np.random.default_rng(seed)
+    first = generator.integers(0, len(names), n)
+    second = np.where(generator.random(n) < 0.6, first, generator.integers(0, len(names), n))
+    return names[first].tolist(), names[second].tolist()
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_kappa_is_that_of_scikit_learn(seed: int) -> None:
+    from sklearn.metrics import cohen_kappa_score
+
+    first, second = _verdicts(seed, 120)
+    found = agreement.kappa(first, second, [str(k) for k in range(120)])
+    assert found
+    assert found.value == pytest.approx(cohen_kappa_score(first, second))
+    order = ["NILM", "ASC-US", "LSIL", "ASC-H", "HSIL", "SCC"]
+    graded = [(a, b) for a, b in zip(first, second, strict=True) if a in order and b in order]
+    a, b = zip(*graded, strict=True)
+    assert found.weighted == pytest.approx(cohen_kappa_score(a, b, labels=order, weights="quadratic"))
+    assert found.weighted_n == len(graded) < 120
+
+
+def test_the_interval_of_kappa_is_the_published_one_for_cells_of_different_cases() -> None:
+    first, second = _verdicts(3, 200)
+    found = agreement.kappa(first, second, [str(k) for k in range(200)])
+    assert found
+    assert found.value is not None
+    assert found.low is not None
+    assert found.high is not None
+    # Fleiss, Cohen and Everitt 1969, equation 13, as it is printed.
+    names = sorted({*first, *second})
+    p = np.zeros((len(names), len(names)))
+    for a, b in zip(first, second, strict=True):
+        p[names.index(a), names.index(b)] += 1 / 200
+    rows, columns, k = p.sum(1), p.sum(0), found.value
+    chance = rows @ columns
+    both = sum(p[i, i] * (1 - (rows[i] + columns[i]) * (1 - k)) ** 2 for i in range(len(names)))
+    apart = (1 - k) ** 2 * sum(
+        p[i, j] * (columns[i] + rows[j]) ** 2 for i in range(len(names)) for j in range(len(names)) if i != j
+    )
+    error = np.sqrt((both + apart - (k - chance * (1 - k)) ** 2) / 200) / (1 - chance)
+    assert (found.high - found.low) / 2 == pytest.approx(1.959964 * error * np.sqrt(200 / 199), rel=1e-4)
+    few = agreement.kappa(first, second, [str(k % 10) for k in range(200)])
+    assert few
+    assert (few.value, few.cases) == (found.value, 10)
+    twins = agreement.kappa(first * 4, second * 4, [str(k) for k in range(200)] * 4)
+    assert twins
+    assert twins.low == pytest.approx(found.low)  # four alike cells a case tell no more than one
+
+
+def test_what_cannot_be_said_is_none() -> None:
+    assert agreement.kappa([], [], []) is None
+    assert agreement.share([], []) is None
+    same = agreement.kappa(["NILM"] * 9, ["NILM"] * 9, list("abcdefghi"))
+    assert same
+    assert (same.value, same.weighted, same.low, same.agreement) == (None, None, None, 1.0)
+    outside = agreement.kappa(["AGC", "AGC"], ["AGC", "unsatisfactory"], ["a", "b"])
+    assert outside
+    assert (outside.weighted, outside.weighted_n, outside.low) == (None, 0, None)
+    alike = agreement.share([True] * 300, ["one case"] * 300)
+    assert alike
+    assert alike.low < 0.3  # 300 cells of one case are little more than one
