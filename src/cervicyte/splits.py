@@ -211,7 +211,9 @@ def holdout(folds: Folds) -> Folds:
 def augmented(cells: CellTable, copies: int) -> CellTable:
     """Every cell and ``copies`` augmented copies of it, made on the fly when they are read."""
     return cells.with_cells(
-        replace(c, variant=k, original=(c.original or c.path) if k else c.original) for c in cells.cells for k in range(copies + 1)
+        replace(c, variant=k, original=(c.original or c.path) if k else c.original)
+        for c in cells.cells
+        for k in range(copies + 1)
     )
 
 
