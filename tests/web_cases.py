@@ -52,10 +52,10 @@ def picture(seed: int, kind: str = "PNG", side: int = 72) -> bytes:
     return buffer.getvalue()
 
 
-def case_with(site: Site, user: User, count: int, first: int = 0, **fields: str) -> CaseSummary:
+def case_with(site: Site, user: User, count: int, first: int = 0, side: int = 72, **fields: str) -> CaseSummary:
     """A case with generated cells that wait."""
     case = cases.create(site, user, **fields)
-    files = [(f"cell-{i}.png", picture(i)) for i in range(first, first + count)]
+    files = [(f"cell-{i}.png", picture(i, side=side)) for i in range(first, first + count)]
     assert intake.upload(site, user, case.number, files).accepted == count
     return cases.get(site, user, case.number)
 

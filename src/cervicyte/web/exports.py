@@ -1,8 +1,8 @@
 """What leaves the application: reviewed cells as a data set that `cervicyte train` reads, and tables of what is said.
 
-A data set is a ZIP: the pictures as they came in ``images/``, ``cells.csv`` with path, label and group (the case's
-number, so that cells of one specimen are never on both sides of a split), and ``notes.txt`` on what was left out.
-Unpacked, it is read by ``cervicyte train FOLDER/cells.csv``.
+A data set is a ZIP: the pictures as they came, ``cells.csv`` with path, label and group (the case's number, so that
+cells of one specimen are never on both sides of a split), and ``notes.txt`` on what was left out. Unpacked, it is read
+by ``cervicyte train FOLDER``; pictures lie beside the table, since a folder of them would be taken for a class.
 
 The label of a cell is the verdict that its report would give: the settled one where two readers differed; what both
 say where they agree; else that of the one who read it. What two readers differ on is left out until it is settled, as
@@ -74,7 +74,7 @@ class _Labelled:
     @property
     def path(self) -> str:
         ending = _ENDINGS.get(self.image.media_type, "")
-        return f"images/{self.number}-{self.image.position:05d}{ending}"
+        return f"{self.number}-{self.image.position:05d}{ending}"
 
 
 @dataclass
@@ -267,7 +267,7 @@ def _notes(written: Sequence[_Labelled], left_out: Counter[str], labels: str) ->
         f"Labels: {dict(LABELS)[labels]}. Groups: cases ({len({row.number for row in written})}).",
         *(f"{count:7,}  {label}" for label, count in sorted(classes.items())),
         f"Left out: {_counted(left_out) or 'nothing'}.",
-        "To train: cervicyte train cells.csv --recipe NAME --out RUN"
+        "To train: cervicyte train FOLDER --recipe NAME --out RUN"
         + (" --normal NILM" if labels == "bethesda" and "AGC" in classes else ""),
     ]
     return "\n".join(lines) + "\n"
