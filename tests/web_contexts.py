@@ -22,10 +22,10 @@ SHA = "9f2c1e7ab04d5c3388e1f0a6d2b7c94e5f60718293a4b5c6d7e8f90123456789"
 
 #: Pages shown in more than one state: name of the picture, template, and what differs from `contexts`.
 VARIANTS: tuple[tuple[str, str, dict[str, Any]], ...] = (
-    ("sign_in_code_mail", "sign_in_code.html", {"kind": "mail"}),
     ("register_ask", "register.html", {"step": "ask", "by_code": True}),
     ("register_closed", "register.html", {"step": "closed"}),
     ("reset_finish", "reset.html", {"step": "finish"}),
+    ("reset_link", "reset.html", {"step": "link"}),
     ("reset_no_mail", "reset.html", {"mail": False}),
     ("case_table", "case.html", {"view": "table"}),
     ("error_503", "error.html", {"status": 503, "retry_after": 12, "what": "", "todo": ""}),
@@ -261,10 +261,13 @@ def contexts(say: Callable[[str], str] = lambda text: text) -> dict[str, dict[st
         "signed_at": at(0.1),
         "reason": say("Second reading taken up."),
         "sha256": SHA[::-1],
+        "state": SHA[:16],
         "summary": [("HSIL", 4), ("ASC-H", 1), ("LSIL", 3), ("ASC-US", 3), ("NILM", 6), ("unsatisfactory", 1)],
         "conclusion": say("Several cells with high-grade features.\nColposcopy is suggested."),
         "cells": report_cells,
         "not_read": 1,
+        "disputed": 1,
+        "problem": "",
     }
     model = {"name": say("resnet50-flips-lr"), "sha256": SHA, "classes": ["normal_superficiel", "severe_dysplastic"]}
     told = [("done", say("Case K7M2QX was opened.")), ("warned", "Two files were not taken.")]
@@ -277,7 +280,7 @@ def contexts(say: Callable[[str], str] = lambda text: text) -> dict[str, dict[st
             "values": {"email": say("a@lab.example")},
             "errors": {"": "Address and password do not belong together."},
         },
-        "sign_in_code.html": out | {"kind": "totp", "email": say("first.reader@lab.example"), "next": "/cases"},
+        "sign_in_code.html": out | {"next": "/cases"},
         "set_up.html": out
         | {"token": "Zq3xT1", "errors": {"password": "At least 12 characters."}, "values": {"name": say("Reader")}},
         "register.html": out
@@ -288,7 +291,7 @@ def contexts(say: Callable[[str], str] = lambda text: text) -> dict[str, dict[st
             "by_code": False,
             "action": "/invitation/abc",
         },
-        "reset.html": out | {"step": "ask", "email": say("admin@lab.example"), "mail": True},
+        "reset.html": out | {"step": "ask", "email": say("admin@lab.example"), "mail": True, "action": "/reset"},
         "cases.html": base
         | {
             "here": "cases",
@@ -318,6 +321,7 @@ def contexts(say: Callable[[str], str] = lambda text: text) -> dict[str, dict[st
             "max_upload_mb": 200,
             "refused": [(say("notes.docx"), "not a picture")],
             "next_cell": "/cases/K7M2QX/cells/4",
+            "no_model": "",
             "second_readers": choices,
         },
         "reading.html": base
@@ -385,6 +389,7 @@ def contexts(say: Callable[[str], str] = lambda text: text) -> dict[str, dict[st
             "filters": no_filters,
             "readers": choices,
             "verdicts": codes,
+            "labels": [("bethesda", "Bethesda categories"), ("classes", "classes of the model")],
             "rows": [
                 {
                     "at": at(0.1 * i),

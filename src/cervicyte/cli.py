@@ -19,11 +19,12 @@ from typing import Annotated
 import typer
 
 import cervicyte
-from cervicyte import cli_data, cli_web
+from cervicyte import cli_data, cli_site, cli_web
 from cervicyte.cli_options import (
     Data,
     GroupFrom,
     GroupsCsv,
+    ModelOrShipped,
     Normal,
     Precision,
     ProtocolName,
@@ -51,6 +52,8 @@ app = typer.Typer(
 app.add_typer(cli_data.app, name="data")
 app.add_typer(cli_web.users, name="users")
 app.add_typer(cli_web.audit_log, name="audit-log")
+app.add_typer(cli_site.site, name="site")
+app.command()(cli_web.serve)
 
 
 @app.command()
@@ -184,7 +187,7 @@ def evaluate(
 @app.command()
 def predict(
     inputs: Annotated[list[str], typer.Argument(metavar="IMAGE|DIR...", help="Files, folders or glob patterns.")],
-    model: Annotated[Path, typer.Option("--model", help="Folder of a bundle, or of the run that made it.")],
+    model: ModelOrShipped = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="FILE.csv, FILE.json or FILE.parquet; left out: CSV to the screen.")
     ] = None,
@@ -200,8 +203,9 @@ def predict(
     from cervicyte.bundle import Bundle
     from cervicyte.predictions import write_predictions, write_rows
     from cervicyte.progress import track
+    from cervicyte.shipped import bundle_folder
 
-    bundle = Bundle.load(model)
+    bundle = Bundle.load(model or bundle_folder())
     stream = bundle.stream(inputs, precision=precision, cache=cache)
     if out is None:
         seen = write_rows(stream, bundle.classes, sys.stdout, bundle.members)
@@ -231,8 +235,8 @@ def predict(
 @app.command()
 def explain(
     image: Annotated[str, typer.Argument(metavar="IMAGE", help="The image of one cell.")],
-    model: Annotated[Path, typer.Option("--model", help="Folder of a bundle, or of the run that made it.")],
     out: Annotated[Path, typer.Option("--out", help="PNG file to draw.")],
+    model: ModelOrShipped = None,
     target: Annotated[
         str | None,
         typer.Option("--target", help="What to explain: abnormal or a class; left out: abnormal where it is defined."),
@@ -247,8 +251,9 @@ def explain(
     from cervicyte.bundle import Bundle
     from cervicyte.explain import explain as run_explanation
     from cervicyte.explain import write_png
+    from cervicyte.shipped import bundle_folder
 
-    found = run_explanation(Bundle.load(model), image, target, precision=precision)
+    found = run_explanation(Bundle.load(model or bundle_folder()), image, target, precision=precision)
     write_png(found, out, opacity)
     odds = (f"P({name}) {p:.3f}" for name, p in found.probabilities.items())
     typer.echo(", ".join((found.prediction.label, *odds)))

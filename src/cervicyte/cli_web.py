@@ -1,12 +1,15 @@
-"""The commands `cervicyte users ...` and `cervicyte audit-log ...`: looking after the web application's accounts."""
+"""The commands `cervicyte serve`, `cervicyte users ...` and `cervicyte audit-log ...`: the web application."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cervicyte.cli_options import say
+from cervicyte.cli_options import ModelOrShipped, say
 from cervicyte.errors import DataError, MissingError
 
 if TYPE_CHECKING:
@@ -24,6 +27,25 @@ ACTOR = "command line"
 Email = Annotated[str, typer.Argument(metavar="EMAIL", help="The user's e-mail address.")]
 
 
+def serve(
+    model: ModelOrShipped = None,
+    host: Annotated[str, typer.Option("--host", help="Address to listen at; 0.0.0.0 is every one.")] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option("--port", min=0, max=65535, help="Port to listen at; 0 takes a free one.")
+    ] = 8000,
+    data_dir: Annotated[
+        Path | None, typer.Option("--data-dir", help="Folder for everything that is kept; instead of the setting.")
+    ] = None,
+) -> None:
+    """Serve the web application.
+
+    Uploads, reading, reports. The first start prints a link that makes the first administrator.
+    """
+    with installed():
+        from cervicyte.web.serve import serve as run_server
+    run_server(model, data_dir, host, port, typer.echo)
+
+
 @users.command("add")
 def users_add(
     email: Email,
@@ -36,7 +58,7 @@ def users_add(
     """
     from cervicyte.web.entry import add_user
 
-    _hand_over(add_user(_site(), ACTOR, email, name, role))
+    _hand_over(add_user(open_here(), ACTOR, email, name, role))
 
 
 @users.command("list")
@@ -47,7 +69,7 @@ def users_list() -> None:
     """
     from cervicyte.web.accounts import everyone
 
-    with _site().database.read() as session:
+    with open_here().database.read() as session:
         for user in everyone(session):
             state = "disabled" if not user.active else "active" if user.password_hash else "no password yet"
             step = "authenticator" if user.totp_secret else "password only"
@@ -63,7 +85,7 @@ def users_disable(email: Email) -> None:
     """
     from cervicyte.web.accounts import change
 
-    say(f"Disabled: {change(_site(), ACTOR, email, active=False).email}")
+    say(f"Disabled: {change(open_here(), ACTOR, email, active=False).email}")
 
 
 @users.command("enable")
@@ -71,7 +93,7 @@ def users_enable(email: Email) -> None:
     """Enable a user again."""
     from cervicyte.web.accounts import change
 
-    say(f"Enabled: {change(_site(), ACTOR, email, active=True).email}")
+    say(f"Enabled: {change(open_here(), ACTOR, email, active=True).email}")
 
 
 @users.command("reset")
@@ -82,7 +104,7 @@ def users_reset(email: Email) -> None:
     """
     from cervicyte.web.entry import reset_for
 
-    _hand_over(reset_for(_site(), ACTOR, email))
+    _hand_over(reset_for(open_here(), ACTOR, email))
 
 
 @audit_log.command("verify")
@@ -91,7 +113,7 @@ def audit_log_verify() -> None:
 
     Reads every row, recomputes the chain of hashes, and names the first row that was changed, added or removed.
     """
-    site = _site()
+    site = open_here()
     found = site.ledger.verify(site.database)
     if not found.ok:
         raise DataError(
@@ -102,16 +124,24 @@ def audit_log_verify() -> None:
     typer.echo(f"{found.rows} rows, all as they were written; the last hash is {found.head}")
 
 
-def _site() -> Site:
-    try:
+def open_here() -> Site:
+    """The installation that the settings name; MissingError without the web extra."""
+    with installed():
         from cervicyte.web.site import open_site
+    return open_site()
+
+
+@contextmanager
+def installed() -> Iterator[None]:
+    """Say how to install the web application where a package of it is missing."""
+    try:
+        yield
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("cervicyte"):
             raise
         raise MissingError(
             "the web application is not installed", error.name, "pip install 'cervicyte[web]'"
         ) from error
-    return open_site()
 
 
 def _hand_over(handed: Handed) -> None:

@@ -141,6 +141,11 @@ def find(session: Session, email_or_id: str) -> User:
     return user
 
 
+def anybody(session: Session) -> bool:
+    """Whether there is any user yet."""
+    return session.scalar(select(User.id).limit(1)) is not None
+
+
 def everyone(session: Session, words: str = "") -> Sequence[User]:
     """All users by address; with ``words`` those whose name or address holds them."""
     query = select(User).order_by(User.email)

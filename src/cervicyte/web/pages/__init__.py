@@ -32,20 +32,21 @@ Shapes that several pages share:
 sign_in.html       next (where to go afterwards, checked to be a path of this site), registration ("closed" |
                    "invitation" | "open"), mail (bool: there is mail, so a password can be reset). Posts email,
                    password, next.
-sign_in_code.html  kind ("totp" | "mail"), email (where the code went), next. Posts code, next; sign_in.again posts
-                   nothing and sends another code.
+sign_in_code.html  next. Posts code, next.
 set_up.html        token. Posts name, email, password, again: the first administrator.
 register.html      step ("ask" | "finish" | "closed"), email ("" or what the invitation or the first step fixed), role
                    (of an invitation, or ""), by_code (bool: finish asks for the code that was mailed), action
                    (address to post to). "ask" posts email; "finish" posts code, name, password, again.
-reset.html         step ("ask" | "finish"), email, mail (bool). Posts email, or email, code, password, again.
+reset.html         step ("ask" | "finish" | "link"), email, mail (bool), action (address to post to). Posts email; or
+                   email, code, password, again; or, by an administrator's link, password, again.
 cases.html         cases (list of Case), page, filters (q, state, order), orders and states (lists of Choice). Reads
                    q, state, order, page; cases.new posts accession, notes.
 case.html          case, cells (list of Cell, the most suspicious first; to a blinded reader by position), hide_model
                    (bool: a blinded reader sees no answer), page, view ("grid" | "table"), show (which filter), shown
                    (list of (filter, words, count, address)), view_links (dict: view to address), max_upload_mb (int),
                    refused (list of (name, reason) of the last upload), next_cell (address or None: the first without
-                   a verdict), second_readers (list of Choice; case.second_reader_id is the one chosen, or None).
+                   a verdict), no_model (why none answers while pictures wait, or ""), second_readers (list of Choice;
+                   case.second_reader_id is the one chosen, or None).
                    cases.upload takes files in ``images``; to Accept: application/json it answers {"accepted": int,
                    "passed_over": int, "refused": [{"name", "reason"}]}, 413, or 429 or 503 with Retry-After; the
                    header Idempotency-Key is the same when the same file is sent again. While pictures are waiting the
@@ -72,12 +73,13 @@ disagreements.html rows (list of .case (number) .cell (Cell) .address .first .se
                    verdict, comment.
 report.html        case, report (.version .versions (list of (version, address, .signed_at)) .made_at .model_name
                    .model_sha256 .operating_point .sensitivity .signed_by .signed_at (or None) .reason (of an
-                   amendment, or "") .sha256 .summary (list of (category code or label, count)) .conclusion (text)
-                   .cells (list of Cell with .reader .comment) .not_read (int)), pdf_url, changed (bool: decisions
-                   changed after the signature). reports.sign posts conclusion, reason, password.
+                   amendment, or "") .sha256 .state .summary (list of (category code or label, count))
+                   .conclusion (text) .cells (list of Cell with .reader .comment) .not_read .disputed (int) .problem
+                   (text or "")), pdf_url, changed (bool: decisions changed after the signature). reports.sign
+                   posts seen (.state), conclusion, reason, password; reports.reopen posts reopen-reason.
 history.html       rows (list of .at .kind ("verdict" | "report" | "upload") .case .cell (name) .address .reader
                    .verdict .model .agrees .comment), page, filters (q, reader, verdict, agreement, since, until),
-                   readers and verdicts (lists of Choice).
+                   readers and verdicts (lists of Choice), labels (list of Choice: how exported cells are named).
 dashboard.html     days (int), periods (list of (days, address)), today (.cases .cells .waiting .seconds (median from
                    upload to answer, or None)), dates (list of date), cases_per_day, cells_per_day (lists of int),
                    agreement_per_day (list of float or None), agreement (None, or .value .low .high .n), drift (None,
@@ -85,7 +87,8 @@ dashboard.html     days (int), periods (list of (days, address)), today (.cases 
                    floats), score_reference, score_recent (n shares each), verdicts (list of (code or label, count)).
 admin_users.html   users (list of .id .name .email .role .active .second_factor .created_at .last_sign_in_at .is_me
                    .is_last_administrator), invitations (list of .id .email .role .expires_at .by), q, page.
-                   admin.change posts role and active ("1" | "0").
+                   admin.change posts role and active ("1" | "0"); admin.reset posts nothing and is answered by
+                   admin_invite.html with a link for a new password.
 admin_invite.html  roles (list of Choice), link (None, or the address to hand over where no mail is set up), email,
                    mail (bool). Posts email, role.
 admin_audit.html   rows (list of .id .at .actor .action .subject .detail (text) .hash), page, filters (q, actor,
@@ -124,12 +127,12 @@ ROUTES: tuple[Route, ...] = (
     Route("static", "/static/<path:filename>"),
     Route("sign_in.sign_in", "/sign-in", "GET POST", "sign_in.html"),
     Route("sign_in.code", "/sign-in/code", "GET POST", "sign_in_code.html"),
-    Route("sign_in.again", "/sign-in/code/again", "POST"),
     Route("sign_in.sign_out", "/sign-out", "POST"),
     Route("sign_in.set_up", "/set-up/<token>", "GET POST", "set_up.html"),
     Route("sign_in.register", "/register", "GET POST", "register.html"),
     Route("sign_in.invitation", "/invitation/<token>", "GET POST", "register.html"),
     Route("sign_in.reset", "/reset", "GET POST", "reset.html"),
+    Route("sign_in.new_password", "/reset/<token>", "GET POST", "reset.html"),
     Route("cases.index", "/cases", "GET", "cases.html"),
     Route("cases.new", "/cases", "POST"),
     Route("cases.show", "/cases/<number>", "GET", "case.html"),
@@ -151,10 +154,14 @@ ROUTES: tuple[Route, ...] = (
     Route("reports.show", "/cases/<number>/report", "GET", "report.html"),
     Route("reports.pdf", "/cases/<number>/report.pdf"),
     Route("reports.sign", "/cases/<number>/report/signature", "POST"),
+    Route("reports.reopen", "/cases/<number>/report/reopen", "POST"),
     Route("history.index", "/history", "GET", "history.html"),
+    Route("exports.cells", "/export/cells.zip"),
+    Route("exports.table", "/export/cells.csv"),
     Route("dashboard.index", "/dashboard", "GET", "dashboard.html"),
     Route("admin.users", "/admin/users", "GET", "admin_users.html"),
     Route("admin.change", "/admin/users/<user_id>", "POST"),
+    Route("admin.reset", "/admin/users/<user_id>/reset", "POST"),
     Route("admin.invite", "/admin/invite", "GET POST", "admin_invite.html"),
     Route("admin.revoke", "/admin/invitations/<invitation_id>/revoke", "POST"),
     Route("admin.audit", "/admin/audit", "GET", "admin_audit.html"),

@@ -1,0 +1,233 @@
+"""Cases: the list, one case with its cells, uploads, its second reader, its pictures, and its end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import quote
+
+from flask import Blueprint, Response, flash, get_flashed_messages, jsonify, request, url_for
+from werkzeug.exceptions import BadRequest
+
+from cervicyte.errors import CervicyteError
+from cervicyte.web import cases, exports, intake, originals, removal, visit, worklist
+from cervicyte.web.cases import CaseSummary, Invalid
+from cervicyte.web.exports import Download
+from cervicyte.web.originals import Picture
+from cervicyte.web.pages.common import asked_page, at, filters, go, page, page_of, tell, values, wrong
+from cervicyte.web.uploads import Limits
+
+blueprint = Blueprint("cases", __name__)
+#: Rows of the list of cases, and cells of a case, on one page.
+_CASES, _CELLS = 25, 60
+#: Refused files that are named on the next page, which a cookie carries there.
+_NAMED = 12
+_VIEWS = ("grid", "table")
+
+
+@at(blueprint)
+def index() -> Any:
+    """All cases that one may see."""
+    return _index()
+
+
+@at(blueprint)
+def new() -> Any:
+    """Open a case."""
+    form = request.form
+    try:
+        made = cases.create(visit.site(), visit.user(), form.get("accession", ""), form.get("notes", ""))
+    except Invalid as error:
+        errors, status = wrong(error)
+        return _index(status, errors=errors, values=values())
+    return go("cases.show", number=made.number)
+
+
+@at(blueprint)
+def show(number: str) -> Any:
+    """One case, the most suspicious cell first."""
+    return _show(number)
+
+
+@at(blueprint)
+def upload(number: str) -> Any:
+    """Take pictures; one bad file stops no other."""
+    running, user = visit.running(), visit.user()
+    files = [(file.filename or "", file.stream) for file in request.files.getlist("images") if file.filename]
+    if not files:
+        raise BadRequest
+    limits = Limits(upload_bytes=running.max_upload_mb << 20)
+    receipt = intake.upload(
+        running.site,
+        user,
+        number,
+        files,
+        request.headers.get("Idempotency-Key", ""),
+        limits,
+        running.site.data_dir / "incoming",
+    )
+    if receipt.accepted and running.jobs is not None:
+        running.jobs.wake()
+    if visit.wants_json():
+        return jsonify(receipt.to_json())
+    if receipt.accepted:
+        pictures = "picture was" if receipt.accepted == 1 else "pictures were"
+        tell("done", f"{receipt.accepted} {pictures} taken.")
+    for name, reason in receipt.refused[:_NAMED]:
+        flash(f"{name[:60]}\n{reason[:120]}", "refused")
+    if (more := len(receipt.refused) - _NAMED) > 0:
+        flash(f"and {more} more\nnot taken", "refused")
+    return go("cases.show", number=number)
+
+
+@at(blueprint)
+def edit(number: str) -> Any:
+    """Change accession number and notes."""
+    form = request.form
+    try:
+        cases.edit(visit.site(), visit.user(), number, form.get("accession", ""), form.get("notes", ""))
+    except Invalid as error:
+        return _refused(number, error)
+    tell("done", "Saved.")
+    return go("cases.show", number=number)
+
+
+@at(blueprint)
+def assign(number: str) -> Any:
+    """Give the case a second reader."""
+    form = request.form
+    try:
+        cases.assign(visit.site(), visit.user(), number, form.get("second_reader", ""), form.get("blinded") == "1")
+    except Invalid as error:
+        return _refused(number, error)
+    tell("done", "Saved.")
+    return go("cases.show", number=number)
+
+
+@at(blueprint)
+def delete(number: str) -> Any:
+    """Delete the case with everything in it."""
+    try:
+        removal.delete(visit.site(), visit.user(), number, request.form.get("confirm", ""))
+    except Invalid as error:
+        return _refused(number, error)
+    tell("done", f"Case {number} is deleted.")
+    return go("cases.index")
+
+
+@at(blueprint)
+def retry(number: str) -> Any:
+    """Let the pictures wait again that could not be read."""
+    count = intake.retry(visit.site(), visit.user(), number)
+    if (jobs := visit.running().jobs) is not None:
+        jobs.wake()
+    tell("told", f"{count} {'picture waits' if count == 1 else 'pictures wait'} for another attempt.")
+    return go("cases.show", number=number)
+
+
+@at(blueprint)
+def table(number: str) -> Response:
+    """The case's cells as CSV."""
+    return download(exports.case_table(visit.site(), visit.user(), number))
+
+
+@at(blueprint)
+def image(image_id: str) -> Response:
+    """A picture as it came, or as PNG where browsers cannot show its kind."""
+    return picture(originals.original(visit.site(), visit.user(), image_id))
+
+
+@at(blueprint)
+def thumbnail(image_id: str) -> Response:
+    """A small picture."""
+    return picture(originals.thumbnail(visit.site(), visit.user(), image_id))
+
+
+def picture(found: Picture) -> Response:
+    """A picture as an answer; its address always shows the same, so that the browser may keep it for a while."""
+    answer = Response(found.data, mimetype=found.media_type)
+    answer.set_etag(found.etag)
+    answer.cache_control.private = True
+    answer.cache_control.max_age = 3600
+    answer.headers["Content-Security-Policy"] = "default-src 'none'; sandbox"
+    answer.make_conditional(request)
+    return answer
+
+
+def download(found: Download) -> Response:
+    """A file to be saved, sent as it is made."""
+    answer = Response(iter(found.chunks), mimetype=found.media_type)
+    answer.headers["Content-Disposition"] = f"attachment; filename*=UTF-8''{quote(found.name)}"
+    return answer
+
+
+def _index(status: int = 200, **more: Any) -> Any:
+    chosen = filters("q", "state", "order")
+    found = cases.listing(
+        visit.site(), visit.user(), chosen["q"], chosen["state"], chosen["order"], asked_page(), _CASES
+    )
+    return page(
+        "cases.html",
+        status,
+        cases=found.rows,
+        page=page_of(found, _CASES),
+        filters=chosen,
+        orders=cases.ORDERS,
+        states=(("", "all"), *cases.STATES),
+        **more,
+    )
+
+
+def _show(number: str, status: int = 200, **more: Any) -> Any:
+    site, user = visit.site(), visit.user()
+    case = cases.get(site, user, number)
+    may = cases.rights(user, case)
+    chosen = filters("show", "view")
+    counts = worklist.counts(site, user, number)
+    shown = chosen["show"] if chosen["show"] in [name for name, _, _ in counts] else "all"
+    view = chosen["view"] if chosen["view"] in _VIEWS else "grid"
+    found = worklist.cells(site, user, number, shown, asked_page(), _CELLS)
+    following = worklist.next_undecided(worklist.order(site, user, number))
+    return page(
+        "case.html",
+        status,
+        case=case,
+        cells=found.rows,
+        hide_model=cases.is_blinded(user, case),
+        page=page_of(found, _CELLS),
+        view=view,
+        show=shown,
+        shown=[(name, words, n, _address(number, show=name, view=view)) for name, words, n in counts],
+        view_links={name: _address(number, show=shown, view=name) for name in _VIEWS},
+        max_upload_mb=visit.running().max_upload_mb,
+        refused=list(_refused_files()),
+        next_cell=following and url_for("reading.show", number=case.number, image_id=following),
+        second_readers=cases.second_readers(site, user, number) if "assign" in may else [],
+        no_model=_no_model(case),
+        may=may,
+        **more,
+    )
+
+
+def _no_model(case: CaseSummary) -> str:
+    """Why pictures wait, where it is because no model answers."""
+    if not case.waiting or visit.running().desk is not None:
+        return ""
+    why = visit.running().no_desk
+    return why.what if why else "none is set up"
+
+
+def _address(number: str, **changes: str) -> str:
+    kept: dict[str, Any] = {k: v for k, v in changes.items() if v not in ("all", "grid")}
+    return url_for("cases.show", number=number, **kept)
+
+
+def _refused(number: str, error: CervicyteError) -> Any:
+    errors, status = wrong(error)
+    return _show(number, status, errors=errors, values=values())
+
+
+def _refused_files() -> Iterator[tuple[str, str]]:
+    for text in get_flashed_messages(category_filter=["refused"]):
+        name, _, reason = str(text).partition("\n")
+        yield name, reason

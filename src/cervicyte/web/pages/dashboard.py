@@ -1,0 +1,26 @@
+"""The dashboard: how much, how well agreed, and whether the model still sees what it was made for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Blueprint, request, url_for
+
+from cervicyte.web import accounts, dashboard, visit
+from cervicyte.web.pages.common import at, page
+
+blueprint = Blueprint("dashboard", __name__)
+
+
+@at(blueprint)
+def index() -> Any:
+    """The page; to readers it does not exist."""
+    site, user = visit.site(), visit.user()
+    if not accounts.may(user, "dashboard"):
+        raise visit.NotHere
+    asked = request.args.get("days", "")
+    days = next((n for n in dashboard.PERIODS if str(n) == asked), 30)
+    with site.database.read() as session:
+        found = dashboard.overview(session, user, days, site.clock())
+    periods = [(n, url_for("dashboard.index", days=n)) for n in dashboard.PERIODS]
+    return page("dashboard.html", **found | {"periods": periods, "days": days})

@@ -1,0 +1,43 @@
+"""History: what was decided, by whom and when; and what may be taken along of it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from flask import Blueprint, url_for
+
+from cervicyte.web import exports, history, visit
+from cervicyte.web.history import Event
+from cervicyte.web.pages.common import asked_page, at, filters, page, page_of
+
+blueprint = Blueprint("history", __name__)
+
+
+@at(blueprint)
+def index() -> Any:
+    """The list."""
+    user = visit.user()
+    chosen = filters("q", "reader", "verdict", "agreement", "since", "until")
+    wanted = history.Filters.read(chosen)
+    with visit.site().database.read() as session:
+        found = history.listing(session, user, wanted, asked_page())
+        readers = history.readers(session, user)
+    rows = [asdict(event) | {"address": _address(event)} for event in found.rows]
+    return page(
+        "history.html",
+        rows=rows,
+        page=page_of(found),
+        filters=chosen,
+        readers=readers,
+        verdicts=history.VERDICTS,
+        labels=exports.LABELS,
+    )
+
+
+def _address(event: Event) -> str:
+    if event.kind == "verdict":
+        return url_for("reading.show", number=event.case, image_id=event.image_id)
+    if event.kind == "report":
+        return url_for("reports.show", number=event.case, version=event.version)
+    return url_for("cases.show", number=event.case)

@@ -1,0 +1,182 @@
+"""Reading: one cell, what the model says and why, and the reader's verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from flask import Blueprint, Response, request, url_for
+
+from cervicyte.evidence import ABNORMAL
+from cervicyte.predictions import UNSATISFACTORY
+from cervicyte.web import cases, maps, measured, originals, reviews, visit, worklist
+from cervicyte.web.cases import CaseSummary, Invalid
+from cervicyte.web.originals import Picture
+from cervicyte.web.pages.cases import picture
+from cervicyte.web.pages.common import at, go, page, tell, values, wrong
+from cervicyte.web.schema import PredictionRow
+from cervicyte.web.worklist import Step
+
+blueprint = Blueprint("reading", __name__)
+#: Cells before and after this one in the strip.
+_BESIDE = 12
+
+
+@at(blueprint)
+def show(number: str, image_id: str) -> Any:
+    """One cell."""
+    return _show(number, image_id)
+
+
+@at(blueprint)
+def decide(number: str, image_id: str) -> Any:
+    """Keep a verdict and go on to the next cell that has none."""
+    site, user, form = visit.site(), visit.user(), request.form
+    worklist.one(site, user, number, image_id)  # of this case
+    try:
+        reviews.decide(site, user, image_id, form.get("verdict", ""), form.get("comment", ""))
+    except Invalid as error:
+        errors, status = wrong(error)
+        return _show(number, image_id, status, errors=errors, values=values())
+    following = worklist.next_undecided(worklist.order(site, user, number), image_id)
+    if following is None:
+        tell("done", "Every cell of this case has your verdict.")
+        return go("cases.show", number=number)
+    return go("reading.show", number=number, image_id=following)
+
+
+@at(blueprint)
+def undo(number: str) -> Any:
+    """Take back the newest verdict."""
+    image_id = reviews.undo(visit.site(), visit.user(), number)
+    if image_id is None:
+        tell("told", "There is nothing to take back.")
+        return go("cases.show", number=number)
+    return go("reading.show", number=number, image_id=image_id)
+
+
+@at(blueprint)
+def map(image_id: str) -> Response:
+    """Where the model sees what speaks for its answer and against it."""
+    site, user = visit.site(), visit.user()
+    with site.database.read() as session:
+        _, case = worklist.find_image(session, user, image_id)
+        hidden = cases.is_blinded(user, case)
+    prediction = None if hidden else worklist.prediction(site, user, image_id)
+    if prediction is None or not _explains(prediction):
+        raise visit.NotHere("there is no map of this picture")
+    data = originals.stored(site, user, image_id)
+    drawn = maps.png(visit.running().model().explain(data, _target(prediction)))
+    return picture(Picture(drawn, "image/png", f"{image_id}-{prediction.model_sha256[:16]}"))
+
+
+def _show(number: str, image_id: str, status: int = 200, **more: Any) -> Any:
+    site, user = visit.site(), visit.user()
+    case = cases.get(site, user, number)
+    cell = worklist.one(site, user, number, image_id)
+    steps = worklist.order(site, user, number)
+    ids = [step.image_id for step in steps]
+    place = ids.index(cell.id)
+    hidden = cases.is_blinded(user, case)
+    with site.database.read() as session:
+        row = cases.find(session, user, number)
+        mine = reviews.mine(session, user, cell.id)
+        others = reviews.others(session, user, row, cell.id)
+        can_undo = reviews.can_undo(session, user, row)
+    prediction = None if hidden else worklist.prediction(site, user, cell.id)
+    following = worklist.next_undecided(steps, cell.id)
+    return page(
+        "reading.html",
+        status,
+        case=case,
+        cell=cell,
+        total=len(steps),
+        decided=sum(step.verdict is not None for step in steps),
+        previous_url=_address(case, ids[place - 1]) if place else None,
+        next_url=_address(case, ids[place + 1]) if place + 1 < len(ids) else None,
+        open_url=_address(case, following) if following else None,
+        strip=_strip(case, steps, place),
+        image_url=url_for("cases.image", image_id=cell.id),
+        map_url=_map_url(prediction) if prediction else None,
+        map_target=_target(prediction) if prediction else "",
+        next_image=_next_image(steps, place),
+        prediction=_prediction(prediction) if prediction else None,
+        morphology=measured.groups(prediction.morphology if prediction else None),
+        review=mine,
+        can_undo=can_undo,
+        others=others,
+        reading=cases.reading_of(user, case),
+        hide_model=hidden,
+        may=_rights(case),
+        **more,
+    )
+
+
+def _rights(case: CaseSummary) -> frozenset[str]:
+    """The second reader decides too; which reading that is, the domain knows."""
+    found = cases.rights(visit.user(), case)
+    return found | {"decide"} if "second" in found and cases.reading_of(visit.user(), case) == "second" else found
+
+
+def _address(case: CaseSummary, image_id: str) -> str:
+    return url_for("reading.show", number=case.number, image_id=image_id)
+
+
+def _strip(case: CaseSummary, steps: Sequence[Step], place: int) -> list[tuple[dict[str, Any], str, bool]]:
+    start = max(0, place - _BESIDE)
+    found = []
+    for i, step in enumerate(steps[start : place + _BESIDE + 1], start):
+        if step.state != "failed" or i == place:
+            cell = {"id": step.image_id, "name": "", "position": i + 1, "verdict": step.verdict}
+            found.append((cell, _address(case, step.image_id), i == place))
+    return found
+
+
+def _next_image(steps: Sequence[Step], place: int) -> str | None:
+    following = steps[place + 1] if place + 1 < len(steps) else None
+    if following is None or following.state == "failed":
+        return None
+    return url_for("cases.image", image_id=following.image_id)
+
+
+def _map_url(row: PredictionRow) -> str | None:
+    return url_for("reading.map", image_id=row.image_id, model=row.model_sha256[:12]) if _explains(row) else None
+
+
+def _prediction(row: PredictionRow) -> dict[str, Any]:
+    limits, p = row.limits or {}, row.p_abnormal
+    below = limits.get("normal_below")
+    odds = sorted((row.probabilities or {}).items(), key=lambda pair: -pair[1])
+    return {
+        "model_name": row.model_name,
+        "model_sha256": row.model_sha256,
+        "label": row.label,
+        "bethesda": row.bethesda or None,
+        "p_abnormal": p,
+        "flagged": None if p is None or row.operating_point is None else p >= row.operating_point,
+        "operating_point": row.operating_point,
+        "sensitivity": limits.get("sensitivity"),
+        # Without a band, normal ends where abnormal begins.
+        "normal_below": 0.0 if below is None else below,
+        "abnormal_from": 0.0 if below is None else limits.get("abnormal_from"),
+        "uncertain": row.uncertain,
+        "quality": row.quality,
+        "probabilities": odds,
+        "votes": row.votes or [],
+        "disagreement": row.disagreement,
+    }
+
+
+def _target(row: PredictionRow) -> str:
+    """What a map speaks for: abnormal where that is defined, else the most probable class."""
+    if row.p_abnormal is not None or not row.probabilities:
+        return ABNORMAL
+    return max(row.probabilities.items(), key=lambda pair: pair[1])[0]
+
+
+def _explains(row: PredictionRow) -> bool:
+    """Whether the model that runs is the one that answered, and looks at places: no other's map explains it."""
+    desk = visit.running().desk
+    if desk is None or row.label == UNSATISFACTORY or row.model_sha256 != desk.bundle.graph_sha256:
+        return False
+    return maps.has_map(desk.bundle)

@@ -1,0 +1,105 @@
+"""What an error is called on the web: its status, what may be said of it, and when to come again.
+
+Only ``what`` and ``todo`` of an error are shown. What was received may be a path or an address of this machine, and
+stands in the log.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
+
+from cervicyte.errors import BundleError, CervicyteError, MissingError, StorageError
+from cervicyte.web.cases import NotFound
+from cervicyte.web.codes import Denied
+from cervicyte.web.limits import TooMany
+from cervicyte.web.mail import MailError
+from cervicyte.web.queue import Busy, Stopped
+from cervicyte.web.visit import NotHere
+
+#: Seconds after which a busy or full store is asked again, and a server without a model.
+_STORE_S, _MODEL_S = 5, 60
+
+
+class Forged(CervicyteError):  # noqa: N818  (what happened, not whose fault it is)
+    """A form or script that did not come from a page of this site, or from one that was open too long."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the request did not come from a page of this site, or the page was open too long",
+            None,
+            "go back, load the page again, and try once more",
+        )
+
+
+class SignInFirst(CervicyteError):  # noqa: N818
+    """Nobody is signed in."""
+
+    def __init__(self) -> None:
+        super().__init__("nobody is signed in", None, "sign in first; a program sends a token")
+
+
+class WrongHost(CervicyteError):  # noqa: N818
+    """A request for another host than this site's."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this site is not known by that name", None, "use the address that CERVICYTE_PUBLIC_URL is set to"
+        )
+
+
+@dataclass(frozen=True)
+class Problem:
+    """An error as the web shows it; ``retry_after`` in seconds, and ``bug`` where the log needs its traceback."""
+
+    status: int
+    what: str = ""
+    todo: str = ""
+    retry_after: int | None = None
+    bug: bool = False
+
+
+#: The first class that an error is of decides; seconds to come again where that helps.
+_STATUS: tuple[tuple[type[CervicyteError], int, int | None], ...] = (
+    (NotHere, 404, None),
+    (NotFound, 404, None),
+    (SignInFirst, 401, None),
+    (Forged, 403, None),
+    (WrongHost, 400, None),
+    (Denied, 403, None),
+    (TooMany, 429, None),
+    (Busy, 503, 1),
+    (Stopped, 503, _MODEL_S),
+    (StorageError, 503, _STORE_S),
+    (BundleError, 503, _MODEL_S),
+    (MailError, 503, None),
+    (MissingError, 500, None),
+    (CervicyteError, 422, None),
+)
+
+
+def describe(error: BaseException) -> Problem:
+    """How an error is answered.
+
+    >>> describe(StorageError("the database is busy", "sqlite:////srv/x", "try again")).what
+    'the database is busy'
+    """
+    if isinstance(error, CervicyteError):
+        status, wait = next((status, wait) for kind, status, wait in _STATUS if isinstance(error, kind))
+        wait = getattr(error, "retry_after_s", wait)
+        return Problem(status, error.what, error.todo or "", wait, status == 500)
+    if isinstance(error, RequestEntityTooLarge):
+        return Problem(413)
+    if isinstance(error, HTTPException) and error.code is not None:
+        return Problem(error.code)
+    return Problem(500, bug=True)
+
+
+def sentence(error: CervicyteError) -> str:
+    """An error as a sentence or two beside a form.
+
+    >>> sentence(CervicyteError("the name is empty", "''", "write one"))
+    'The name is empty. Write one.'
+    """
+    return " ".join(f"{part[:1].upper()}{part[1:]}." for part in (error.what, error.todo) if part)

@@ -1,0 +1,221 @@
+"""Running the web application: one process with waitress, from the first start's link to a clean end."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType
+
+import waitress
+
+from cervicyte import settings
+from cervicyte.bundle import Bundle
+from cervicyte.errors import CervicyteError, UsageError
+from cervicyte.shipped import bundle_folder
+from cervicyte.web import entry, upkeep
+from cervicyte.web.app import create_app
+from cervicyte.web.desk import Desk
+from cervicyte.web.jobs import Jobs
+from cervicyte.web.site import Site, open_site
+from cervicyte.web.visit import Running
+
+#: Requests at a time. Most of them wait, for the engine or the database, so there are more than processors; pictures
+#: of different users fill one batch only when as many requests are open.
+THREADS = 32
+#: Seconds that pictures in the engine get to be finished at the end. What is not is done after the next start.
+_PATIENCE_S = 20.0
+#: A connection that says nothing for so long is closed, so that slow ones cannot take all places.
+_SILENCE_S, _CONNECTIONS = 60, 1000
+_DAY_S = 24 * 3600.0
+
+_log = logging.getLogger("cervicyte.web")
+
+
+def serve(
+    model: Path | None,
+    data_dir: Path | None = None,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    say: Callable[[str], None] = print,
+) -> None:
+    """Serve until SIGTERM or SIGINT. Without a model that works the pages are there, and pictures wait for one.
+
+    Parameters
+    ----------
+    model : folder of a bundle, or None for the one that ships
+    host, port : where to listen; port 0 takes a free one
+    say : takes what the person who starts it should read, line by line
+
+    Raises
+    ------
+    UsageError : a setting, the host or the port cannot be used
+    StorageError : the data folder or the database cannot be used
+    """
+    settings.check_all()
+    _log_to_screen()
+    with contextlib.ExitStack() as stack:
+        listening = stack.enter_context(contextlib.closing(listen(host, port)))
+        address = _address(host, listening.getsockname()[1])
+        site = open_site(data_dir)
+        if "CERVICYTE_PUBLIC_URL" not in os.environ:
+            site = replace(site, public_url=address)
+        stack.callback(site.database.close)
+        stack.callback(site.mailer.wait)
+        running = _start(site, model, stack)
+        stack.enter_context(_kept_tidy(site))
+        if running.no_desk is not None:
+            say(f"No model answers: {running.no_desk.what}. To do: {running.no_desk.todo or 'see the log'}.")
+            say("Pictures can be uploaded; they wait until the server is started with a model.")
+        link = entry.setup_link(site)
+        if link is not None:
+            say("Nobody has an account yet. This link makes the first administrator; it works once, for a day:")
+            say(link)
+        say(f"cervicyte serves {site.public_url} from {site.data_dir}; Ctrl+C ends it.")
+        _run(running, listening)
+        say("Ending: what is begun is finished, the rest goes on at the next start.")
+
+
+def find_model(model: Path | None) -> Bundle:
+    """The bundle to serve: the one that is named, else the one that ships.
+
+    Raises
+    ------
+    MissingError : there is none at the path, or none is named and this installation has none
+    BundleError : it is damaged, incomplete or too new
+    """
+    return Bundle.load(model or bundle_folder())
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket at a host and port, so that a second server is refused before anything is loaded.
+
+    Raises
+    ------
+    UsageError : the port is taken or not allowed, or the host is not of this machine
+    """
+    try:
+        family, kind, protocol, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        found = socket.socket(family, kind, protocol)
+        if os.name == "posix":
+            found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            found.bind(place)
+            found.listen()  # who comes while the model is loaded waits; a second server is refused
+        except OSError:
+            found.close()
+            raise
+    except (OSError, OverflowError) as error:
+        raise UsageError(
+            f"cannot listen there: {getattr(error, 'strerror', None) or error}",
+            f"{host}, port {port}",
+            "end what listens there, or choose another --port or --host",
+        ) from error
+    return found
+
+
+def _start(site: Site, model: Path | None, stack: contextlib.ExitStack) -> Running:
+    """The model and the work on waiting pictures; both end with the stack, the work first."""
+    desk: Desk | None = None
+    problem: CervicyteError | None = None
+    try:
+        desk = stack.enter_context(_desk(find_model(model)))
+    except CervicyteError as error:
+        problem = error
+        _log.error("no model answers: %s", error.one_line)
+    jobs = Jobs(site, desk, problem.what if problem else "")
+    jobs.start()
+    stack.callback(jobs.stop)
+    return Running(
+        site=site,
+        desk=desk,
+        no_desk=problem,
+        jobs=jobs,
+        max_upload_mb=settings.get_int("max_upload_mb"),
+        proxies=settings.get_int("proxies"),
+    )
+
+
+@contextlib.contextmanager
+def _desk(bundle: Bundle) -> Iterator[Desk]:
+    desk = Desk(bundle, queue_size=settings.get_int("queue_size"))
+    try:
+        yield desk
+    finally:
+        desk.close(_PATIENCE_S)
+
+
+@contextlib.contextmanager
+def _kept_tidy(site: Site) -> Iterator[None]:
+    """Every day, beginning now: what has ended, what a kill left, and what retention says is deleted."""
+    ending = threading.Event()
+
+    def tidy() -> None:
+        while True:
+            try:
+                upkeep.tidy(site)
+            except CervicyteError as error:
+                _log.error("not tidied up: %s", error.one_line)
+            except Exception:  # noqa: BLE001  a bug here ends no server
+                _log.exception("not tidied up")
+            if ending.wait(_DAY_S):
+                return
+
+    thread = threading.Thread(target=tidy, name="tidy", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ending.set()
+        thread.join(_PATIENCE_S)
+
+
+def _run(running: Running, listening: socket.socket) -> None:
+    app = create_app(running)
+    most = app.config["MAX_CONTENT_LENGTH"]
+    server = waitress.create_server(
+        app,
+        sockets=[listening],
+        threads=THREADS,
+        connection_limit=_CONNECTIONS,
+        channel_timeout=_SILENCE_S,
+        asyncore_use_poll=True,
+        ident="",
+        # What is a little too large is answered with a page by the application, what is far too large at once.
+        max_request_body_size=2 * most,
+        clear_untrusted_proxy_headers=not running.proxies,
+    )
+    before = signal.signal(signal.SIGTERM, _end)
+    try:
+        server.run()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        server.close()
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(0)
+
+
+def _address(host: str, port: int) -> str:
+    """The address to open on this machine; a server that listens everywhere is reached here too."""
+    name = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "": "127.0.0.1"}.get(host, f"[{host}]" if ":" in host else host)
+    return f"http://{name}:{port}"
+
+
+def _log_to_screen() -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    for name, level in (("cervicyte", logging.INFO), ("waitress", logging.ERROR)):
+        logger = logging.getLogger(name)
+        logger.setLevel(level)
+        logger.propagate = False
+        if not logger.handlers:
+            logger.addHandler(handler)
