@@ -117,7 +117,7 @@ def share(right: Sequence[bool], cases: Sequence[str]) -> Share | None:
     effective = float(k)
     error = _clustered_error(values - p, cases)
     if error is not None:
-        effective = min(float(n), p * (1 - p) / error**2)
+        effective = min(float(n), n * p * (1 - p) / ((n - 1) * error**2))
     middle = (p + _Z**2 / (2 * effective)) / (1 + _Z**2 / effective)
     half = _Z / (1 + _Z**2 / effective) * math.sqrt(p * (1 - p) / effective + _Z**2 / (4 * effective**2))
     return Share(p, max(0.0, middle - half), min(1.0, middle + half), n, k)

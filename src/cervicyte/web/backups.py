@@ -131,15 +131,16 @@ def check(path: Path) -> dict[str, Any]:
     """
     found: dict[str, tuple[int, str]] = {}
     manifest: dict[str, Any] | None = None
-    for name, size, stream in members(path):
-        if manifest is not None:
-            raise _damaged("something follows the manifest", name)
-        if name == MANIFEST:
-            manifest = _read_manifest(stream.read(64 << 20))
-        elif name in found:
-            raise _damaged("a file is in it twice", name)
-        else:
-            found[name] = (size, hashlib.file_digest(stream, "sha256").hexdigest())  # type: ignore[arg-type]
+    with readable(path):
+        for name, size, stream in members(path):
+            if manifest is not None:
+                raise _damaged("something follows the manifest", name)
+            if name == MANIFEST:
+                manifest = _read_manifest(stream.read(64 << 20))
+            elif name in found:
+                raise _damaged("a file is in it twice", name)
+            else:
+                found[name] = (size, hashlib.file_digest(stream, "sha256").hexdigest())  # type: ignore[arg-type]
     if manifest is None:
         raise _damaged("it was cut off, or is no backup", path.name)
     said = {name: (row["size"], row["sha256"]) for name, row in manifest["files"].items()}
@@ -160,13 +161,19 @@ def members(path: Path) -> Iterator[tuple[str, int, IO[bytes]]]:
     ------
     MissingError, StorageError : as `check`
     """
+    with readable(path), tarfile.open(path, "r|") as archive:
+        for member in archive:
+            stream = archive.extractfile(member) if member.isreg() else None
+            if stream is None or not _is_expected(member.name):
+                raise _damaged("there is something in it that no backup has", repr(member.name[:100]))
+            yield member.name, member.size, stream
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Turn what goes wrong while an archive's members are read into words. Raises as `check`."""
     try:
-        with tarfile.open(path, "r|") as archive:
-            for member in archive:
-                stream = archive.extractfile(member) if member.isreg() else None
-                if stream is None or not _is_expected(member.name):
-                    raise _damaged("there is something in it that no backup has", repr(member.name[:100]))
-                yield member.name, member.size, stream
+        yield
     except FileNotFoundError:
         raise MissingError("there is no such backup", path, "name the file of a backup") from None
     except (tarfile.TarError, EOFError) as error:

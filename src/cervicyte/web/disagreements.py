@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Select, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from cervicyte.web import agreement, cases, newest, reviews
@@ -88,7 +88,7 @@ def _read_twice(session: Session, user: User, *conditions: object) -> list[tuple
         for c in session.scalars(select(Case).where(Case.second_reader_id == user.id, Case.state == "open"))
         if reviews.is_blind(session, user, c)
     ]
-    query: Select[tuple[str, str]] = (
+    query = (
         select(Image.id, Case.number)
         .join(Case, Case.id == Image.case_id)
         .where(
@@ -102,14 +102,14 @@ def _read_twice(session: Session, user: User, *conditions: object) -> list[tuple
         )
         .order_by(Case.created_at.desc(), Case.number, Image.position)
     )
-    found = session.execute(query).all()
+    found = [(image, number) for image, number in session.execute(query)]
     counts = reviews.standing(session, [image for image, _ in found])
     return [(i, number, s) for i, number in found if (s := counts.get(i)) is not None and s.first and s.second]
 
 
 def _labels(session: Session, image_ids: Sequence[str]) -> dict[str, str]:
     query = select(Image.id, PredictionRow.label).join(PredictionRow, newest.newest_prediction())
-    return dict(session.execute(query.where(Image.id.in_(image_ids))).all())
+    return {image: label for image, label in session.execute(query.where(Image.id.in_(image_ids)))}
 
 
 def _row(image_id: str, case: str, standing: reviews.Standing, label: str) -> Row:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -99,7 +99,7 @@ class _Writer:
         self.pdf.multi_cell(0, size * 0.5, self.clean(text), align="L", new_x="LMARGIN", new_y="NEXT")
         self.pdf.set_text_color(0)
 
-    def table(self, head: tuple[str, ...], rows: list[tuple[str, ...]], widths: tuple[int, ...]) -> None:
+    def table(self, head: tuple[str, ...], rows: Sequence[tuple[str, ...]], widths: tuple[int, ...]) -> None:
         self.pdf.set_font(_FONT, "", 8)
         with self.pdf.table(
             col_widths=widths,
@@ -275,7 +275,7 @@ def _fonts() -> Path:
 @lru_cache(maxsize=1)
 def _known() -> frozenset[int]:
     """Characters that both weights of the font have."""
-    from fontTools.ttLib import TTFont
+    from fontTools.ttLib import TTFont  # type: ignore[import-untyped]
 
     maps = []
     for file in ("DejaVuSans.ttf", "DejaVuSans-Bold.ttf"):

@@ -10,6 +10,7 @@ import tempfile
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import IO
 
 from sqlalchemy import delete, select
 from sqlalchemy.engine import URL
@@ -73,11 +74,17 @@ def _unpack(path: Path, folder: Path, files: dict[str, dict[str, object]]) -> No
         place = folder / (FILE if name == backups.DATABASE else name)
         place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         with os.fdopen(os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as written:
-            shutil.copyfileobj(stream, written, 1 << 20)
+            while part := _part(stream, path):
+                written.write(part)
             written.flush()
             os.fsync(written.fileno())
         if name not in files or sha256_file(place) != files[name]["sha256"]:
             raise StorageError("the backup changed while it was read", name, "try again; nothing was changed")
+
+
+def _part(stream: IO[bytes], path: Path) -> bytes:
+    with backups.readable(path):
+        return stream.read(1 << 20)
 
 
 def _open(folder: Path, path: Path, actor: str) -> int:
