@@ -31,6 +31,7 @@ COMMANDS = (
     ("recipes",),
     ("demo",),
     ("doctor",),
+    ("serve",),
     ("users",),
     ("users", "add"),
     ("users", "list"),
@@ -39,6 +40,10 @@ COMMANDS = (
     ("users", "reset"),
     ("audit-log",),
     ("audit-log", "verify"),
+    ("site",),
+    ("site", "backup"),
+    ("site", "restore"),
+    ("site", "retention"),
 )
 
 

@@ -53,7 +53,6 @@ app.add_typer(cli_data.app, name="data")
 app.add_typer(cli_web.users, name="users")
 app.add_typer(cli_web.audit_log, name="audit-log")
 app.add_typer(cli_site.site, name="site")
-app.command()(cli_web.serve)
 
 
 @app.command()
@@ -322,6 +321,9 @@ def demo(
     from cervicyte.tour import tour
 
     tour(out, seed, _show_scores)
+
+
+app.command()(cli_web.serve)
 
 
 def main() -> None:
