@@ -395,6 +395,7 @@ def test_teachers_that_differ_in_their_inner_folds_teach_other_students(member, 
 
 
 def test_a_crop_that_one_member_cannot_read_is_left_out(member, demo_cells, monkeypatch, capsys) -> None:
+    monkeypatch.setenv("CERVICYTE_PROGRESS", "auto")
     member.read(demo_cells)
     seat = member.teacher.seats[0].before_crops
     real = type(seat).has
