@@ -271,6 +271,8 @@ def test_errors_have_one_shape_for_programs(world) -> None:
         (StorageError("the database is busy", "sqlite:////srv/secret/x", "try again"), 503, "5"),
         (Busy("the queue is full", 9, 7), 503, "7"),
         (limits.TooMany("too many sign-ins that failed", 90), 429, "90"),
+        (StorageError("the disk of the database is full", "/srv/secret", "free some space"), 507, None),
+        (OSError(28, "No space left on device", "/srv/secret"), 507, None),
         (MissingError("the image is not in the store", "/srv/secret", "restore it"), 500, None),
         (KeyError("/srv/secret"), 500, None),
     ],
@@ -471,6 +473,9 @@ def test_an_account_page_changes_what_is_ones_own(app, site) -> None:
     assert person.get("/metrics", Authorization=f"Bearer {token}").status_code == 404  # not an administrator's
     assert person.post(row).status_code == 303
     assert person.get("/metrics", Authorization=f"Bearer {token}").status_code == 401
+    assert person.post("/account/name", {"own-name": " "}).status_code == 422
+    assert person.post("/account/name", {"own-name": "A. Reader"}).status_code == 303
+    assert "A. Reader" in person.get("/account").text
     assert person.post("/account/sessions/end").status_code == 303
     assert elsewhere.get("/cases").status_code == 303
     changed = {"current": PASSWORD, "password": OTHER, "again": OTHER}
@@ -536,6 +541,9 @@ def test_files_are_taken_one_by_one_and_a_repeated_upload_is_taken_once(world) -
     assert first.status_code == 200
     assert (first.json["accepted"], [row["name"] for row in first.json["refused"]]) == (2, ["page.png"])
     assert reader.upload(number, *files, headers=headers).json == first.json
+    many = [(f"ü{'日' * 50}{i}.html", b"<script>") for i in range(90)]
+    assert reader.upload(number, *many).status_code == 303
+    assert re.search(r"and \d\d more</bdi>: not taken", reader.get(f"/cases/{number}").text)
     plain = reader.upload(number, ("page.html", b"<script>alert(1)</script>"))
     assert plain.status_code == 303
     shown = reader.get(f"/cases/{number}").text

@@ -244,7 +244,7 @@ def contexts(say: Callable[[str], str] = lambda text: text) -> dict[str, dict[st
         case("A1F6GH", 96, decided=96, uncertain=2, state="signed", created_at=at(6)),
     ]
     report_cells = [
-        c | {"reader": say("First Reader"), "comment": say("Koilocytic halo.") if i == 4 else ""}
+        c | {"disputed": i == 2, "reader": say("First Reader"), "comment": say("Koilocytic halo.") if i == 4 else ""}
         for i, c in enumerate(cells[:18])
     ]
     for c in report_cells[3:17]:

@@ -6,6 +6,7 @@ stands in the log.
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass
 
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
@@ -85,6 +86,9 @@ def describe(error: BaseException) -> Problem:
     >>> describe(StorageError("the database is busy", "sqlite:////srv/x", "try again")).what
     'the database is busy'
     """
+    if _is_full(error):
+        what, todo = "the disk of this server is full", "nothing of this request was stored; tell your administrator"
+        return Problem(507, what, todo)
     if isinstance(error, CervicyteError):
         status, wait = next((status, wait) for kind, status, wait in _STATUS if isinstance(error, kind))
         wait = getattr(error, "retry_after_s", wait)
@@ -94,6 +98,13 @@ def describe(error: BaseException) -> Problem:
     if isinstance(error, HTTPException) and error.code is not None:
         return Problem(error.code)
     return Problem(500, bug=True)
+
+
+def _is_full(error: BaseException) -> bool:
+    """Whether there was no room: to come again in a few seconds would not help."""
+    cause = error.__cause__ if isinstance(error, StorageError) else error
+    full = isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT)
+    return full or (isinstance(error, StorageError) and "full" in error.what)
 
 
 def sentence(error: CervicyteError) -> str:

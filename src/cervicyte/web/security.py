@@ -68,6 +68,7 @@ OPEN = PROBES | {
     "sign_in.reset",
     "sign_in.new_password",
 }
+_PICTURES = frozenset(("cases.image", "cases.thumbnail"))
 _SAFE = frozenset(("GET", "HEAD", "OPTIONS"))
 _LOOPBACK = frozenset(("localhost", "127.0.0.1", "::1"))
 #: Fields of forms whose values must never be written down.
@@ -226,7 +227,9 @@ def _note(status: int) -> None:
         return
     rule = request.url_rule.rule if request.url_rule else "(no such address)"
     seconds = time.perf_counter() - g.get("start", time.perf_counter())
-    _log.info("%s %s %s %d %.0f ms", g.get("request_id", "-"), request.method, rule, status, 1000 * seconds)
+    # A page asks for a hundred small pictures; each line of them says nothing, unless one fails.
+    level = logging.DEBUG if request.endpoint in _PICTURES and status < 400 else logging.INFO
+    _log.log(level, "%s %s %s %d %.0f ms", g.get("request_id", "-"), request.method, rule, status, 1000 * seconds)
 
 
 def _answer_error(error: Exception) -> BaseResponse:
@@ -235,8 +238,9 @@ def _answer_error(error: Exception) -> BaseResponse:
     found = describe(error)
     if found.bug:
         _log.error("%s failed\n%s", g.get("request_id", "-"), without_secrets(_traceback(error)))
-    elif isinstance(error, StorageError):
-        _log.error("%s %s", g.get("request_id", "-"), without_secrets(error.one_line))
+    elif isinstance(error, StorageError | OSError):
+        said = error.one_line if isinstance(error, StorageError) else str(error)
+        _log.error("%s %s", g.get("request_id", "-"), without_secrets(said))
     answer = _as_json(found) if visit.wants_json() else _as_page(found)
     answer.status_code = found.status
     if found.retry_after is not None:

@@ -78,6 +78,8 @@ def serve(
         if link is not None:
             say("Nobody has an account yet. This link makes the first administrator; it works once, for a day:")
             say(link)
+        for line in _warnings(host, site.public_url):
+            say(line)
         say(f"cervicyte serves {site.public_url} from {site.data_dir}; Ctrl+C ends it.")
         _run(running, listening)
         say("Ending: what is begun is finished, the rest goes on at the next start.")
@@ -208,6 +210,16 @@ def _address(host: str, port: int) -> str:
     """The address to open on this machine; a server that listens everywhere is reached here too."""
     name = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "": "127.0.0.1"}.get(host, f"[{host}]" if ":" in host else host)
     return f"http://{name}:{port}"
+
+
+def _warnings(host: str, public_url: str) -> Iterator[str]:
+    """What the person who starts a server that others can reach should know."""
+    if host in ("127.0.0.1", "::1", "localhost"):
+        return
+    if "CERVICYTE_PUBLIC_URL" not in os.environ:
+        yield "Set CERVICYTE_PUBLIC_URL to the address that users type: until then no other name is answered."
+    if public_url.startswith("http://"):
+        yield "Without HTTPS everyone between can read passwords and pictures: put a proxy with TLS before it."
 
 
 def _log_to_screen() -> None:

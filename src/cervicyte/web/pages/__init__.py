@@ -51,32 +51,32 @@ case.html          case, cells (list of Cell, the most suspicious first; to a bl
                    "passed_over": int, "refused": [{"name", "reason"}]}, 413, or 429 or 503 with Retry-After; the
                    header Idempotency-Key is the same when the same file is sent again. While pictures are waiting the
                    page is fetched every 2 s and the elements with data-live in it are put in place of the old ones.
-reading.html       case, cell, total, decided (int), previous_url, next_url (or None), open_url (the next without a
-                   verdict, or None), strip (list of (Cell, address, is_this)), image_url, map_url (None, or a PNG of
-                   the map alone, RGBA, as opaque as it is strong), map_target (what the map speaks for), next_image
-                   (address to fetch ahead, or None), prediction (None while waiting or failed; else .model_name
-                   .model_sha256 .label .bethesda .p_abnormal .flagged .operating_point (or None) .sensitivity (that
-                   it was set for) .normal_below .abnormal_from (or None for never) .uncertain .quality .probabilities
-                   (list of (class, p)) .votes (list of .member .label .p_abnormal) .disagreement (or None)),
-                   morphology (list of (title, list of .name .value .unit .help); the first group is open, the others
-                   folded), review (None, or this user's newest: .verdict .agrees .comment .created_at), can_undo
-                   (bool), others (list of .reader .reading .verdict .comment .created_at: what this reader may see),
-                   reading ("first" | "second"), hide_model (bool: a blinded second reading shows neither answer nor
-                   map). reading.decide posts verdict ("agree", a code of `cervicyte.web.categories`, or
-                   "unsatisfactory") and comment; answered with 303 to the next cell without a verdict, or to the
-                   case. reading.undo posts nothing and takes back this reader's newest decision of the case; 303 to
-                   that cell.
+reading.html       case, cell (its position in the order of reading), total, decided (int), previous_url, next_url (or
+                   None), open_url (the next without a verdict, or None), strip (list of (Cell, address, is_this)),
+                   image_url, map_url (None, or a PNG of the map alone, RGBA, as opaque as it is strong), map_target
+                   (what the map speaks for), next_image (address to fetch ahead, or None), prediction (None while
+                   waiting or failed; else .model_name .model_sha256 .label .bethesda .p_abnormal .flagged
+                   .operating_point (or None) .sensitivity (that it was set for) .normal_below .abnormal_from (or None
+                   for never) .uncertain .quality .probabilities (list of (class, p)) .votes (list of .member .label
+                   .p_abnormal) .disagreement (or None)), morphology (list of (title, list of .name .value .unit .help);
+                   the first group is open, the others folded), review (None, or this user's newest: .verdict .agrees
+                   .comment .created_at), can_undo (bool), others (list of .reader .reading .verdict .comment
+                   .created_at: what this reader may see), reading ("first" | "second"), hide_model (bool: a blinded
+                   second reading shows neither answer nor map). reading.decide posts verdict ("agree", a code of
+                   `cervicyte.web.categories`, or "unsatisfactory") and comment; answered with 303 to the next cell
+                   without a verdict, or to the case. reading.undo posts nothing and takes back this reader's newest
+                   decision of the case; 303 to that cell.
 second.html        waiting, finished (lists of Case, decided counting this reader's), blinded is said of each.
 disagreements.html rows (list of .case (number) .cell (Cell) .address .first .second (verdicts) .first_reader
                    .second_reader .model (label) .settled (verdict or None) .settled_by), page, kappa (None, or .value
                    .low .high .n .agreement .weighted), show ("open" | "all"), show_links (dict). second.settle posts
                    verdict, comment.
 report.html        case, report (.version .versions (list of (version, address, .signed_at)) .made_at .model_name
-                   .model_sha256 .operating_point .sensitivity .signed_by .signed_at (or None) .reason (of an
-                   amendment, or "") .sha256 .state .summary (list of (category code or label, count))
-                   .conclusion (text) .cells (list of Cell with .reader .comment) .not_read .disputed (int) .problem
-                   (text or "")), pdf_url, changed (bool: decisions changed after the signature). reports.sign
-                   posts seen (.state), conclusion, reason, password; reports.reopen posts reopen-reason.
+                   .model_sha256 .operating_point .sensitivity .signed_by .signed_at (or None) .reason (of an amendment,
+                   or "") .sha256 .state .summary (list of (category code or label, count)) .conclusion (text) .cells
+                   (list of Cell with .reader .comment) .not_read .disputed (int) .problem (text or "")), pdf_url,
+                   changed (bool: decisions changed after the signature). reports.sign posts seen (.state), conclusion,
+                   reason, password; reports.reopen posts reopen-reason.
 history.html       rows (list of .at .kind ("verdict" | "report" | "upload") .case .cell (name) .address .reader
                    .verdict .model .agrees .comment), page, filters (q, reader, verdict, agreement, since, until),
                    readers and verdicts (lists of Choice), labels (list of Choice: how exported cells are named).
@@ -100,10 +100,10 @@ admin_upkeep.html  retention_days (0 keeps all), due (int: cases that will go), 
                    confirm; admin.backup nothing; admin.retry nothing.
 account.html       second_factor (bool), secret (None, or the secret as text while it is being set up), otpauth (its
                    link), tokens (list of .id .name .created_at .used_at .expires_at), new_token (None, or shown this
-                   once), sessions (list of .created_at .seen_at .is_this). Posts: account.password current, password,
-                   again; account.totp_start nothing; account.totp_on code; account.totp_off off-password;
-                   account.new_token name, days, token-password; account.revoke_token and account.end_sessions
-                   nothing.
+                   once), sessions (list of .created_at .seen_at .is_this). Posts: account.rename own-name;
+                   account.password current, password, again; account.totp_start nothing; account.totp_on code;
+                   account.totp_off off-password; account.new_token name, days, token-password; account.revoke_token and
+                   account.end_sessions nothing.
 error.html         status (int), what, todo (texts or ""), retry_after (seconds or None), request_id. It needs no
                    database: user may be None.
 """
@@ -172,6 +172,7 @@ ROUTES: tuple[Route, ...] = (
     Route("admin.retry", "/admin/upkeep/retry", "POST"),
     Route("account.show", "/account", "GET", "account.html"),
     Route("account.theme", "/theme", "POST"),
+    Route("account.rename", "/account/name", "POST"),
     Route("account.password", "/account/password", "POST"),
     Route("account.totp_start", "/account/second-factor", "POST"),
     Route("account.totp_on", "/account/second-factor/on", "POST"),

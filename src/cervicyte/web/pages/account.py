@@ -9,7 +9,7 @@ from flask import Blueprint, redirect, request
 from werkzeug.wrappers import Response
 
 from cervicyte.errors import CervicyteError
-from cervicyte.web import authenticator, security, sessions, tokens, visit
+from cervicyte.web import accounts, authenticator, security, sessions, tokens, visit
 from cervicyte.web.pages.common import at, go, page, same_twice, tell, values, wrong
 
 blueprint = Blueprint("account", __name__)
@@ -33,6 +33,17 @@ def theme() -> Response:
     else:
         answer.delete_cookie("theme", path="/", secure=security.is_https())
     return answer
+
+
+@at(blueprint)
+def rename() -> Any:
+    """Change the name that reports show."""
+    try:
+        accounts.rename(visit.site(), visit.user().id, request.form.get("own-name", ""))
+    except CervicyteError as error:
+        return _refused(error, "own-name")
+    tell("done", "Saved.")
+    return go("account.show")
 
 
 @at(blueprint)

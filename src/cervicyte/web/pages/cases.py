@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -15,13 +16,14 @@ from cervicyte.web.cases import CaseSummary, Invalid
 from cervicyte.web.exports import Download
 from cervicyte.web.originals import Picture
 from cervicyte.web.pages.common import asked_page, at, filters, go, page, page_of, tell, values, wrong
+from cervicyte.web.show import words as show_words
 from cervicyte.web.uploads import Limits
 
 blueprint = Blueprint("cases", __name__)
 #: Rows of the list of cases, and cells of a case, on one page.
 _CASES, _CELLS = 25, 60
-#: Refused files that are named on the next page, which a cookie carries there.
-_NAMED = 12
+#: Bytes of refused names and reasons that are carried to the next page by a cookie, which holds no more than 4096.
+_CARRIED = 2000
 _VIEWS = ("grid", "table")
 
 
@@ -73,10 +75,7 @@ def upload(number: str) -> Any:
     if receipt.accepted:
         pictures = "picture was" if receipt.accepted == 1 else "pictures were"
         tell("done", f"{receipt.accepted} {pictures} taken.")
-    for name, reason in receipt.refused[:_NAMED]:
-        flash(f"{name[:60]}\n{reason[:120]}", "refused")
-    if (more := len(receipt.refused) - _NAMED) > 0:
-        flash(f"and {more} more\nnot taken", "refused")
+    _carry(receipt.refused)
     return go("cases.show", number=number)
 
 
@@ -197,7 +196,11 @@ def _show(number: str, status: int = 200, **more: Any) -> Any:
         page=page_of(found, _CELLS),
         view=view,
         show=shown,
-        shown=[(name, words, n, _address(number, show=name, view=view)) for name, words, n in counts],
+        shown=[
+            (name, show_words(words), n, _address(number, show=name, view=view))
+            for name, words, n in counts
+            if n or name in ("all", "undecided", shown)
+        ],
         view_links={name: _address(number, show=shown, view=name) for name in _VIEWS},
         max_upload_mb=visit.running().max_upload_mb,
         refused=list(_refused_files()),
@@ -225,6 +228,18 @@ def _address(number: str, **changes: str) -> str:
 def _refused(number: str, error: CervicyteError) -> Any:
     errors, status = wrong(error)
     return _show(number, status, errors=errors, values=values())
+
+
+def _carry(refused: Sequence[tuple[str, str]]) -> None:
+    """Name refused files on the next page, as many as a cookie holds."""
+    room = _CARRIED
+    for i, (name, reason) in enumerate(refused):
+        text = f"{name[:60]}\n{reason[:160]}"
+        room -= len(json.dumps(text))
+        if room < 0:
+            flash(f"and {len(refused) - i} more\nnot taken", "refused")
+            return
+        flash(text, "refused")
 
 
 def _refused_files() -> Iterator[tuple[str, str]]:

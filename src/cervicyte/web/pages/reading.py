@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from flask import Blueprint, Response, request, url_for
@@ -89,7 +90,7 @@ def _show(number: str, image_id: str, status: int = 200, **more: Any) -> Any:
         "reading.html",
         status,
         case=case,
-        cell=cell,
+        cell=replace(cell, position=place + 1),  # in the order of reading, as the strip has it
         total=len(steps),
         decided=sum(step.verdict is not None for step in steps),
         previous_url=_address(case, ids[place - 1]) if place else None,
