@@ -574,6 +574,7 @@ def test_a_case_is_read_signed_and_amended(world) -> None:
     for path in (start, following.location):
         answer = reader.post(f"{path}/decision", {"verdict": "NILM"})
     assert answer.location == f"/cases/{number}"
+    assert "Every cell of this case has your verdict" in reader.get(answer.location).text
     text = reviewer.get(f"/cases/{number}/report").text
     seen = re.search(r'name="seen" value="([^"]*)"', text)[1]
     form = {"conclusion": "Nothing suspicious.", "seen": seen, "password": PASSWORD}

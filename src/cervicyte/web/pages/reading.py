@@ -41,7 +41,6 @@ def decide(number: str, image_id: str) -> Any:
         return _show(number, image_id, status, errors=errors, values=values())
     following = worklist.next_undecided(worklist.order(site, user, number), image_id)
     if following is None:
-        tell("done", "Every cell of this case has your verdict.")
         return go("cases.show", number=number)
     return go("reading.show", number=number, image_id=following)
 
