@@ -15,6 +15,12 @@ from hypothesis import settings as hypothesis_settings
 hypothesis_settings.register_profile("suite", derandomize=True, deadline=None)
 hypothesis_settings.load_profile("suite")
 
+# Several workers share the processor: each with threads for all of it would spend its time waiting for the others.
+# Set before anything that starts threads is imported.
+if (workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))) > 1:
+    for name in ("OMP_NUM_THREADS", "CERVICYTE_THREADS"):
+        os.environ.setdefault(name, str(max(1, (os.cpu_count() or 1) // workers)))
+
 # Set when this file is imported, so that it holds for modules that read a setting early and for child processes.
 _CACHE = tempfile.mkdtemp(prefix="cervicyte-tests-")
 atexit.register(shutil.rmtree, _CACHE, ignore_errors=True)
