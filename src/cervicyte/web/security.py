@@ -16,7 +16,7 @@ import traceback
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
-from flask import Flask, Response, g, jsonify, redirect, render_template, request, url_for
+from flask import Flask, Response, flash, g, jsonify, redirect, render_template, request, url_for
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTooLarge
 from werkzeug.wrappers import Response as BaseResponse
 
@@ -176,7 +176,11 @@ def _enter() -> BaseResponse | None:
 def _to_sign_in() -> BaseResponse:
     if visit.wants_json():
         raise SignInFirst
-    came = request.full_path.rstrip("?") if request.method in _SAFE else "/cases"
+    came = "/cases"
+    if request.method in _SAFE:
+        came = request.full_path.rstrip("?")
+    else:
+        flash("Your session has ended, and nothing was saved. Sign in, and do it again.", "warned")
     return redirect(url_for("sign_in.sign_in", next=came if came != "/cases" else None), 303)
 
 
