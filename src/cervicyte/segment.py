@@ -81,8 +81,10 @@ def content_box(image: np.ndarray) -> Box:
 
     A wholly flat image is all content.
     """
-    top, bottom = _inner(image)
-    left, right = _inner(image.transpose(1, 0, 2))
+    import cv2
+
+    top, bottom = _inner(cv2.transpose(image))
+    left, right = _inner(image)
     if bottom - top < 2 or right - left < 2:
         return (0, 0, image.shape[1], image.shape[0])
     return (left, top, right, bottom)
@@ -207,11 +209,14 @@ def _gradient(image: np.ndarray) -> np.ndarray:
 
 
 def _inner(image: np.ndarray) -> tuple[int, int]:
-    """First row and one past the last row that are not a flat margin."""
-    first, last = 0, len(image)
-    while first < last and np.ptp(image[first], axis=0).max() <= _FLAT:
-        first += 1
-    while last > first and np.ptp(image[last - 1], axis=0).max() <= _FLAT:
-        last -= 1
-    # The row next to a margin is a blend of both.
-    return first + (first > 0), last - (last < len(image))
+    """First column and one past the last that are not a flat margin."""
+    import cv2
+
+    plain = image.reshape(len(image), -1)
+    low, high = (cv2.reduce(plain, 0, end).reshape(-1, 3) for end in (cv2.REDUCE_MIN, cv2.REDUCE_MAX))
+    columns = np.flatnonzero((high - low).max(axis=1) > _FLAT)
+    if not len(columns):
+        return len(low), len(low)
+    first, last = int(columns[0]), int(columns[-1]) + 1
+    # The column next to a margin is a blend of both.
+    return first + (first > 0), last - (last < len(low))
