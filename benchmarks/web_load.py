@@ -1,0 +1,292 @@
+"""How much of the engine's speed `cervicyte serve` passes on to its clients, how long they wait, and what it remembers.
+
+    python benchmarks/web_load.py BUNDLE
+    python benchmarks/web_load.py --network ResNet50 --weights FOLDER
+
+A real server process answers ``POST /api/v1/predict`` to 1, 8 and 32 clients; the bundle streams the same files; a page
+written system B's way (plain_page.py) answers the same clients. All in turns, in one run, so that other work on the
+machine meets all of them alike. Then the server answers many requests while its memory is read. See
+benchmarks/README.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import http.client
+import itertools
+import json
+import os
+import re
+import secrets
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import numpy as np
+import psutil
+
+from cervicyte import images
+from cervicyte.bundle import Bundle
+from cervicyte.files import write_json
+from cervicyte.web import entry, tokens
+from cervicyte.web.site import open_site
+from desk import network_bundle, streamed
+from engine import machine, write_pictures
+
+#: Shares of the requests after which the server's memory is read.
+MARKS = (0.1, 0.5, 1.0)
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where to post a picture, and with which headers."""
+
+    url: str
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Load:
+    """What clients saw: seconds of all, milliseconds of each request, and how often they were asked to come later."""
+
+    seconds: float
+    waited_ms: list[float]
+    turned_away: int
+
+    @property
+    def rate(self) -> float:
+        """Answers per second of all clients together."""
+        return len(self.waited_ms) / self.seconds
+
+    def quantile(self, q: float) -> float:
+        """Milliseconds within which a share of the requests was answered."""
+        return float(np.quantile(self.waited_ms, q))
+
+
+def main() -> None:
+    """Start both servers, run all ways in turns, then the long run; print the tables."""
+    options = _options()
+    with tempfile.TemporaryDirectory() as scratch, contextlib.ExitStack() as stack:
+        folder = Path(scratch)
+        path = options.bundle or network_bundle(options.network, options.weights, folder / "bundle").folder
+        bundle = Bundle.load(path)
+        files = _files(options.images, folder)
+        some = list(itertools.islice(itertools.cycle(files), options.images_a_round))
+        pictures = [file.read_bytes() for file in files]
+        extractor = bundle.extractor()
+        server, process = stack.enter_context(_serving(path, folder / "data"))
+        page = stack.enter_context(_plain_page(options, path))
+        _same_answers(bundle, server, pictures[:8])
+        streamed(files, extractor)
+        for place in (server, page):  # compile for the sizes of batches that occur, start the threads
+            load(place, pictures, max(options.clients), 2 * max(options.clients))
+        streaming: list[float] = []
+        loads: dict[tuple[str, int], list[Load]] = {}
+        for _ in range(options.rounds):
+            streaming.append(streamed(some, extractor))
+            for clients in options.clients:
+                for name, place, count in (
+                    ("cervicyte serve", server, options.images_a_round),
+                    ("system B's way", page, options.images_a_page),
+                ):
+                    found = load(place, pictures, clients, count)
+                    loads.setdefault((name, clients), []).append(found)
+                    print(f"  {name}, {clients} clients: {found.rate:.1f}/s", file=sys.stderr)
+        _print_loads(bundle.manifest.name, streaming, loads)
+        memory = _remembered(server, process, pictures, max(options.clients), options.requests)
+    if options.out:
+        rows = [
+            {"way": way, "clients": n, "rate": r.rate, "p50_ms": r.quantile(0.5), "p95_ms": r.quantile(0.95)}
+            | {"turned_away": r.turned_away}
+            for (way, n), found in loads.items()
+            for r in found
+        ]
+        write_json(options.out, {"machine": machine(), "streaming": streaming, "loads": rows, "resident_mb": memory})
+
+
+def load(
+    place: Address,
+    pictures: list[bytes],
+    clients: int,
+    count: int,
+    watch: Callable[[int], None] = lambda _: None,
+) -> Load:
+    """Post ``count`` pictures with so many clients, each of which waits for its answer before it sends the next."""
+    where = urlsplit(place.url)
+    numbers, lock = iter(range(count)), threading.Lock()
+    waited: list[float] = []
+    turned_away = 0
+    failed: list[BaseException] = []
+
+    def post(connection: http.client.HTTPConnection, data: bytes) -> None:
+        nonlocal turned_away
+        while True:
+            connection.request("POST", where.path, data, place.headers)
+            answer = connection.getresponse()
+            body = answer.read()
+            if answer.status == 200:
+                return
+            if answer.status not in (429, 503):
+                raise RuntimeError(f"{answer.status}: {body[:300]!r}")
+            with lock:
+                turned_away += 1
+            time.sleep(float(answer.headers.get("Retry-After", 1)))
+
+    def client() -> None:
+        connection = http.client.HTTPConnection(where.hostname or "", where.port, timeout=120)
+        try:
+            while not failed:
+                with lock:
+                    number = next(numbers, None)
+                if number is None:
+                    return
+                begin = time.perf_counter()
+                post(connection, pictures[number % len(pictures)])
+                with lock:
+                    waited.append(1000 * (time.perf_counter() - begin))
+                    watch(len(waited))
+        except BaseException as error:  # noqa: BLE001  told by the caller's thread
+            failed.append(error)
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=client) for _ in range(clients)]
+    start = time.perf_counter()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if failed:
+        raise failed[0]
+    return Load(time.perf_counter() - start, waited, turned_away)
+
+
+def _same_answers(bundle: Bundle, server: Address, pictures: list[bytes]) -> None:
+    """The server says what the bundle says; speed without that would mean nothing."""
+    where = urlsplit(server.url)
+    extractor = bundle.extractor()
+    for data in pictures:
+        own = bundle.verdict("", extractor.run(extractor.prepare(images.decode(data, "it"))[None])[0])
+        connection = http.client.HTTPConnection(where.hostname or "", where.port, timeout=120)
+        connection.request("POST", where.path, data, server.headers)
+        answer = connection.getresponse()
+        said = json.load(answer)
+        connection.close()
+        assert answer.status == 200, said
+        assert said["label"] == own.label, (said, own)
+
+
+def _remembered(
+    server: Address, process: psutil.Process, pictures: list[bytes], clients: int, count: int
+) -> dict[str, int]:
+    """Megabytes of the server after a tenth, half and all of many requests; prints them."""
+    marks = {max(1, round(share * count)): f"{round(100 * share)} %" for share in MARKS}
+    memory: dict[str, int] = {}
+
+    def watch(done: int) -> None:
+        if done in marks:
+            memory[marks[done]] = round(process.memory_info().rss / 2**20)
+            print(f"  {done} requests: {memory[marks[done]]} MB", file=sys.stderr)
+
+    found = load(server, pictures, clients, count, watch)
+    sizes = " / ".join(str(size) for size in memory.values())
+    print(
+        f"\n{count} requests of {clients} clients, {found.rate:.1f}/s; resident memory at 10 / 50 / 100 %: {sizes} MB"
+    )
+    return memory
+
+
+def _print_loads(name: str, streaming: list[float], loads: dict[tuple[str, int], list[Load]]) -> None:
+    middle = statistics.median(streaming)
+    print(f"\n**{name}**; streaming {middle:.1f} images/s ({min(streaming):.1f} to {max(streaming):.1f})\n")
+    print("| way | clients | images/s (range) | share of streaming | p50, ms | p95, ms | asked to come later |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
+    for (way, clients), found in loads.items():
+        rates = [load.rate for load in found]
+        share = statistics.median(rate / own for rate, own in zip(rates, streaming, strict=True))
+        p50, p95 = (statistics.median(load.quantile(q) for load in found) for q in (0.5, 0.95))
+        spread = f"{statistics.median(rates):.1f} ({min(rates):.1f} to {max(rates):.1f})"
+        later = sum(load.turned_away for load in found)
+        print(f"| {way} | {clients} | {spread} | {100 * share:.0f} % | {p50:.0f} | {p95:.0f} | {later} |")
+
+
+@contextlib.contextmanager
+def _serving(bundle: Path, data_dir: Path) -> Iterator[tuple[Address, psutil.Process]]:
+    """`cervicyte serve` with one user, who has a token."""
+    site = open_site(data_dir)
+    link = entry.setup_link(site)
+    assert link is not None
+    words = secrets.token_urlsafe(24)
+    user = entry.set_up(site, link.rsplit("/", 1)[1], "load@bench.example", "Load test", words)
+    token = tokens.make(site, user.id, "load test").text
+    site.database.close()
+    command = [sys.executable, "-m", "cervicyte", "serve", "--model", str(bundle), "--port", "0"]
+    with _started([*command, "--data-dir", str(data_dir)]) as (root, process):
+        headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/octet-stream"}
+        yield Address(f"{root}/api/v1/predict", headers), process
+
+
+@contextlib.contextmanager
+def _plain_page(options: argparse.Namespace, bundle: Path) -> Iterator[Address]:
+    script = str(Path(__file__).with_name("plain_page.py"))
+    what = ["--bundle", str(bundle)]
+    if options.page_network:
+        what = ["--network", options.page_network, "--weights", options.weights]
+    with _started([sys.executable, script, *what]) as (root, _):
+        yield Address(f"{root}/predict")
+
+
+@contextlib.contextmanager
+def _started(command: list[str]) -> Iterator[tuple[str, psutil.Process]]:
+    """A server process that says where it serves; its log is thrown away, as writing it costs nothing here."""
+    kept = {name: value for name, value in os.environ.items() if name != "CERVICYTE_PUBLIC_URL"}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=kept)
+    assert process.stdout is not None
+    try:
+        found = next(filter(None, (re.search(r"serves (http://[^\s/]+)", line) for line in process.stdout)), None)
+        if found is None:
+            raise SystemExit(f"did not start: {' '.join(command)}")
+        yield found[1], psutil.Process(process.pid)
+    finally:
+        process.terminate()
+        process.wait(60)
+        process.stdout.close()
+
+
+def _files(folder: Path | None, scratch: Path) -> list[Path]:
+    if folder is None:
+        return write_pictures(scratch / "pictures", 128)
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in images.SUFFIXES)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("bundle", type=Path, nargs="?", help="left out: one is made of --network with a random head")
+    parser.add_argument("--network", default="ResNet50")
+    parser.add_argument("--weights", default="random", help="file or folder with weights; the speed is the same")
+    parser.add_argument(
+        "--page-network", default="", help="network of the plain page, in Keras; left out: that of --network, or BUNDLE"
+    )
+    parser.add_argument("--images", type=Path, help="folder of pictures; left out: generated")
+    parser.add_argument("--clients", type=lambda text: [int(n) for n in text.split(",")], default=[1, 8, 32])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--images-a-round", type=int, default=512)
+    parser.add_argument("--images-a-page", type=int, default=64, help="of a round, to the plain page, which is slow")
+    parser.add_argument("--requests", type=int, default=20_000, help="of the long run, while memory is read")
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    if options.bundle is None and not options.page_network:
+        options.page_network = options.network
+    return options
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,64 @@
+"""docs/operate.md and deploy/: every command, option, setting and picture that they name exists."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import typer
+
+from cervicyte import cli, settings
+
+ROOT = Path(__file__).parents[1]
+GUIDE = (ROOT / "docs" / "operate.md").read_text(encoding="utf-8")
+DEPLOY = {path.name: path.read_text(encoding="utf-8") for path in sorted((ROOT / "deploy").iterdir())}
+
+
+def _commands() -> list[str]:
+    """Every line of a block, and every piece of code in a sentence, that runs `cervicyte`."""
+    lines = [line for block in re.findall(r"```sh\n(.*?)```", GUIDE, re.S) for line in block.splitlines()]
+    lines += re.findall(r"`([^`\n]+)`", GUIDE)
+    found = [re.search(r"(?:^|[\w/]*/|[A-Z]+=\S+ )cervicyte (?!cervicyte)([a-z].*)", line) for line in lines]
+    started = re.search(r"^ExecStart=\S+/cervicyte (.*)$", DEPLOY["cervicyte.service"], re.M)
+    assert started
+    return sorted({match[1] for match in [*found, started] if match})
+
+
+@pytest.mark.parametrize("line", _commands())
+def test_a_command_of_the_guide_exists_with_its_options(line: str) -> None:
+    words = shlex.split(line, comments=True)
+    command = typer.main.get_command(cli.app)
+    with command.make_context("cervicyte", ["--help"], resilient_parsing=True) as context:
+        while words and hasattr(command, "get_command"):
+            inner = command.get_command(context, words.pop(0))
+            assert inner is not None, line
+            command = inner
+    known = {option for parameter in command.params for option in parameter.opts}
+    assert {word for word in words if word.startswith("-")} <= known
+    assert not hasattr(command, "get_command"), f"{line} names a group, not a command"
+
+
+def test_the_guide_names_the_commands_of_an_administrator() -> None:
+    text = "\n".join(_commands())
+    for name in ("users add", "users list", "users reset", "site backup", "site restore", "site retention"):
+        assert name in text
+    assert "audit-log verify" in text
+
+
+def test_settings_of_the_guide_and_the_examples_exist_and_all_of_the_web_application_are_explained() -> None:
+    rows = {row.variable: row for row in settings.SETTINGS}
+    named = set(re.findall(r"CERVICYTE_[A-Z_]+", GUIDE + "".join(DEPLOY.values())))
+    assert named <= set(rows)
+    explained = dict(re.findall(r"^\| `(CERVICYTE_[A-Z_]+)` \| ([^|]+) \|", GUIDE, re.M))
+    names = [row.name for row in settings.SETTINGS]
+    web = names[names.index("data_dir") : names.index("retention_days") + 1]
+    assert {f"CERVICYTE_{name.upper()}" for name in web} <= set(explained)
+    for name, default in explained.items():
+        assert default.startswith(f"`{rows[name].default}`" if rows[name].default else "empty"), name
+
+
+def test_links_and_pictures_of_the_guide_are_there() -> None:
+    for target in re.findall(r"\]\(([^)#]+)", GUIDE):
+        assert (ROOT / "docs" / target).resolve().exists(), target
