@@ -1,10 +1,11 @@
-"""Write the reference pages (cli.md, data.md, filters.md, measurements.md) from the registries and --help.
+"""Write the reference pages (cli.md, data.md, filters.md, measurements.md, openapi.json) from registries and --help.
 
 Run: python docs/write_reference.py; with --check it only says whether they are up to date.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -144,7 +145,20 @@ def _cell(value: float | bool) -> str:
     return ("yes" if value else "no") if isinstance(value, bool) else f"{value:g}"
 
 
-PAGES = {"cli.md": command_line, "data.md": data_sets, "filters.md": filters, "measurements.md": measurements}
+def api() -> str:
+    """The web application's JSON API."""
+    from cervicyte.web.openapi import document
+
+    return json.dumps(document(), indent=1, ensure_ascii=False) + "\n"
+
+
+PAGES = {
+    "cli.md": command_line,
+    "data.md": data_sets,
+    "filters.md": filters,
+    "measurements.md": measurements,
+    "openapi.json": api,
+}
 
 
 def main() -> int:

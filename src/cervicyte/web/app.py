@@ -14,7 +14,7 @@ from jinja2 import StrictUndefined
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from cervicyte.errors import CervicyteError
-from cervicyte.web import cases, security, show, uploads, visit
+from cervicyte.web import api, cases, security, show, uploads, visit
 from cervicyte.web.metrics import MEDIA_TYPE, Metrics
 from cervicyte.web.pages import (
     ROUTES,
@@ -79,6 +79,7 @@ def create_app(running: Running) -> Flask:
     _probes(app, running)
     app.context_processor(_context)
     app.add_url_rule("/", "home", lambda: redirect(address_of("cases.index"), 303))
+    app.register_blueprint(api.blueprint)
     for module in _BLUEPRINTS:
         app.register_blueprint(module.blueprint)
     return app

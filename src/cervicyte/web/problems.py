@@ -1,7 +1,7 @@
 """What an error is called on the web: its status, what may be said of it, and when to come again.
 
 Only ``what`` and ``todo`` of an error are shown. What was received may be a path or an address of this machine, and
-stands in the log.
+stands in the log; a program is told it where it is a value that the program sent.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from cervicyte.errors import BundleError, CervicyteError, MissingError, StorageError
-from cervicyte.web.cases import NotFound
+from cervicyte.web.cases import Invalid, NotFound
 from cervicyte.web.codes import Denied
 from cervicyte.web.limits import TooMany
 from cervicyte.web.mail import MailError
@@ -50,15 +50,27 @@ class WrongHost(CervicyteError):  # noqa: N818
         )
 
 
+class Wrong(CervicyteError):  # noqa: N818
+    """A program's request that cannot be read or used; ``status`` is 400, 413, 415 or 422."""
+
+    def __init__(self, status: int, what: str, received: object = None, todo: str | None = None) -> None:
+        self.status = status
+        super().__init__(what, received, todo)
+
+
 @dataclass(frozen=True)
 class Problem:
-    """An error as the web shows it; ``retry_after`` in seconds, and ``bug`` where the log needs its traceback."""
+    """An error as the web shows it; ``retry_after`` in seconds, and ``bug`` where the log needs its traceback.
+
+    ``received`` is told to programs where it is what they sent, and else empty.
+    """
 
     status: int
     what: str = ""
     todo: str = ""
     retry_after: int | None = None
     bug: bool = False
+    received: str = ""
 
 
 #: The first class that an error is of decides; seconds to come again where that helps.
@@ -89,10 +101,13 @@ def describe(error: BaseException) -> Problem:
     if _is_full(error):
         what, todo = "the disk of this server is full", "nothing of this request was stored; tell your administrator"
         return Problem(507, what, todo)
+    if isinstance(error, Wrong):
+        return Problem(error.status, error.what, error.todo or "", received=error.received or "")
     if isinstance(error, CervicyteError):
         status, wait = next((status, wait) for kind, status, wait in _STATUS if isinstance(error, kind))
         wait = getattr(error, "retry_after_s", wait)
-        return Problem(status, error.what, error.todo or "", wait, status == 500)
+        received = error.received if isinstance(error, Invalid) else None
+        return Problem(status, error.what, error.todo or "", wait, status == 500, received or "")
     if isinstance(error, RequestEntityTooLarge):
         return Problem(413)
     if isinstance(error, HTTPException) and error.code is not None:

@@ -36,6 +36,9 @@ COMMENT_LENGTH = 2000
 _NO_ANSWER = ("", "uncertain")
 
 
+#: In the audit log: a blinded reader has decided all cells; nothing else remembers it once another picture came.
+_COMPLETED = "review.completed"
+
 @dataclass(frozen=True)
 class Decision:
     """A verdict that stands.
@@ -269,11 +272,15 @@ def settle(site: Site, user: User, image_id: str, verdict: str, comment: str = "
 
 
 def _hold(session: Session, user: User, image_id: str, action: str) -> tuple[Image, Case]:
-    image = session.get(Image, image_id[:32])
+    nothing = NotFound("there is no such picture", None, "look it up in its case")
+    image = session.get(Image, image_id[:32].replace("\x00", ""))
     if image is None:
-        raise NotFound("there is no such picture", None, "look it up in its case")
+        raise nothing
     case = session.scalar(select(Case).where(Case.id == image.case_id).with_for_update())
-    return image, cases.check(case, user, action)
+    try:
+        return image, cases.check(case, user, action)
+    except NotFound:  # one that may not be seen looks like one that is not there
+        raise nothing from None
 
 
 def _choose(verdict: str, prediction: PredictionRow | None, blind: bool) -> str:

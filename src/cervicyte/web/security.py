@@ -1,8 +1,8 @@
 """What stands between the network and the pages: hosts, sessions, forgery, headers, cookies, one shape of errors.
 
 Nothing is open unless it is named here: an address that is not in `OPEN` needs someone who is signed in, one under
-``/api/`` a token, and every request that changes something, outside the API, the session's own CSRF token. Headers
-follow OWASP's Secure Headers Project; the policy allows no inline script or style at all.
+``/api/`` a token (but for the API's own description), and every request that changes something, outside the API, the
+session's own CSRF token. Headers follow OWASP's Secure Headers Project; the policy allows no inline script or style.
 """
 
 from __future__ import annotations
@@ -159,7 +159,7 @@ def _enter() -> BaseResponse | None:
     if request.path.startswith("/api/") or endpoint == "metrics":
         kind, _, text = request.headers.get("Authorization", "").partition(" ")
         g.user = tokens.load(visit.site(), text.strip()) if kind.lower() == "bearer" else None
-        if g.user is None:
+        if g.user is None and endpoint != "api.document":
             raise SignInFirst
         return None
     g.signed_in = sessions.load(visit.site(), session_token())
@@ -257,15 +257,13 @@ def _answer_error(error: Exception) -> BaseResponse:
 
 
 def _as_json(problem: Problem) -> Response:
-    body: dict[str, object] = {
-        "status": problem.status,
+    error = {
         "what": problem.what or HTTPStatus(problem.status).phrase.lower(),
+        "received": problem.received or None,
         "todo": problem.todo,
         "request_id": g.get("request_id", ""),
     }
-    if problem.retry_after is not None:
-        body["retry_after"] = problem.retry_after
-    return jsonify(body)
+    return jsonify({"error": error})
 
 
 def _as_page(problem: Problem) -> Response:

@@ -104,7 +104,7 @@ function finish({ row, bar, state }, body) {
 }
 
 function reason(status, body) {
-  if (typeof body.what === 'string') return body.what;
+  if (typeof body.error?.what === 'string') return body.error.what;
   if (status === 413) return `too large; at most ${form.dataset.maxMb} MB`;
   if (status === 401 || status === 403) return 'your session has ended: load the page again';
   return `refused (${status})`;

@@ -1,0 +1,122 @@
+"""The model, single cells, verdicts and reports, for programs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Response, request
+
+from cervicyte.errors import MissingError, StorageError
+from cervicyte.web import originals, overlays, reports, reviews, single, visit, worklist
+from cervicyte.web.api import rows
+from cervicyte.web.api.common import at, files
+from cervicyte.web.endpoints import FILES, PDF
+from cervicyte.web.openapi import document as made
+from cervicyte.web.pages.cases import picture
+from cervicyte.web.problems import Wrong
+from cervicyte.web.report_pdf import render
+from cervicyte.web.reports import View
+from cervicyte.web.uploads import Limits
+
+
+@at
+def document() -> Any:
+    """The API's own description."""
+    return made()
+
+
+@at
+def model() -> Any:
+    """The model that answers."""
+    return rows.model(visit.running().model().bundle)
+
+
+@at
+def predict() -> Any:
+    """One picture, answered at once."""
+    desk = visit.running().model()
+    return rows.answer(single.predict(visit.site(), desk, visit.user(), _one_picture()), desk.bundle)
+
+
+@at
+def cell(id: str) -> Any:
+    """A cell with all that the model said of it."""
+    site, user = visit.site(), visit.user()
+    with site.database.read() as session:
+        image, case = worklist.find_image(session, user, id)
+    found = rows.cell(worklist.one(site, user, case.number, image.id), case.number)
+    said = worklist.prediction(site, user, image.id)
+    return found | {"answer": rows.stored(said) if said else None}
+
+
+@at
+def image(id: str) -> Any:
+    """Its picture."""
+    return picture(originals.original(visit.site(), visit.user(), id))
+
+
+@at
+def map(id: str) -> Any:
+    """What speaks for the model's answer, and against."""
+    found = overlays.overlay(visit.site(), visit.user(), visit.running().desk, id)
+    if found is None:
+        raise visit.NotHere("there is no map of this picture")
+    return picture(found)
+
+
+@at
+def list_reviews(id: str) -> Any:
+    """The verdicts that this reader may see."""
+    user = visit.user()
+    with visit.site().database.read() as session:
+        image, case = worklist.find_image(session, user, id)
+        mine = reviews.mine(session, user, image.id)
+        found = [*([mine] if mine else []), *reviews.others(session, user, case, image.id)]
+    return {"reviews": [rows.review(row, user) for row in found]}
+
+
+@at
+def review(id: str, body: dict[str, str]) -> Any:
+    """Give a verdict."""
+    found = reviews.decide(visit.site(), visit.user(), id, body["verdict"], body.get("comment", ""))
+    return rows.review(found, visit.user()), 201
+
+
+@at
+def report(number: str, version: int | None = None) -> Any:
+    """A case's report."""
+    return rows.report(_report(number, version))
+
+
+@at
+def report_pdf(number: str, version: int | None = None) -> Any:
+    """The same as PDF."""
+    return Response(render(_report(number, version), _bytes), mimetype=PDF)
+
+
+def _one_picture() -> bytes:
+    most = Limits().image_bytes
+    if request.mimetype == FILES:
+        sent = files("image")
+        if len(sent) > 1:
+            raise Wrong(422, "one picture is answered at a time", f"{len(sent)} files", "send many to /jobs")
+        data = sent[0][1].read(most + 1)
+    else:
+        data = request.get_data(cache=False)
+    if len(data) > most:
+        raise Wrong(413, "the picture is too large", f"{len(data):,} bytes", f"at most {most:,} bytes")
+    return data
+
+
+def _report(number: str, version: int | None) -> View:
+    site = visit.site()
+    with site.database.read() as session:
+        return reports.view(session, visit.user(), number, site.clock(), version)
+
+
+def _bytes(sha256: str) -> bytes | None:
+    """A picture for the PDF; a report without one of its pictures is better than none."""
+    try:
+        return visit.site().vault.get(sha256)
+    except (MissingError, StorageError):
+        return None
