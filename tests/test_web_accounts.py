@@ -622,6 +622,7 @@ def _person(role, id_="me", active=True):
         ("reader", ("me", None, "signed"), "see report export"),
         ("reviewer", ("x", None, "open"), "see edit decide second settle assign report sign export"),
         ("reviewer", ("me", None, "open"), "see upload edit decide settle assign report sign export delete"),
+        ("reviewer", ("x", "me", "open"), "see edit decide second settle report sign export"),
         ("reviewer", ("x", None, "signed"), "see report sign export"),
         ("administrator", ("x", None, "open"), "see report export delete"),
         ("administrator", ("x", None, "signed"), "see report export delete"),

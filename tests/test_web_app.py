@@ -585,6 +585,9 @@ def test_a_case_is_read_signed_and_amended(world) -> None:
     assert reader.post(f"{start}/decision", {"verdict": "HSIL"}).status_code == 403
     pdf = reader.get(f"/cases/{number}/report.pdf")
     assert pdf.data.startswith(b"%PDF-")
+    with site.database.read() as session:
+        (noted,) = trail.rows(session, trail.Wanted(q=number, action="export.report"), 0, 9)
+    assert (noted.actor, noted.detail["version"], noted.detail["signed"]) == (READER, 1, True)
     assert reviewer.post(f"/cases/{number}/report/reopen", {"reopen-reason": ""}).status_code == 422
     assert reviewer.post(f"/cases/{number}/report/reopen", {"reopen-reason": "One more."}).status_code == 303
     assert reader.post(f"{start}/decision", {"verdict": "HSIL"}).status_code == 303
@@ -660,7 +663,11 @@ def test_numbers_are_for_administrators_tokens(world) -> None:
     made = admin.post("/account/tokens", {"name": "prometheus", "days": "30", "token-password": PASSWORD})
     token = re.search(r"cervicyte_[\w-]{43}", made.text)[0]
     assert admin.get("/metrics").status_code == 401  # a session is not enough
+    for k in range(3):  # what a stranger makes up is no series of its own
+        admin.client.open("/cases", method=f"BREW{k}")
     text = admin.get("/metrics", Authorization=f"Bearer {token}").text
+    assert 'method="other"' in text
+    assert "BREW" not in text
     assert "cervicyte_model_up 1.0" in text
     assert re.search(r'cervicyte_requests_total\{endpoint="cases.show",method="GET",status="200"\}', text)
     assert world.number not in text

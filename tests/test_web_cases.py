@@ -15,7 +15,7 @@ from PIL import Image as Pillow
 from sqlalchemy import event, func, select
 
 from cervicyte.errors import StorageError, UsageError
-from cervicyte.web import cases, intake, limits, originals, removal, worklist
+from cervicyte.web import accounts, cases, entry, intake, limits, originals, removal, tokens, worklist
 from cervicyte.web.cases import Invalid, NotFound
 from cervicyte.web.codes import Denied
 from cervicyte.web.queue import Busy
@@ -412,6 +412,22 @@ def test_a_deleted_case_leaves_nothing_but_what_others_have(site, reader, bundle
     assert site.ledger.verify(site.database).ok
 
 
+def test_a_case_that_is_signed_at_this_moment_is_no_longer_its_owners_to_delete(site, reader, monkeypatch) -> None:
+    case = case_with(site, reader, 1)
+    erase = removal.erase
+
+    def meanwhile(*arguments):
+        with site.database.write() as session:
+            session.get(Case, case.id).state = "signed"
+        return erase(*arguments)
+
+    monkeypatch.setattr(removal, "erase", meanwhile)
+    with pytest.raises(Denied, match="signed"):
+        removal.delete(site, reader, case.number, case.number)
+    assert cases.get(site, reader, case.number).images == 1
+    assert "case.deleted" not in _actions(site)
+
+
 def test_files_without_a_row_are_removed_when_they_are_old(site, reader) -> None:
     case = case_with(site, reader, 1)
     orphan = site.vault.put(picture(50))
@@ -447,6 +463,17 @@ def test_a_case_lives_on_postgresql_as_well(tmp_path, address, bundle) -> None: 
     assert dict((n, c) for n, _, c in worklist.counts(site, reader, case.number))["undecided"] == 7
     cases.assign(site, reader, case.number, other.id, True)
     assert cases.listing(site, other, q="p-1\x00").rows[0].abnormal is None
+    with pytest.raises(NotFound):
+        worklist.one(site, reader, case.number, "\x00")
+    with pytest.raises(Invalid):
+        cases.assign(site, reader, case.number, "\x00", True)
+    for act in (
+        lambda: accounts.change(site, "admin", "\x00"),
+        lambda: entry.withdraw(site, "admin", "\x00"),
+        lambda: tokens.revoke(site, reader.id, "\x00"),
+    ):
+        with pytest.raises(UsageError, match="no such"):
+            act()
     threads = [
         threading.Thread(
             target=intake.upload, args=(site, reader, case.number, [("a.png", picture(i % 2))], f"k{i % 2}")

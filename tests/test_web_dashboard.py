@@ -10,7 +10,7 @@ import pytest
 from cervicyte.web import dashboard, drift, reviews
 from cervicyte.web.codes import Denied
 from cervicyte.web.drift import Scores
-from web_records import make_case
+from web_records import give_second, make_case
 from web_site import Clock, make_site, make_user
 
 
@@ -46,6 +46,20 @@ def test_the_page_counts_days_cells_and_agreement(tmp_path: Path) -> None:
     assert later["agreement"] is None
     assert later["today"]["seconds"] is None
     assert sum(later["cells_per_day"]) == 0
+
+
+def test_numbers_of_few_cells_tell_a_blinded_reader_nothing(tmp_path: Path) -> None:
+    site = make_site(tmp_path)
+    owner, reviewer = make_user(site), make_user(site, "reviewer@lab.example", "reviewer")
+    other = make_user(site, "other@lab.example", "reviewer")
+    case, (one, _) = make_case(site, owner, [0.9, 0.1])
+    give_second(site, owner, case, reviewer)
+    reviews.decide(site, owner, one, "LSIL")
+    reviews.decide(site, reviewer, one, "HSIL")
+    with site.database.read() as session:
+        hidden, shown = (dashboard.overview(session, user, 7, site.clock()) for user in (reviewer, other))
+    assert (hidden["verdicts"], hidden["agreement"]) == ([], None)
+    assert sorted(shown["verdicts"]) == [("HSIL", 1), ("LSIL", 1)]
 
 
 def test_drift_compares_the_first_answers_with_recent_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

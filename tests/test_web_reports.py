@@ -195,7 +195,9 @@ def test_the_pdf_shows_version_checksum_and_pages(site: Site, reviewer: User, ca
     assert "DRAFT" not in words
     assert made.count(b"/Subtype /Image") == 2
     assert report_pdf.render(signed, site.vault.get) == made
-    assert report_pdf.render(signed, lambda _: None).count(b"/Subtype /Image") == 0
+    without = report_pdf.render(signed, lambda _: None)
+    assert without.count(b"/Subtype /Image") == 0
+    assert "picture not available" in _words(without)
     assert report_pdf.render(signed, lambda _: b"no picture").startswith(b"%PDF-")
 
 

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cervicyte.web import agreement, cases, disagreements, history, reviews
+from cervicyte.web import agreement, cases, disagreements, history, intake, reports, reviews, worklist
 from cervicyte.web.cases import Invalid, NotFound
 from cervicyte.web.codes import Denied
 from cervicyte.web.history import Filters
 from cervicyte.web.schema import AuditRow, Review, User
 from cervicyte.web.site import Site
-from web_records import give_second, make_case, predict
+from web_records import give_second, make_case, png, predict
 from web_site import Clock, make_site, make_user
 
 
@@ -165,6 +165,70 @@ def test_a_blinded_second_reader_sees_nothing_until_all_is_decided(
     for act in (lambda: reviews.decide(site, second, two, "SCC"), lambda: reviews.undo(site, second, case.number)):
         with pytest.raises(Denied, match="complete"):
             act()
+
+
+def test_a_blinded_reader_is_not_told_whether_a_verdict_agrees(site: Site, owner: User, second: User) -> None:
+    case, (one, two) = make_case(site, owner, [0.9, 0.1])
+    give_second(site, owner, case, second)
+    assert [reviews.decide(site, second, image, "HSIL").agrees for image in (one, two)] == [None, None]
+    with site.database.read() as session:
+        assert [reviews.mine(session, second, image).agrees for image in (one, two)] == [None, None]  # type: ignore[union-attr]
+    assert {cell.agrees for cell in worklist.cells(site, second, case.number).rows} == {None}
+    assert [row.agrees for row in _rows(site)] == [True, False]  # the dashboard counts them all the same
+
+
+def test_who_reads_second_cannot_lift_the_blinding_and_nobody_puts_it_back(
+    site: Site, owner: User, second: User, reviewer: User
+) -> None:
+    case, (one, _) = make_case(site, owner, [0.9, 0.1])
+    give_second(site, owner, case, reviewer)
+    for reader, blinded in (("", True), (reviewer.id, False)):
+        with pytest.raises(Denied):
+            cases.assign(site, reviewer, case.number, reader, blinded)
+    give_second(site, owner, case, reviewer, blinded=False)
+    give_second(site, owner, case, reviewer)  # nothing has been read yet
+    reviews.decide(site, reviewer, one, "NILM")
+    give_second(site, owner, case, reviewer, blinded=False)
+    for reader_ in (reviewer, second):
+        with pytest.raises(Invalid, match="without blinding"):
+            give_second(site, owner, case, reader_)
+
+
+def test_what_was_seen_changes_no_blinded_reading_when_a_picture_comes_later(
+    site: Site, owner: User, second: User
+) -> None:
+    case, (one,) = make_case(site, owner, [0.9])
+    reviews.decide(site, owner, one, "HSIL", "first reader's words")
+    give_second(site, owner, case, second)
+    reviews.decide(site, second, one, "NILM")
+    intake.upload(site, owner, case.number, [("later.png", png(9))])
+    late = worklist.order(site, second, case.number)[1].image_id
+    with site.database.read() as session:
+        row = cases.find(session, second, case.number)
+        assert reviews.is_blind(session, second, row)
+        assert not reviews.can_undo(session, second, row)
+    for act in (lambda: reviews.decide(site, second, one, "HSIL"), lambda: reviews.undo(site, second, case.number)):
+        with pytest.raises(Denied, match="closed"):
+            act()
+    reviews.decide(site, second, late, "LSIL")
+    with site.database.read() as session:
+        assert not reviews.is_blind(session, second, cases.find(session, second, case.number))
+    assert site.ledger.verify(site.database).ok
+
+
+def test_a_signature_ends_a_blinded_reading_that_was_not_complete(
+    site: Site, owner: User, second: User, reviewer: User
+) -> None:
+    case, (one, two) = make_case(site, owner, [0.9, 0.1])
+    reviews.decide(site, owner, two, "NILM")
+    give_second(site, owner, case, second)
+    reviews.decide(site, second, one, "HSIL")
+    reports.sign(site, reviewer, case.number, "High grade.")
+    reports.reopen(site, reviewer, case.number, "a cell was not read")
+    with pytest.raises(Denied, match="closed"):
+        reviews.decide(site, second, two, "NILM")
+    with site.database.read() as session:  # which was all to be seen while it was signed
+        assert reviews.others(session, second, cases.find(session, second, case.number), two)
 
 
 def test_disagreements_are_settled_and_opened_again_by_a_new_reading(

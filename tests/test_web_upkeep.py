@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from cervicyte.cli_site import site as commands
 from cervicyte.errors import MissingError, StorageError
-from cervicyte.web import backups, cases, reports, restoring, reviews, sessions, upkeep
+from cervicyte.web import backups, cases, removal, reports, restoring, reviews, sessions, upkeep
 from cervicyte.web.cases import Invalid
 from cervicyte.web.codes import Denied
 from cervicyte.web.schema import AuditRow, Case, User
@@ -68,6 +68,25 @@ def test_retention_deletes_signed_cases_alone_and_the_audit_log_keeps_that_they_
     assert len(list(site.vault.digests())) == 3  # the other cases have the same pictures
     assert site.ledger.verify(site.database).ok
     assert upkeep.storage(site).images == sum(len(png(k)) for k in range(3))
+
+
+def test_a_case_that_is_opened_again_while_others_are_deleted_stays(
+    site: Site, reviewer: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = site.clock
+    assert isinstance(clock, Clock)
+    number = _signed(site, reviewer, [0.9])
+    clock.forward(days=11)
+    upkeep.set_retention(site, make_user(site, "admin@lab.example", "administrator"), 10)
+    erase = removal.erase
+
+    def meanwhile(*arguments: object) -> int:
+        reports.reopen(site, reviewer, number, "a second look")
+        return erase(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(removal, "erase", meanwhile)
+    assert upkeep.tidy(site).cases == 0
+    assert cases.get(site, reviewer, number).images == 1
 
 
 def test_a_backup_is_restored_as_it_was(site: Site, reviewer: User, tmp_path: Path) -> None:

@@ -64,8 +64,8 @@ ACTIONS = (*_ANYWHERE, *_IN_A_CASE)
 def may(user: User | None, action: str, case: CaseLike | None = None) -> bool:
     """Whether a user may do something; the one place that knows. A case that may not be seen does not exist.
 
-    A second reading is by another than the owner. A signed case is changed by amending its report (``sign``), and
-    deleted by an administrator alone.
+    A second reading is by another than the owner, and who reads second does not say who does, nor how. A signed case
+    is changed by amending its report (``sign``), and deleted by an administrator alone.
 
     Raises
     ------
@@ -84,6 +84,8 @@ def may(user: User | None, action: str, case: CaseLike | None = None) -> bool:
             return False
     if case.second_reader_id == user.id:
         parts.add("second")
+        if action == "assign":
+            return False
     if action == "delete" and case.state == "signed":
         parts.discard("owner")
     return bool(parts & allowed)
@@ -133,7 +135,7 @@ def find(session: Session, email_or_id: str) -> User:
     ------
     UsageError : there is none
     """
-    user = session.get(User, email_or_id[:32])
+    user = session.get(User, email_or_id[:32].replace("\x00", ""))
     if user is None and "@" in email_or_id:
         user = session.scalar(select(User).where(User.email == normal_address(email_or_id)))
     if user is None:

@@ -290,17 +290,20 @@ def assign(site: Site, user: User, number: str, second_reader_id: str, blinded: 
     Raises
     ------
     NotFound, Denied : as `find`
-    Invalid : the second reader is nobody, disabled, or the owner
+    Invalid : the second reader is nobody, disabled, the owner, or has read first; or a reading that began without
+        blinding, or whose blinding was lifted, is to count as blinded
     """
     with site.database.write() as session:
         case = hold(session, user, number, "assign")
-        reader = session.get(User, second_reader_id[:32]) if second_reader_id else None
+        reader = session.get(User, second_reader_id[:32].replace("\x00", "")) if second_reader_id else None
         if second_reader_id and (reader is None or not reader.active):
             raise Invalid("second_reader", "there is no such reader", None, "choose one from the list")
         if reader is not None and reader.id == case.owner_id:
             raise Invalid("second_reader", "the second reader must be another than the first", None, "choose another")
-        if reader is not None and reader.id != case.second_reader_id and _has_read_first(session, reader, case):
+        if reader is not None and reader.id != case.second_reader_id and _is_read(session, case, "first", reader):
             raise Invalid("second_reader", "this person has read the case as the first reader", None, "choose another")
+        if blinded and not case.blinded and _is_read(session, case, "second"):
+            raise Invalid("second_reader", "cells were read a second time without blinding", None, "leave it so")
         before = (case.second_reader_id, case.blinded)
         case.second_reader_id, case.blinded = reader.id if reader else None, blinded
         if before != (case.second_reader_id, case.blinded):
@@ -376,9 +379,13 @@ def _holds(word: str) -> ColumnElement[bool]:
     return or_(*(func.lower(column).contains(word, autoescape=True) for column in columns))
 
 
-def _has_read_first(session: Session, reader: User, case: Case) -> bool:
-    mine = select(Review.id).join(Image, Image.id == Review.image_id).where(Image.case_id == case.id)
-    return session.scalar(mine.where(Review.reader_id == reader.id, Review.reading == "first").limit(1)) is not None
+def _is_read(session: Session, case: Case, reading: str, reader: User | None = None) -> bool:
+    """Whether anyone, or this reader, has given a verdict of that reading."""
+    given = select(Review.id).join(Image, Image.id == Review.image_id)
+    given = given.where(Image.case_id == case.id, Review.reading == reading)
+    if reader is not None:
+        given = given.where(Review.reader_id == reader.id)
+    return session.scalar(given.limit(1)) is not None
 
 
 def _new_number(session: Session) -> str:

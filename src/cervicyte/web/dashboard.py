@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
 from cervicyte.web import agreement, drift, reviews
@@ -47,7 +47,7 @@ def overview(session: Session, user: User, days: int, at: datetime) -> dict[str,
     dates = [today - timedelta(days=days - 1 - k) for k in range(days)]
     since, midnight = (datetime.combine(d, time(), UTC) for d in (dates[0], today))
     cases_by_day, cells_by_day = _per_day(session, Case.created_at, since), _first_answers_per_day(session, since)
-    decided = _decided(session, since)
+    decided = _decided(session, user, since)
     compared = [(when, agrees, case) for when, _, agrees, case in decided if agrees is not None]
     recent, reference = _scores(session, since)
     found = drift.compare(recent, reference)
@@ -103,8 +103,17 @@ def _median_seconds(session: Session, since: datetime) -> float | None:
     return statistics.median(seconds) if seconds else None
 
 
-def _decided(session: Session, since: datetime) -> list[tuple[datetime, str, bool | None, str]]:
-    """(when, verdict as shown, agrees, case) of each reading that stands and was given since then."""
+def _decided(session: Session, user: User, since: datetime) -> list[tuple[datetime, str, bool | None, str]]:
+    """(when, verdict as shown, agrees, case) of each reading that stands and was given since then.
+
+    Those of open cases that the user reads blinded are left out: of few, the numbers would tell what they are.
+    """
+    seen = or_(
+        Case.second_reader_id.is_(None),
+        Case.second_reader_id != user.id,
+        Case.blinded.is_(False),
+        Case.state != "open",
+    )
     newest = (
         select(func.max(Review.id))
         .where(Review.reading != "settled")
@@ -113,7 +122,8 @@ def _decided(session: Session, since: datetime) -> list[tuple[datetime, str, boo
     query = (
         select(Review.created_at, Review.verdict, Review.agrees, Image.case_id)
         .join(Image, Image.id == Review.image_id)
-        .where(Review.id.in_(newest), Review.verdict != reviews.WITHDRAWN, Review.created_at >= since)
+        .join(Case, Case.id == Image.case_id)
+        .where(Review.id.in_(newest), Review.verdict != reviews.WITHDRAWN, Review.created_at >= since, seen)
     )
     return [(when, reviews.shown(verdict), agrees, case) for when, verdict, agrees, case in session.execute(query)]
 

@@ -143,7 +143,7 @@ def withdraw(site: Site, actor: str, invitation_id: str) -> None:
     UsageError : it was accepted or withdrawn, or never made
     """
     with site.database.write() as session:
-        code = session.get(Code, invitation_id[:32])
+        code = session.get(Code, invitation_id[:32].replace("\x00", ""))
         if code is None or code.purpose != "invitation" or code.used_at is not None:
             raise UsageError("no such invitation", repr(invitation_id[:40]), "it may have been accepted")
         email = code.email

@@ -13,6 +13,8 @@ from cervicyte.web.visit import Running
 MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 #: Seconds; from a page out of the cache to an upload of hundreds of pictures.
 _SECONDS = (0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 120)
+#: What is counted by name; a client may call its method anything, and each name would be a series of its own.
+_METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 
 
 class Metrics:
@@ -37,7 +39,7 @@ class Metrics:
 
     def count(self, method: str, endpoint: str, status: int, seconds: float) -> None:
         """Count one request."""
-        self._requests.labels(method, endpoint, str(status)).inc()
+        self._requests.labels(method if method in _METHODS else "other", endpoint, str(status)).inc()
         self._seconds.labels(endpoint).observe(seconds)
 
     def text(self) -> bytes:

@@ -6,13 +6,14 @@ A kill between the two leaves files without a row; `drop_orphans` finds them, as
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 
 from sqlalchemy import delete as remove
 from sqlalchemy import func, select
+from sqlalchemy.orm import Session
 
-from cervicyte.web.cases import Invalid, find, hold
+from cervicyte.web.cases import Invalid, check, find
 from cervicyte.web.database import lock
 from cervicyte.web.intake import LOCK
 from cervicyte.web.schema import Case, Image, Report, User
@@ -33,23 +34,23 @@ def delete(site: Site, user: User, number: str, confirm: str) -> None:
         case = find(session, user, number, "delete")
         if confirm.strip().upper() != case.number:
             raise Invalid("confirm", "this is not the number of the case", None, f"type {case.number} to delete it")
-    with site.database.write() as session:
-        hold(session, user, number, "delete")  # signed meanwhile, it is no longer its owner's to delete
-    erase(site, user.email, [case.id])
+    # Asked again where the case is held: signed meanwhile, it is no longer its owner's to delete.
+    erase(site, user.email, [case.id], lambda _, held: check(held, user, "delete") is held)
 
 
-def erase(site: Site, actor: str, case_ids: Sequence[str]) -> int:
+def erase(site: Site, actor: str, case_ids: Sequence[str], still: Callable[[Session, Case], bool]) -> int:
     """Delete cases, whoever asks: for `delete`, and for retention by policy; how many there were.
 
     Parameters
     ----------
     actor : who, for the audit log
+    still : asked of each case once nobody else can change it, whether it is to be deleted; what it raises is raised
     """
     count = 0
     for case_id in case_ids:
         with site.database.write() as session:
             case = session.scalar(select(Case).where(Case.id == case_id).with_for_update())
-            if case is None:
+            if case is None or not still(session, case):
                 continue
             digests = session.scalars(select(Image.sha256).where(Image.case_id == case_id)).all()
             reports = session.scalar(select(func.count()).where(Report.case_id == case_id))

@@ -211,6 +211,9 @@ def _pictures(say: _Writer, view: View, pictures: Callable[[str], bytes | None])
             small = _small(pictures(cell.sha256), cell)
             if small is None:
                 pdf.rect(left, top, _SIDE, _SIDE)
+                pdf.set_xy(left, top + _SIDE / 2 - 2)
+                pdf.set_font(_FONT, "", 7)
+                pdf.cell(_SIDE, 4, "picture not available", align="C")
             else:
                 pdf.image(small, left, top, _SIDE, _SIDE, keep_aspect_ratio=True, alt_text=f"Cell {cell.position}")
             pdf.set_xy(left, top + _SIDE + 0.8)

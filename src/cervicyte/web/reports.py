@@ -235,6 +235,13 @@ def reopen(site: Site, user: User, number: str, reason: str) -> None:
         site.ledger.append(session, user.email, "case.reopened", case.number, {"reason": reason}, site.clock())
 
 
+def note_export(site: Site, user: User, view: View) -> None:
+    """Write into the audit log that a version, or the draft, left as a document."""
+    detail = {"version": view.version, "signed": view.signed_at is not None, "sha256": view.sha256}
+    with site.database.write() as session:
+        site.ledger.append(session, user.email, "export.report", view.case.number, detail, site.clock())
+
+
 # ---- inside
 
 

@@ -2,14 +2,15 @@
 
 Who takes a verdict back adds an empty one. A second reader who reads blinded sees neither the model's answers nor
 the first reader's verdicts until all cells of the case are decided; from then on that reading is closed, so that what
-is seen afterwards cannot change it, and a reviewer settles what differs.
+is seen afterwards cannot change it, and a reviewer settles what differs. Of a picture that comes later a verdict can be
+given, and no earlier one changed. A signature shows all to everybody: a reading that it cut short is closed too.
 """
 
 from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cache
 
@@ -22,7 +23,7 @@ from cervicyte.web import cases
 from cervicyte.web.cases import Invalid, NotFound
 from cervicyte.web.categories import CATEGORIES, find_category
 from cervicyte.web.codes import Denied
-from cervicyte.web.schema import Case, Image, PredictionRow, Review, User
+from cervicyte.web.schema import AuditRow, Case, Image, PredictionRow, Report, Review, User
 from cervicyte.web.site import Site
 
 #: What a page posts to agree with the model; stored is the class that was agreed with.
@@ -35,9 +36,9 @@ COMMENT_LENGTH = 2000
 #: Labels that are no answer, so that nobody can agree or disagree with them.
 _NO_ANSWER = ("", "uncertain")
 
-
 #: In the audit log: a blinded reader has decided all cells; nothing else remembers it once another picture came.
 _COMPLETED = "review.completed"
+
 
 @dataclass(frozen=True)
 class Decision:
@@ -49,7 +50,8 @@ class Decision:
     reading : "first", "second" or "settled"
     verdict : as it is shown and compared: a category's code where there is one, a class, or "unsatisfactory"
     stored : as it was given; a class of the model where the reader agreed with it or chose it
-    agrees : with the model's answer of that time; None where it gave none that could be compared
+    agrees : with the model's answer of that time; None where it gave none that could be compared, and where the reader
+        is told the own verdict on a case that is read blinded
     """
 
     id: int
@@ -144,7 +146,7 @@ def compare(prediction: PredictionRow | None, verdict: str) -> bool | None:
 
 def is_blind(session: Session, user: User, case: Case) -> bool:
     """Whether this user must see neither model nor first reader: reads second, blinded, and has cells to decide."""
-    return cases.is_blinded(user, case) and not _complete(session, user, case)
+    return cases.is_blinded(user, case) and not _closed(session, user, case)
 
 
 def mine(session: Session, user: User, image_id: str) -> Decision | None:
@@ -186,11 +188,10 @@ def standing(session: Session, image_ids: Sequence[str]) -> dict[str, Standing]:
 def can_undo(session: Session, user: User, case: Case) -> bool:
     """Whether `undo` would find something to take back."""
     action = "second" if cases.reading_of(user, case) == "second" else "decide"
-    return (
-        action in cases.rights(user, case)
-        and not _closed(session, user, case)
-        and _last(session, user, case) is not None
-    )
+    if action not in cases.rights(user, case) or _closed(session, user, case):
+        return False
+    last = _last(session, user, case)
+    return last is not None and not _stands(session, user, case, last)
 
 
 # ---- deciding
@@ -214,14 +215,18 @@ def decide(site: Site, user: User, image_id: str, verdict: str, comment: str = "
         image, case = _hold(session, user, image_id, "see")
         reading = cases.reading_of(user, case)
         cases.check(case, user, "second" if reading == "second" else "decide")
-        if _closed(session, user, case):
+        before = mine(session, user, image.id)
+        if _closed(session, user, case) or (before is not None and _stands(session, user, case, before)):
             raise _complete_error()
         prediction = _prediction(session, image.id)
         stored = _choose(verdict, prediction, cases.is_blinded(user, case))
-        before = mine(session, user, image.id)
         if before is not None and (before.stored, before.comment) == (stored, comment):
             return before
-        return _add(site, session, user, case, image, reading, stored, comment, prediction)
+        made = _add(site, session, user, case, image, reading, stored, comment, prediction)
+        if _closed(session, user, case):
+            detail = {"reader": user.id, "review": made.id}
+            site.ledger.append(session, user.email, _COMPLETED, case.number, detail, site.clock())
+        return _as_told(user, case, made)
 
 
 def undo(site: Site, user: User, number: str) -> str | None:
@@ -240,6 +245,8 @@ def undo(site: Site, user: User, number: str) -> str | None:
         last = _last(session, user, case)
         if last is None:
             return None
+        if _stands(session, user, case, last):
+            raise _complete_error()
         image = session.get(Image, last.image_id)
         assert image is not None
         _add(site, session, user, case, image, reading, WITHDRAWN, "", None)
@@ -347,11 +354,29 @@ def _last(session: Session, user: User, case: Case) -> Decision | None:
 
 def _own(session: Session, user: User, case: Case, image_ids: Sequence[str]) -> list[Decision]:
     reading = cases.reading_of(user, case)
-    return [d for d in _newest(session, image_ids) if d.reader_id == user.id and d.reading == reading and d.stored]
+    newest = _newest(session, image_ids)
+    return [_as_told(user, case, d) for d in newest if d.reader_id == user.id and d.reading == reading and d.stored]
+
+
+def _as_told(user: User, case: Case, decision: Decision) -> Decision:
+    """Whether the own verdict agrees with the model would tell a blinded reader what the model says."""
+    return replace(decision, agrees=None) if cases.is_blinded(user, case) else decision
 
 
 def _closed(session: Session, user: User, case: Case) -> bool:
-    return cases.is_blinded(user, case) and _complete(session, user, case)
+    """Whether a blinded reader has seen, or may see, what others say of the case."""
+    if not cases.is_blinded(user, case):
+        return False
+    signed = session.scalar(select(Report.id).where(Report.case_id == case.id).limit(1)) is not None
+    return signed or _complete(session, user, case)
+
+
+def _stands(session: Session, user: User, case: Case, own: Decision) -> bool:
+    """Whether a blinded reader's verdict was given before the reading was complete, and so before others' were seen."""
+    if not cases.is_blinded(user, case):
+        return False
+    query = select(AuditRow.detail).where(AuditRow.action == _COMPLETED, AuditRow.subject == case.number)
+    return any(d["reader"] == user.id and own.id <= d["review"] for d in session.scalars(query))
 
 
 def _complete(session: Session, user: User, case: Case) -> bool:
@@ -361,7 +386,8 @@ def _complete(session: Session, user: User, case: Case) -> bool:
 
 
 def _complete_error() -> Denied:
-    return Denied("your blinded reading is complete, and closed", None, "a reviewer settles what differs")
+    what = "your blinded reading is closed: it was complete, or the case was signed"
+    return Denied(what, None, "a reviewer settles what differs")
 
 
 def _prediction(session: Session, image_id: str) -> PredictionRow | None:

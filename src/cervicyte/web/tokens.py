@@ -103,7 +103,7 @@ def revoke(site: Site, user_id: str, token_id: str) -> None:
     UsageError : the user has no such token
     """
     with site.database.write() as session:
-        token = session.get(Token, token_id[:32])
+        token = session.get(Token, token_id[:32].replace("\x00", ""))
         if token is None or token.user_id != user_id or token.revoked_at is not None:
             raise UsageError("no such token", repr(token_id[:40]), "see the list of your tokens")
         user = accounts.find(session, user_id)

@@ -95,15 +95,17 @@ def apply_retention(site: Site, actor: str) -> int:
 
     The audit log keeps which they were and why.
     """
+    at = site.clock()
     with site.database.read() as session:
         days = retention_days(session)
-        found = due(session, site.clock(), days)
+        found = due(session, at, days)
     if not found:
         return 0
     with site.database.write() as session:
         detail = {"days": days, "cases": len(found)}
-        site.ledger.append(session, actor, "retention.applied", "", detail, site.clock())
-    return removal.erase(site, actor, found)
+        site.ledger.append(session, actor, "retention.applied", "", detail, at)
+    # One that is opened again or amended meanwhile stays.
+    return removal.erase(site, actor, found, lambda session, case: case.id in due(session, at, days))
 
 
 def tidy(site: Site) -> Tidied:

@@ -39,6 +39,8 @@ _TELLING = ("abnormal", "uncertain", "unsatisfactory")
 class Cell:
     """A picture of a case as one user may see it; to a blinded reader the model's answer is as if there were none.
 
+    Nor is a blinded reader told whether a verdict agrees with it.
+
     Attributes
     ----------
     name, place : its name, and the archive and folders it came in, as sent
@@ -146,7 +148,9 @@ def one(site: Site, user: User, number: str, image_id: str) -> Cell:
     """
     with site.database.read() as session:
         case_row = find(session, user, number)
-        query = _joined(user, case_row, select(Image, PredictionRow, Review)).where(Image.id == image_id[:32])
+        query = _joined(user, case_row, select(Image, PredictionRow, Review)).where(
+            Image.id == image_id[:32].replace("\x00", "")
+        )
         found = _cells(session, user, case_row, query)
         if not found:
             raise _no_picture()
@@ -235,10 +239,10 @@ def _order(user: User, case_row: Case) -> tuple[Any, ...]:
 
 def _cells(session: Session, user: User, case_row: Case, query: Any) -> list[Cell]:
     hidden = is_blinded(user, case_row)
-    return [_cell(image, None if hidden else said, review) for image, said, review in session.execute(query)]
+    return [_cell(image, None if hidden else said, review, hidden) for image, said, review in session.execute(query)]
 
 
-def _cell(image: Image, said: PredictionRow | None, review: Review | None) -> Cell:
+def _cell(image: Image, said: PredictionRow | None, review: Review | None, hidden: bool) -> Cell:
     decided = review is not None and bool(review.verdict)
     flagged = None
     if said is not None and said.p_abnormal is not None and said.operating_point is not None:
@@ -264,5 +268,5 @@ def _cell(image: Image, said: PredictionRow | None, review: Review | None) -> Ce
         quality=said.quality if said else "",
         model_sha256=said.model_sha256 if said else "",
         verdict=shown(review.verdict) if review is not None and decided else None,
-        agrees=review.agrees if review is not None and decided else None,
+        agrees=review.agrees if review is not None and decided and not hidden else None,
     )

@@ -25,7 +25,9 @@ def show(number: str) -> Any:
 def pdf(number: str) -> Response:
     """The same as a PDF document."""
     view = _view(number)
-    answer = Response(report_pdf.render(view, _bytes), mimetype="application/pdf")
+    document = report_pdf.render(view, _bytes)
+    reports.note_export(visit.site(), visit.user(), view)
+    answer = Response(document, mimetype="application/pdf")
     name = f"cervicyte-{view.case.number}-{view.version}{'' if view.signed_at else '-draft'}.pdf"
     answer.headers["Content-Disposition"] = f'attachment; filename="{name}"'
     return answer
