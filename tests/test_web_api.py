@@ -174,7 +174,9 @@ def test_a_blinded_reader_is_told_nothing_of_the_model_by_any_address(world) -> 
     _error(second.get(f"/cells/{image}/map"), 404)
     _error(second.get(f"/cases/{made.number}/report"), 403)
     _error(second.get(f"/cases/{made.number}/cells.csv"), 403)
-    assert second("POST", f"/cells/{image}/reviews", json={"verdict": "NILM"}).json["reading"] == "second"
+    given_ = second("POST", f"/cells/{image}/reviews", json={"verdict": "NILM"}).json
+    assert (given_["reading"], given_["agrees"]) == ("second", None)
+    assert second.get(f"/cells/{image}").json["agrees"] is None
 
 
 # ---- one picture

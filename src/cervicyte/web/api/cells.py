@@ -7,11 +7,10 @@ from typing import Any
 from flask import Response, request
 
 from cervicyte.errors import MissingError, StorageError
-from cervicyte.web import originals, overlays, reports, reviews, single, visit, worklist
+from cervicyte.web import openapi, originals, overlays, reports, reviews, single, visit, worklist
 from cervicyte.web.api import rows
 from cervicyte.web.api.common import at, files
 from cervicyte.web.endpoints import FILES, PDF
-from cervicyte.web.openapi import document as made
 from cervicyte.web.pages.cases import picture
 from cervicyte.web.problems import Wrong
 from cervicyte.web.report_pdf import render
@@ -22,7 +21,7 @@ from cervicyte.web.uploads import Limits
 @at
 def document() -> Any:
     """The API's own description."""
-    return made()
+    return openapi.document()
 
 
 @at
@@ -91,7 +90,10 @@ def report(number: str, version: int | None = None) -> Any:
 @at
 def report_pdf(number: str, version: int | None = None) -> Any:
     """The same as PDF."""
-    return Response(render(_report(number, version), _bytes), mimetype=PDF)
+    view = _report(number, version)
+    made = render(view, _bytes)
+    reports.note_export(visit.site(), visit.user(), view)
+    return Response(made, mimetype=PDF)
 
 
 def _one_picture() -> bytes:
