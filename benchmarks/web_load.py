@@ -88,6 +88,8 @@ def main() -> None:
         streamed(files, extractor)
         for place in (server, page):  # compile for the sizes of batches that occur, start the threads
             load(place, pictures, max(options.clients), 2 * max(options.clients))
+        # Eager in Keras, as system B does it; or the bundle's own engine, which only lacks the batches.
+        plain = f"plain page, {options.page_network} in Keras" if options.page_network else "plain page, this bundle"
         streaming: list[float] = []
         loads: dict[tuple[str, int], list[Load]] = {}
         for _ in range(options.rounds):
@@ -95,7 +97,7 @@ def main() -> None:
             for clients in options.clients:
                 for name, place, count in (
                     ("cervicyte serve", server, options.images_a_round),
-                    ("system B's way", page, options.images_a_page),
+                    (plain, page, options.images_a_page),
                 ):
                     found = load(place, pictures, clients, count)
                     loads.setdefault((name, clients), []).append(found)

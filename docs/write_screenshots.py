@@ -14,6 +14,7 @@ import tempfile
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import numpy as np
 from PIL import Image
 
 import cervicyte
@@ -26,12 +27,20 @@ from web_process import Person, serving
 from web_site import PASSWORD
 
 IMAGES = Path(__file__).parent / "images"
-HEIGHTS = {360: 740, 1280: 860}
+HEIGHTS = {360: 1000, 1280: 860}
 ALL = tuple((width, theme) for width in HEIGHTS for theme in ("light", "dark"))
-#: Colours of a picture: enough for cells, few enough for small files.
-COLOURS = 192
+#: Colours of a picture, 256 together: of the page around the cells, and of the cells.
+AROUND, CELLS = 112, 144
+#: Of those around the cells, the most frequent ones, which are kept exactly: paper, cards, lines, text.
+FLAT = 24
 #: Bytes that all pictures together may have.
 MOST = 1_500_000
+
+#: Where cells are on the page.
+BOXES = """[...document.querySelectorAll('main img')].map((image) => {
+  const box = image.getBoundingClientRect();
+  return [box.left, box.top, box.right, box.bottom];
+})"""
 
 FIRST, SECOND = "first@lab.example", "second@lab.example"
 
@@ -64,19 +73,52 @@ def main() -> None:
         raise SystemExit(f"at most {MOST:,} bytes are wanted")
 
 
-def shoot(person: Person, folder: Path, name: str, *shots: tuple[int, str], script: str = "") -> None:
+def shoot(person: Person, folder: Path, name: str, *shots: tuple[int, str]) -> None:
     """Take pictures of the page that is open, one for each (width, theme)."""
     for width, theme in shots:
         height = HEIGHTS[width]
         person.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
         person.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": theme}])
-        person.evaluate(f"document.activeElement.blur(); scrollTo(0, 0); {script}")
+        # No place is kept for a scroll bar that a headless browser does not draw.
+        person.evaluate("document.documentElement.style.scrollbarGutter = 'auto'")
+        person.evaluate("document.activeElement.blur(); scrollTo(0, 0)")
         person.evaluate(LOAD)
         taken = person.call("Page.captureScreenshot", format="png")
         picture = Image.open(io.BytesIO(base64.b64decode(taken["data"]))).convert("RGB")
-        small = picture.quantize(COLOURS, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
-        small.save(folder / f"web-{name}-{width}-{theme}.png", optimize=True)
+        small(picture, person.evaluate(BOXES)).save(folder / f"web-{name}-{width}-{theme}.png", optimize=True)
     person.call("Emulation.clearDeviceMetricsOverride")
+
+
+def small(picture: Image.Image, boxes: list[list[int]]) -> Image.Image:
+    """A picture with 256 colours: a rare one of the page (a symbol's) is kept, and cells get the rest.
+
+    Parameters
+    ----------
+    boxes : left, top, right and bottom of the cells, in pixels
+    """
+    pixels = np.asarray(picture)
+    cells = np.zeros(pixels.shape[:2], bool)
+    for left, top, right, bottom in np.maximum(boxes, 0).astype(int) if boxes else []:
+        cells[top:bottom, left:right] = True
+    colours, counts = np.unique(pixels[~cells], axis=0, return_counts=True)
+    colours = colours[np.argsort(-counts)].astype(int)
+    chosen = list(colours[:FLAT])
+    distances = np.abs(colours[:, None] - colours[None, :FLAT]).sum(axis=2).min(axis=1)
+    while len(chosen) < AROUND:  # each is the farthest from those before it
+        chosen.append(colours[int(distances.argmax())])
+        distances = np.minimum(distances, np.abs(colours - chosen[-1]).sum(axis=1))
+    palette = [int(v) for colour in chosen for v in colour]
+    if cells.any():
+        taken = Image.fromarray(pixels[cells][None]).quantize(CELLS, method=Image.Quantize.MEDIANCUT)
+        palette += (taken.getpalette() or [])[: 3 * CELLS]
+    holder = Image.new("P", (1, 1))
+    holder.putpalette(palette)
+    indices = np.array(picture.quantize(palette=holder, dither=Image.Dither.NONE))
+    for i, colour in enumerate(chosen[:FLAT]):  # Pillow looks for near colours, not for the nearest
+        indices[(pixels == colour).all(axis=2)] = i
+    found = Image.fromarray(indices)
+    found.putpalette(palette)
+    return found
 
 
 def _walk(person: Person, set_up: str, data_dir: Path, plan: dict[Path, str], folder: Path) -> None:

@@ -193,7 +193,7 @@ def _read_blinded(person: Person, number: str, plan: dict[str, str]) -> None:
     person.wait("document.querySelector('[data-reading]') && document.readyState === 'complete'")
     _look(person)
     assert "Blinded reading" in person.text
-    for hidden in ("Probability that", "Agree", "Other readings", "halo"):
+    for hidden in ("Probability that", "Agree", "Other readings", "halo", "nucleus"):
         assert hidden not in person.text
     assert person.evaluate("document.querySelector('[data-map]')") is None
     person.read(plan)
@@ -206,6 +206,7 @@ def _settle(person: Person, name: str) -> None:
     assert person.evaluate("document.querySelectorAll('main tbody tr').length") == 1
     assert name in person.text
     assert "Cohen" in person.text
+    assert "not graded" not in person.text  # the model's answer is told whole to who was blinded until now
     person.submit("main tbody form", verdict="HSIL", comment="Seen together.")
     assert "Nothing to settle" in person.text
 

@@ -344,7 +344,14 @@ def contexts(say: Callable[[str], str] = lambda text: text) -> dict[str, dict[st
             "can_undo": True,
             "reading": "first",
             "hide_model": False,
-            "review": {"verdict": "LSIL", "agrees": True, "comment": say("Halo."), "created_at": at(0.01)},
+            "classes": [("normal_superficiel", "q"), ("light_dysplastic", "w"), ("carcinoma_in_situ", "")],
+            "review": {
+                "verdict": "LSIL",
+                "stored": "light_dysplastic",
+                "agrees": True,
+                "comment": say("Halo."),
+                "created_at": at(0.01),
+            },
             "others": [
                 {
                     "reader": say("Second Reader"),
@@ -374,6 +381,7 @@ def contexts(say: Callable[[str], str] = lambda text: text) -> dict[str, dict[st
                     "first_reader": say("First Reader"),
                     "second_reader": say("Second Reader"),
                     "model": c["label"],
+                    "bethesda": c["bethesda"] or "",
                     "settled": "HSIL" if i == 2 else None,
                     "settled_by": say("Administrator"),
                 }

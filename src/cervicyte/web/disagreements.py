@@ -26,7 +26,7 @@ class Row:
     ----------
     case : number
     first, second, settled : verdicts as they are shown; settled is None as long as nobody settled it
-    model : label of the newest prediction, or empty
+    model, bethesda : label of the newest prediction and its category, or empty
     """
 
     case: str
@@ -36,6 +36,7 @@ class Row:
     first_reader: str
     second_reader: str
     model: str
+    bethesda: str
     settled: str | None
     settled_by: str
 
@@ -59,7 +60,7 @@ def listing(session: Session, user: User, show: str = "open", page: int = 1, siz
     number, pages = cases.place(page, len(found), size)
     part = found[(number - 1) * size : number * size]
     said = _labels(session, [image for image, _, _ in part])
-    return Listing(tuple(_row(i, case, s, said.get(i, "")) for i, case, s in part), number, pages, len(found))
+    return Listing(tuple(_row(i, case, s, *said.get(i, ("", ""))) for i, case, s in part), number, pages, len(found))
 
 
 def kappa(session: Session, user: User) -> agreement.Kappa | None:
@@ -107,12 +108,14 @@ def _read_twice(session: Session, user: User, *conditions: object) -> list[tuple
     return [(i, number, s) for i, number in found if (s := counts.get(i)) is not None and s.first and s.second]
 
 
-def _labels(session: Session, image_ids: Sequence[str]) -> dict[str, str]:
-    query = select(Image.id, PredictionRow.label).join(PredictionRow, newest.newest_prediction())
-    return {image: label for image, label in session.execute(query.where(Image.id.in_(image_ids)))}
+def _labels(session: Session, image_ids: Sequence[str]) -> dict[str, tuple[str, str]]:
+    columns = (Image.id, PredictionRow.label, PredictionRow.bethesda)
+    query = select(*columns).join(PredictionRow, newest.newest_prediction())
+    found = session.execute(query.where(Image.id.in_(image_ids)))
+    return {image: (label, bethesda or "") for image, label, bethesda in found}
 
 
-def _row(image_id: str, case: str, standing: reviews.Standing, label: str) -> Row:
+def _row(image_id: str, case: str, standing: reviews.Standing, label: str, bethesda: str) -> Row:
     first, second, settled = standing.first, standing.second, standing.settled
     assert first is not None
     assert second is not None
@@ -124,6 +127,7 @@ def _row(image_id: str, case: str, standing: reviews.Standing, label: str) -> Ro
         first.reader,
         second.reader,
         label,
+        bethesda,
         settled.verdict if settled else None,
         settled.reader if settled else "",
     )

@@ -75,7 +75,7 @@ def words(label: object) -> str:
     >>> words("severe_dysplastic")
     'Severe dysplastic'
     """
-    text = str(label).replace("_", " ").strip()
+    text = str(label).replace("nc_ratio", "N:C ratio").replace("_", " ").strip()
     return text[:1].upper() + text[1:]
 
 

@@ -12,7 +12,7 @@ from cervicyte.web.codes import Denied
 from cervicyte.web.pages.common import asked_page, at, filters, go, page, page_of, wrong
 
 blueprint = Blueprint("second", __name__)
-_ROW = ("case", "first", "second", "first_reader", "second_reader", "model", "settled", "settled_by")
+_ROW = ("case", "first", "second", "first_reader", "second_reader", "model", "bethesda", "settled", "settled_by")
 
 
 @at(blueprint)
