@@ -568,6 +568,8 @@ def test_a_case_is_read_signed_and_amended(world) -> None:
     _wait(lambda: cases.get(site, world.users[READER], number).done == 2)
     start = re.search(rf"/cases/{number}/cells/[0-9a-f]+", reader.get(f"/cases/{number}").text)[0]
     assert reader.post(f"{start}/decision", {"verdict": "nonsense"}).status_code == 422
+    named = re.findall(r'value="([^"]+)" data-key="([qw])"', reader.get(start).text)
+    assert named == list(zip(world.desk.bundle.classes, "qw", strict=True))
     following = reader.post(f"{start}/decision", {"verdict": "HSIL", "comment": "halo"})
     assert following.status_code == 303
     assert following.location != start

@@ -93,6 +93,14 @@ def test_a_verdict_is_one_key_and_the_next_cell_comes_without_loading_the_page(s
     site.wait("location.pathname.endsWith('06')")
 
 
+def test_a_class_of_the_model_is_one_key_though_its_button_is_folded_away(site: Visitor) -> None:
+    site.open(CELL)
+    Desk.answers = [(303, b"", "text/plain", {"Location": "/cases/K7M2QX/cells/" + "7".zfill(32)})]
+    site.press("w")
+    site.wait("location.pathname.endsWith('07')")
+    assert urllib.parse.parse_qs(Desk.posts[0][2].decode())["verdict"] == ["light_dysplastic"]
+
+
 def test_a_busy_server_loses_neither_verdict_nor_comment(site: Visitor) -> None:
     site.open(CELL)
     site.says("document.querySelector('[data-comment]').value = 'Kept.'")

@@ -24,6 +24,7 @@ import pytest
 
 pytest.importorskip("waitress", reason="the extra 'web' is not installed")
 
+from cervicyte.web.serve import THREADS
 from commands import cervicyte, three_parts
 from web_client import cell, small_bundle
 from web_site import PASSWORD
@@ -163,6 +164,16 @@ def test_from_the_first_start_to_an_answer_and_over_a_restart(tmp_path: Path, bu
     for secret in (PASSWORD, path.rsplit("/", 1)[1], *(cookie.value for cookie in server.jar)):
         assert secret not in log
     assert oct(folder.stat().st_mode & 0o777) == "0o700"
+
+
+def test_slow_senders_hold_up_nobody(tmp_path: Path, bundle: Path) -> None:
+    with serving(tmp_path / "data", "--model", bundle) as server, contextlib.ExitStack() as stack:
+        place = urllib.parse.urlsplit(server.root)
+        for _ in range(THREADS + 8):  # uploads that begin and go on no further
+            slow = stack.enter_context(socket.create_connection((str(place.hostname), place.port or 0), 10))
+            slow.sendall(f"POST /sign-in HTTP/1.1\r\nHost: {place.netloc}\r\nContent-Length: 9999\r\n\r\na".encode())
+        assert server.json("/healthz") == (200, {"status": "ok"})
+        assert "Sign in" in server.get("/sign-in")
 
 
 def test_a_bundle_that_cannot_be_used_is_said_and_the_pages_are_there(tmp_path: Path, bundle: Path) -> None:

@@ -59,18 +59,18 @@ reading.html       case, cell (its position in the order of reading), total, dec
                    .operating_point (or None) .sensitivity (that it was set for) .normal_below .abnormal_from (or None
                    for never) .uncertain .quality .probabilities (list of (class, p)) .votes (list of .member .label
                    .p_abnormal) .disagreement (or None)), morphology (list of (title, list of .name .value .unit .help);
-                   the first group is open, the others folded), review (None, or this user's newest: .verdict .agrees
-                   .comment .created_at), can_undo (bool), others (list of .reader .reading .verdict .comment
-                   .created_at: what this reader may see), reading ("first" | "second"), hide_model (bool: a blinded
-                   second reading shows neither answer nor map). reading.decide posts verdict ("agree", a code of
-                   `cervicyte.web.categories`, or "unsatisfactory") and comment; answered with 303 to the next cell
-                   without a verdict, or to the case. reading.undo posts nothing and takes back this reader's newest
-                   decision of the case; 303 to that cell.
+                   the first group is open, the others folded), classes (list of (class of the model, its key or "")),
+                   review (None, or this user's newest: .verdict .stored .agrees .comment .created_at), can_undo (bool),
+                   others (list of .reader .reading .verdict .comment .created_at: what this reader may see), reading
+                   ("first" | "second"), hide_model (bool: a blinded second reading shows neither answer nor map).
+                   reading.decide posts verdict ("agree", a code of `cervicyte.web.categories`, a class of the model, or
+                   "unsatisfactory") and comment; answered with 303 to the next cell without a verdict, or to the case.
+                   reading.undo posts nothing and takes back this reader's newest decision of the case; 303 to its cell.
 second.html        waiting, finished (lists of Case, decided counting this reader's), blinded is said of each.
 disagreements.html rows (list of .case (number) .cell (Cell) .address .first .second (verdicts) .first_reader
-                   .second_reader .model (label) .settled (verdict or None) .settled_by), page, kappa (None, or .value
-                   .low .high .n .agreement .weighted), show ("open" | "all"), show_links (dict). second.settle posts
-                   verdict, comment.
+                   .second_reader .model (label) .bethesda .settled (verdict or None) .settled_by), page, kappa (None,
+                   or .value .low .high .n .agreement .weighted), show ("open" | "all"), show_links (dict).
+                   second.settle posts verdict, comment.
 report.html        case, report (.version .versions (list of (version, address, .signed_at)) .made_at .model_name
                    .model_sha256 .operating_point .sensitivity .signed_by .signed_at (or None) .reason (of an amendment,
                    or "") .sha256 .state .summary (list of (category code or label, count)) .conclusion (text) .cells

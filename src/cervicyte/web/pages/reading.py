@@ -21,6 +21,8 @@ from cervicyte.web.worklist import Step
 blueprint = Blueprint("reading", __name__)
 #: Cells before and after this one in the strip.
 _BESIDE = 12
+#: Keys of the model's classes, in their order; reading.js and the other buttons have the other letters.
+_KEYS = "qwertyiopdfg"
 
 
 @at(blueprint)
@@ -101,6 +103,7 @@ def _show(number: str, image_id: str, status: int = 200, **more: Any) -> Any:
         map_target=_target(prediction) if prediction else "",
         next_image=_next_image(steps, place),
         prediction=_prediction(prediction) if prediction else None,
+        classes=_classes(prediction),
         morphology=measured.groups(prediction.morphology if prediction else None),
         review=mine,
         can_undo=can_undo,
@@ -141,6 +144,12 @@ def _next_image(steps: Sequence[Step], place: int) -> str | None:
 
 def _map_url(row: PredictionRow) -> str | None:
     return url_for("reading.map", image_id=row.image_id, model=row.model_sha256[:12]) if _explains(row) else None
+
+
+def _classes(row: PredictionRow | None) -> list[tuple[str, str]]:
+    """The model's own classes as verdicts, each with its key; one without where there are more than letters."""
+    others = (*reviews.choices(None), reviews.AGREE)
+    return [(name, _KEYS[i : i + 1]) for i, name in enumerate(c for c in reviews.choices(row) if c not in others)]
 
 
 def _prediction(row: PredictionRow) -> dict[str, Any]:
