@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+import subprocess
+import sys
 import threading
+import time
 import zipfile
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -19,7 +24,7 @@ from cervicyte.web import accounts, cases, entry, intake, limits, originals, rem
 from cervicyte.web.cases import Invalid, NotFound
 from cervicyte.web.codes import Denied
 from cervicyte.web.queue import Busy
-from cervicyte.web.schema import AuditRow, Case, Image, PredictionRow, Upload
+from cervicyte.web.schema import AuditRow, Case, Image, PredictionRow, Review, Upload
 from test_web_postgresql import address, server  # noqa: F401  fixtures
 from web_cases import answer, case_with, picture, review, rows, says, small_bundle
 from web_site import make_site, make_user
@@ -348,6 +353,54 @@ def test_an_upload_that_breaks_off_takes_nothing_and_can_be_sent_again(site, rea
     assert removal.drop_orphans(site) == 0  # too young to be forgotten
     assert intake.upload(site, reader, case.number, [("all.zip", archive)], "key").accepted == 3
     assert removal.drop_orphans(site, older_s=-10) == 0
+
+
+_SENDER = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from cervicyte.web import accounts, intake, reviews, worklist
+from web_cases import picture
+from web_site import make_site
+site, number, k = make_site(Path(sys.argv[2])), sys.argv[3], int(sys.argv[4])
+with site.database.read() as session:
+    user = accounts.find(session, sys.argv[5])
+while True:
+    k += 1
+    intake.upload(site, user, number, [(f"{k}a.png", picture(2 * k)), (f"{k}b.png", picture(2 * k + 1))], str(k))
+    print("upload", k, flush=True)
+    image = worklist.order(site, user, number)[-1].image_id
+    reviews.decide(site, user, image, "NILM")
+    print("review", image, flush=True)
+"""
+
+
+def test_a_kill_loses_nothing_that_was_accepted_and_leaves_nothing_half_written(site, reader) -> None:
+    case = cases.create(site, reader)
+    said: list[list[str]] = []
+    for turn in range(3):
+        arguments = [Path(__file__).parent, site.data_dir, case.number, 1000 * turn, reader.id]
+        command = [sys.executable, "-c", _SENDER, *map(str, arguments)]
+        sender = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        try:
+            said += [sender.stdout.readline().split() for _ in range(6 + turn)]
+            time.sleep(0.007 * turn)
+        finally:
+            sender.kill()
+            said += [line.split() for line in sender.communicate()[0].splitlines() if line.count(" ")]
+    found = rows(site, case.number)
+    names = {image.name for image in found}
+    assert {f"{what}{half}.png" for kind, what in said if kind == "upload" for half in "ab"} <= names
+    assert {f"{name[:-5]}{half}.png" for name in names for half in "ab"} == names  # a request is taken whole or not
+    assert [hashlib.sha256(site.vault.get(image.sha256)).hexdigest() for image in found] == [i.sha256 for i in found]
+    with site.database.read() as session:
+        decided = set(session.scalars(select(Review.image_id)))
+        assert session.connection().exec_driver_sql("PRAGMA integrity_check").scalar() == "ok"
+    assert {what for kind, what in said if kind == "review"} <= decided
+    assert site.ledger.verify(site.database).ok
+    site.vault.sweep(older_s=-1)
+    assert {path.name for path in site.vault.folder.glob("*/*")} >= {image.sha256 for image in found}
+    assert not list(site.vault.folder.glob("*/.*.tmp"))
 
 
 def test_too_many_uploads_are_asked_to_wait(site, reader, monkeypatch) -> None:
