@@ -111,7 +111,9 @@ class Ledger:
         return row
 
     def verify(self, database: Database) -> Verification:
-        """Read all rows and say which is the first that is not as it was written; memory stays flat.
+        """Read all rows and say which is the first that is not as it was written.
+
+        Rows are read in parts; the noted heads are held at once, some 200 bytes for each row.
 
         Raises
         ------
