@@ -78,7 +78,7 @@ def test_a_wrong_name_is_answered_with_the_right_one(
     ("args", "said"),
     [
         (("predict", "x.png", "--modle", "b"), "--model"),
-        (("predict", "x.png"), "--model"),
+        (("train", "x"), "--out"),
         (("train",), "DATA"),
         (("trian", "x"), "train"),
         (("train", "x", "--out", "y", "--folds", "many"), "--folds"),
