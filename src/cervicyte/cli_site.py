@@ -30,8 +30,10 @@ def site_backup(
     made = backups.make(here, ACTOR, file)
     typer.echo(f"{made.path}: {made.images} pictures, {made.size} bytes, read again and whole")
     if not made.database:
-        say("The database is PostgreSQL's and is NOT in this file. Save it too, before the next deletion:")
+        say("The database is PostgreSQL's and is NOT in this file. It must be saved just before, with nothing deleted")
+        say("between the two, so that the pictures of all its rows are here. If it was not, do both, in this order:")
         say("  pg_dump --format=custom --file=cervicyte.dump YOUR_DATABASE")
+        say("  cervicyte site backup FILE")
 
 
 @site.command("restore")
