@@ -95,8 +95,9 @@ def store(site: Site, bundle: Bundle, answers: Sequence[Answer]) -> int:
         return sum(map(sum, counted.values()))
 
 
-def _columns(said: Prediction, classes: Sequence[str]) -> dict[str, Any]:
-    votes = [
+def votes_of(said: Prediction, classes: Sequence[str]) -> list[dict[str, Any]]:
+    """What each member says, as JSON keeps it."""
+    return [
         {
             "member": vote.member,
             "label": vote.label,
@@ -105,6 +106,10 @@ def _columns(said: Prediction, classes: Sequence[str]) -> dict[str, Any]:
         }
         for vote in said.votes
     ]
+
+
+def _columns(said: Prediction, classes: Sequence[str]) -> dict[str, Any]:
+    votes = votes_of(said, classes)
     return {
         "label": said.label[:100],
         "bethesda": said.bethesda[:20],

@@ -8,6 +8,7 @@ from typing import Any
 from cervicyte.bundle import Bundle
 from cervicyte.predictions import Prediction
 from cervicyte.web import maps
+from cervicyte.web.answers import votes_of
 from cervicyte.web.api_schemas import SCHEMAS
 from cervicyte.web.cases import CaseSummary
 from cervicyte.web.reports import View
@@ -40,15 +41,7 @@ def answer(found: Answered, bundle: Bundle) -> Row:
     """An answer that is not kept."""
     said: Prediction = found.prediction
     classes = bundle.classes
-    votes = [
-        {
-            "member": vote.member,
-            "label": vote.label,
-            "p_abnormal": vote.p_abnormal,
-            "probabilities": dict(zip(classes, vote.probabilities, strict=True)),
-        }
-        for vote in said.votes
-    ]
+    votes = votes_of(said, classes)
     return {
         "sha256": found.sha256,
         "model_name": bundle.manifest.name,

@@ -8,11 +8,8 @@ from typing import Any
 
 from flask import Blueprint, Response, request, url_for
 
-from cervicyte.evidence import ABNORMAL
-from cervicyte.predictions import UNSATISFACTORY
-from cervicyte.web import cases, maps, measured, originals, reviews, visit, worklist
+from cervicyte.web import cases, measured, overlays, reviews, visit, worklist
 from cervicyte.web.cases import CaseSummary, Invalid
-from cervicyte.web.originals import Picture
 from cervicyte.web.pages.cases import picture
 from cervicyte.web.pages.common import at, go, page, tell, values, wrong
 from cervicyte.web.schema import PredictionRow
@@ -64,12 +61,10 @@ def map(image_id: str) -> Response:
     with site.database.read() as session:
         _, case = worklist.find_image(session, user, image_id)
         hidden = cases.is_blinded(user, case)
-    prediction = None if hidden else worklist.prediction(site, user, image_id)
-    if prediction is None or not _explains(prediction):
+    drawn = None if hidden else overlays.overlay(site, user, visit.running().desk, image_id)
+    if drawn is None:
         raise visit.NotHere("there is no map of this picture")
-    data = originals.stored(site, user, image_id)
-    drawn = maps.png(visit.running().model().explain(data, _target(prediction)))
-    return picture(Picture(drawn, "image/png", f"{image_id}-{prediction.model_sha256[:16]}"))
+    return picture(drawn)
 
 
 def _show(number: str, image_id: str, status: int = 200, **more: Any) -> Any:
@@ -100,7 +95,7 @@ def _show(number: str, image_id: str, status: int = 200, **more: Any) -> Any:
         strip=_strip(case, steps, place),
         image_url=url_for("cases.image", image_id=cell.id),
         map_url=_map_url(prediction) if prediction else None,
-        map_target=_target(prediction) if prediction else "",
+        map_target=overlays.target(prediction) if prediction else "",
         next_image=_next_image(steps, place),
         prediction=_prediction(prediction) if prediction else None,
         classes=_classes(prediction),
@@ -143,7 +138,10 @@ def _next_image(steps: Sequence[Step], place: int) -> str | None:
 
 
 def _map_url(row: PredictionRow) -> str | None:
-    return url_for("reading.map", image_id=row.image_id, model=row.model_sha256[:12]) if _explains(row) else None
+    desk = visit.running().desk
+    if desk is None or not overlays.explains(desk, row):
+        return None
+    return url_for("reading.map", image_id=row.image_id, model=row.model_sha256[:12])
 
 
 def _classes(row: PredictionRow | None) -> list[tuple[str, str]]:
@@ -174,18 +172,3 @@ def _prediction(row: PredictionRow) -> dict[str, Any]:
         "votes": row.votes or [],
         "disagreement": row.disagreement,
     }
-
-
-def _target(row: PredictionRow) -> str:
-    """What a map speaks for: abnormal where that is defined, else the most probable class."""
-    if row.p_abnormal is not None or not row.probabilities:
-        return ABNORMAL
-    return max(row.probabilities.items(), key=lambda pair: pair[1])[0]
-
-
-def _explains(row: PredictionRow) -> bool:
-    """Whether the model that runs is the one that answered, and looks at places: no other's map explains it."""
-    desk = visit.running().desk
-    if desk is None or row.label == UNSATISFACTORY or row.model_sha256 != desk.bundle.graph_sha256:
-        return False
-    return maps.has_map(desk.bundle)
