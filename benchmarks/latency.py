@@ -32,14 +32,14 @@ def main() -> None:
     """Print a table of both bundles."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("images", type=Path)
-    parser.add_argument("--fast", type=Path, required=True)
-    parser.add_argument("--slow", type=Path, required=True)
+    parser.add_argument("--fast", required=True)
+    parser.add_argument("--slow", required=True)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--precision", default="auto")
     options = parser.parse_args()
     files = [found.path for found in images.find_images([options.images]) if found.problem is None]
     bundles = {"fast": options.fast, "slow": options.slow}
-    ways = {name: _ways(path, files, options.precision) for name, path in bundles.items()}
+    ways = {name: _ways(model, files, options.precision) for name, model in bundles.items()}
     found: dict[tuple[str, str], list[float]] = {}
     for _ in range(options.rounds):
         for way in next(iter(ways.values())):
@@ -52,8 +52,8 @@ def main() -> None:
         print(f"| {way} | {' | '.join(cells)} | {fast / slow:.2f} |", flush=True)
 
 
-def _ways(path: Path, files: list[Path], precision: str) -> dict[str, Callable[[], float]]:
-    bundle = Bundle.load(path)
+def _ways(model: str, files: list[Path], precision: str) -> dict[str, Callable[[], float]]:
+    bundle = Bundle.load(model)
     extractor = bundle.extractor(precision)
     rows = [extractor.prepare(images.load(file)) for file in islice(cycle(files), extractor.batch_size)]
     batch = np.stack(rows)
@@ -80,7 +80,7 @@ def _ways(path: Path, files: list[Path], precision: str) -> dict[str, Callable[[
     def cold() -> float:
         with tempfile.TemporaryDirectory() as cache:
             environment = {**os.environ, "CERVICYTE_CACHE_DIR": cache}
-            command = [sys.executable, "-m", "cervicyte", "predict", str(files[0]), "--model", str(path)]
+            command = [sys.executable, "-m", "cervicyte", "predict", str(files[0]), "--model", model]
             start = time.perf_counter()
             subprocess.run(command, check=True, capture_output=True, env=environment)
             return time.perf_counter() - start

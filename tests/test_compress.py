@@ -68,6 +68,12 @@ def test_the_small_bundle_says_nearly_the_same_and_what_it_changed(model, pictur
     before, after = (b.predict(pictures, cache=False)["p_abnormal"] for b in (model, small))
     assert np.nanmax(np.abs(before - after)) < 0.1
     assert small.graph_sha256 != model.graph_sha256
+    card = (small.folder / bundle.CARD).read_text(encoding="utf-8")
+    assert "8-bit version, which was not judged itself" in card
+    assert f"On {change.images} training images" in card
+    assert f"{change.same_class:.1%} keep" in card
+    assert "What 8 bits cost" not in card
+    assert "| Precision | int8 |" in card
 
 
 def test_what_cannot_be_compressed_is_refused(model, pictures, tmp_path) -> None:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cervicyte import features, files, images, inference
+from cervicyte import features, files, images, inference, shipped
 from cervicyte.calibration import Answers, name_cells
 from cervicyte.card import model_card
 from cervicyte.ensemble import answer, disagreement
@@ -52,20 +52,27 @@ class Bundle:
     manifest: Manifest
 
     @classmethod
-    def load(cls, path: Path | str) -> Bundle:
+    def load(cls, path: Path | str | None = None) -> Bundle:
         """Open a bundle (or a run's folder that holds one) and verify the checksum of every file.
+
+        Parameters
+        ----------
+        path : the folder; or a network that ships, as `shipped.find` knows them; left out: the float32 one
 
         Raises
         ------
         MissingError : there is no bundle at the path
         BundleError : a file is missing, changed or unknown, or the bundle is from a newer version
         """
-        folder = Path(path)
+        folder = shipped.find(path)
         if not _looks_like_one(folder) and _looks_like_one(folder / "bundle"):
             folder = folder / "bundle"
         if not _looks_like_one(folder):
             raise MissingError(
-                "no bundle here", files.printable(path), f"name a folder that holds {MANIFEST}, as train writes it"
+                "no bundle here",
+                files.printable(path),
+                f"name a folder that holds {MANIFEST}, as train writes it, or a network that ships, if nothing here "
+                f"has its name: {', '.join(shipped.FOLDERS)}",
             )
         try:
             value = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))

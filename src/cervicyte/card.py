@@ -29,6 +29,7 @@ def model_card(manifest: Manifest) -> str:
         "- Whole fields of view, tissue, other stains, or cells of a kind of preparation that it was not trained on.\n"
         "- Counting how common a disease is: the shares of classes in the training data are not those of a population.",
         _classes(manifest),
+        _compressed(training),
         _numbers(scores),
         _limits(manifest),
         _made(training),
@@ -74,6 +75,21 @@ def _numbers(scores: Mapping[str, Any]) -> str:
         if value is not None:
             told.append(f"{value:.1%} {words}")
     return "## How good it is\n\n" + "\n".join(lines) + (f"\n\n{'; '.join(told)}." if told else "")
+
+
+def _compressed(training: Mapping[str, Any]) -> str:
+    made = training.get("compressed")
+    if not made:
+        return ""
+    cost = f" What 8 bits cost, {made['cost']}." if "cost" in made else ""
+    return (
+        "## What its numbers are\n\n"
+        "This is an 8-bit version, which was not judged itself: the numbers below, the operating point and the band "
+        f"are those of the network that it was made from, as measured in {made['precision']}. On {made['images']} "
+        "training images that did not set the ranges of its integers, its probabilities differ from that network's "
+        f"in float32 by {made['mean']:.4f} on average and {made['largest']:.3f} at most, and {made['same_class']:.1%} "
+        f"keep their most probable class.{cost}"
+    )
 
 
 def _limits(manifest: Manifest) -> str:

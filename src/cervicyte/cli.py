@@ -24,6 +24,7 @@ from cervicyte.cli_options import (
     Data,
     GroupFrom,
     GroupsCsv,
+    Model,
     ModelOrShipped,
     Normal,
     Precision,
@@ -158,7 +159,7 @@ def train(
 
 @app.command()
 def evaluate(
-    model: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder of a bundle, or of the run that made it.")],
+    model: Model,
     data: Data,
     out: Annotated[Path, typer.Option("--out", help="Folder for the report and the numbers.")],
     reader: Reader = None,
@@ -202,9 +203,8 @@ def predict(
     from cervicyte.bundle import Bundle
     from cervicyte.predictions import write_predictions, write_rows
     from cervicyte.progress import track
-    from cervicyte.shipped import bundle_folder
 
-    bundle = Bundle.load(model or bundle_folder())
+    bundle = Bundle.load(model)
     stream = bundle.stream(inputs, precision=precision, cache=cache)
     if out is None:
         seen = write_rows(stream, bundle.classes, sys.stdout, bundle.members)
@@ -250,9 +250,8 @@ def explain(
     from cervicyte.bundle import Bundle
     from cervicyte.explain import explain as run_explanation
     from cervicyte.explain import write_png
-    from cervicyte.shipped import bundle_folder
 
-    found = run_explanation(Bundle.load(model or bundle_folder()), image, target, precision=precision)
+    found = run_explanation(Bundle.load(model), image, target, precision=precision)
     write_png(found, out, opacity)
     odds = (f"P({name}) {p:.3f}" for name, p in found.probabilities.items())
     typer.echo(", ".join((found.prediction.label, *odds)))
@@ -261,7 +260,7 @@ def explain(
 
 @app.command()
 def compress(
-    model: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder of a bundle, or of the run that made it.")],
+    model: Model,
     inputs: Annotated[list[str], typer.Argument(metavar="IMAGE|DIR...", help="Training images to calibrate on.")],
     out: Annotated[Path, typer.Option("--out", help="Folder of the 8-bit bundle.")],
 ) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 import cervicyte
+from cervicyte import shipped
 
 Data = Annotated[
     Path, typer.Argument(metavar="DATA", help="Folder of a data set, or a CSV/Parquet table of path, label, group.")
@@ -29,9 +30,15 @@ Precision = Annotated[str | None, typer.Option("--precision", help="auto, float3
 ProtocolName = Annotated[
     str, typer.Option("--protocol", help="grouped (honest), random or as-published (both marked).")
 ]
+#: Text and not a Path, which would forget whether it was typed as ./NAME: only the bare name is a network that ships.
+_MODEL = (
+    "Folder of a bundle, or of the run that made it; or, if nothing here has its name, one that ships: "
+    f"{', '.join(shipped.FOLDERS)} (8-bit)"
+)
+Model = Annotated[str, typer.Argument(metavar="BUNDLE", help=f"{_MODEL}.")]
 ModelOrShipped = Annotated[
-    Path | None,
-    typer.Option("--model", help="Folder of a bundle, or of the run that made it; left out: the network that ships."),
+    str | None,
+    typer.Option("--model", metavar="BUNDLE", help=f"{_MODEL}. Left out: {shipped.NAME}."),
 ]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of folds, augmentation and intervals.")]
 

@@ -50,6 +50,10 @@ def compress(model: bundle.Bundle, inputs: Iterable[Path | str], out: Path | str
     inputs : files, folders and globs of training images; a fixed choice of them is used
     out : folder of the new bundle
 
+    Returns
+    -------
+    the new bundle, whose scores and limits are the original's, and how far its answers are from those in float32
+
     Raises
     ------
     UsageError : an ensemble, a bundle on measurements, or one that is 8-bit already
@@ -79,7 +83,11 @@ def compress(model: bundle.Bundle, inputs: Iterable[Path | str], out: Path | str
         difference = np.abs(before - after)
         same = float((before.argmax(axis=1) == after.argmax(axis=1)).mean())
         change = Change(len(rest), float(difference.mean()), float(difference.max()), same)
-        training = {**manifest.training, "compressed": {**asdict(change), "from": model.graph_sha256}}
+        training = {
+            **manifest.training,
+            "facts": {**manifest.training.get("facts", {}), "Precision": "int8"},
+            "compressed": {**asdict(change), "from": model.graph_sha256, "precision": manifest.precision},
+        }
         smaller = replace(manifest, name=f"{manifest.name}, int8", precision="int8", training=training)
         with np.load(model.folder / bundle.TRAINING_CELLS, allow_pickle=False) as stored:
             kept = {name: stored[name] for name in stored.files}

@@ -1,33 +1,57 @@
-"""The network that comes with the package: a bundle trained by our own code, and a backbone for other labels."""
+"""The network that comes with the package, in two precisions: bundles trained by our own code, and a backbone."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
-from cervicyte.errors import MissingError
+from cervicyte.errors import MissingError, UsageError, did_you_mean
 
-#: Folder of the bundle in the package.
-FOLDER = Path(__file__).parent / "shipped_network"
+#: What it is called as a model and as a backbone, and its 8-bit version as a model.
+NAME, INT8 = "cytonet", "cytonet-int8"
 
-#: What it is called as a model and as a backbone.
-NAME = "cytonet"
+#: Folder of each bundle in the package, by the name that may stand where the folder of a bundle may.
+FOLDERS = {
+    NAME: Path(__file__).parent / "shipped_network",
+    INT8: Path(__file__).parent / "shipped_network_int8",
+}
 
 
-def bundle_folder() -> Path:
-    """Where the bundle lies.
+def bundle_folder(name: str = NAME) -> Path:
+    """Where a bundle that ships lies.
+
+    Raises
+    ------
+    UsageError : none of this name ships
+    MissingError : this installation has none
+    """
+    if name not in FOLDERS:
+        hint = did_you_mean(name, FOLDERS)
+        raise UsageError("no network of this name ships", repr(name), f"{hint}there are: {', '.join(FOLDERS)}")
+    if not (FOLDERS[name] / "manifest.json").is_file():
+        raise MissingError(
+            "the network that comes with cervicyte is not in this installation",
+            FOLDERS[name],
+            "install cervicyte again, or name a bundle with --model",
+        )
+    return FOLDERS[name]
+
+
+def find(model: Path | str | None) -> Path:
+    """Where a model lies that was named: a folder, or by its bare name, as a str, a network that ships.
+
+    A file or folder of that name goes first: who trained into ``cytonet`` means that. None is the network `NAME`.
 
     Raises
     ------
     MissingError : this installation has none
     """
-    if not (FOLDER / "manifest.json").is_file():
-        raise MissingError(
-            "the network that comes with cervicyte is not in this installation",
-            FOLDER,
-            "install cervicyte again, or name a bundle with --model",
-        )
-    return FOLDER
+    if model is None:
+        return bundle_folder()
+    if model in FOLDERS and not os.path.lexists(model):
+        return bundle_folder(str(model))
+    return Path(model)
 
 
 def features_graph() -> Any:

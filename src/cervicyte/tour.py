@@ -11,7 +11,6 @@ from cervicyte.bundle import Bundle
 from cervicyte.datasets import demo
 from cervicyte.predictions import write_predictions
 from cervicyte.results import Evaluation
-from cervicyte.shipped import bundle_folder
 from cervicyte.training import train
 
 
@@ -37,7 +36,7 @@ def tour(out: Path, seed: int = 0, show: Callable[[Sequence[Evaluation]], None] 
     progress.say("4. The same cells before the network that ships, which was trained on real ones")
     counts = Counter(
         f"refused: {p.quality}" if p.refused else "uncertain" if p.uncertain else p.label
-        for p in Bundle.load(bundle_folder()).stream([fresh])
+        for p in Bundle.load().stream([fresh])
     )
     progress.say("   " + ", ".join(f"{count} {words}" for words, count in counts.most_common()))
     progress.say(
