@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from cervicyte import cli, settings
 
 ROOT = Path(__file__).parents[1]
 GUIDE = (ROOT / "docs" / "operate.md").read_text(encoding="utf-8")
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 DEPLOY = {path.name: path.read_text(encoding="utf-8") for path in sorted((ROOT / "deploy").iterdir())}
 
 
@@ -23,7 +26,21 @@ def _commands() -> list[str]:
     found = [re.search(r"(?:^|[\w/]*/|[A-Z]+=\S+ )cervicyte (?!cervicyte)([a-z].*)", line) for line in lines]
     started = re.search(r"^ExecStart=\S+/cervicyte (.*)$", DEPLOY["cervicyte.service"], re.M)
     assert started
-    return sorted({match[1] for match in [*found, started] if match})
+    contained = shlex.join(_of_the_container("CMD")[1:])
+    return sorted({match[1] for match in [*found, started] if match} | {contained})
+
+
+def _of_the_container(instruction: str) -> list[str]:
+    """The words of an instruction of the Containerfile, of all that there are of it, without what is from a stage."""
+    lines = re.sub(r"\\\n\s*", "", DEPLOY["Containerfile"]).splitlines()
+    found = [line.partition(" ")[2] for line in lines if line.startswith(f"{instruction} ")]
+    assert found, instruction
+    return [
+        word
+        for text in found
+        if not text.startswith("--from")
+        for word in (json.loads(text) if text.startswith("[") else text.split())
+    ]
 
 
 @pytest.mark.parametrize("line", _commands())
@@ -57,6 +74,25 @@ def test_settings_of_the_guide_and_the_examples_exist_and_all_of_the_web_applica
     assert {f"CERVICYTE_{name.upper()}" for name in web} <= set(explained)
     for name, default in explained.items():
         assert default.startswith(f"`{rows[name].default}`" if rows[name].default else "empty"), name
+
+
+def test_the_container_is_built_from_what_is_there_and_keeps_its_data_where_it_serves_from() -> None:
+    copied = [word for word in _of_the_container("COPY") if word not in ("./", "src")]
+    for name in [*copied, "src"]:
+        assert (ROOT / name).exists(), name
+    assert {"pyproject.toml", "constraints.txt", PROJECT["readme"], *PROJECT["license-files"]} <= set(copied)
+    served = _of_the_container("CMD")
+    assert _of_the_container("EXPOSE") == [served[served.index("--port") + 1]]
+    assert f"127.0.0.1:{_of_the_container('EXPOSE')[0]}/healthz" in DEPLOY["Containerfile"]
+    assert f"CERVICYTE_DATA_DIR={_of_the_container('VOLUME')[0]}" in _of_the_container("ENV")
+
+
+def test_extras_and_constraints_of_the_guide_and_the_examples_exist() -> None:
+    text = GUIDE + "".join(DEPLOY.values())
+    extras = {name for names in re.findall(r"'\.\[([\w,-]+)\]'", text) for name in names.split(",")}
+    assert extras >= {"web", "postgresql"}
+    assert extras <= set(PROJECT["optional-dependencies"])
+    assert {(ROOT / name).exists() for name in re.findall(r"--constraint (\S+)", text)} == {True}
 
 
 def test_links_and_pictures_of_the_guide_are_there() -> None:

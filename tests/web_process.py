@@ -17,7 +17,7 @@ from cervicyte.web.categories import CATEGORIES
 from web_preview import Browser
 
 #: Windows' numbers of keys that have no character; Chromium acts on Tab and Enter only with them.
-_CODES = {"Tab": 9, "Enter": 13, "Escape": 27, "ArrowLeft": 37, "ArrowRight": 39}
+_CODES = {"Backspace": 8, "Tab": 9, "Enter": 13, "Escape": 27, "ArrowLeft": 37, "ArrowRight": 39}
 
 #: The keys of the verdicts.
 _KEYS = {category.code: category.key for category in CATEGORIES}
@@ -222,6 +222,7 @@ class Person(Browser):
                 break
             if found:
                 bad.append(found)
+        self.evaluate("document.activeElement.blur()")  # what is typed next goes into no field
         return bad
 
     def evaluate(self, script: str) -> Any:

@@ -8,13 +8,25 @@ import time
 from pathlib import Path
 from typing import IO, Any
 
-from flask import Flask, Request, Response, g, get_flashed_messages, jsonify, redirect, request, send_from_directory
+from flask import (
+    Flask,
+    Request,
+    Response,
+    current_app,
+    g,
+    get_flashed_messages,
+    jsonify,
+    redirect,
+    request,
+    send_from_directory,
+)
 from flask import url_for as address_of
 from jinja2 import StrictUndefined
+from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from cervicyte.errors import CervicyteError
-from cervicyte.web import api, cases, security, show, uploads, visit
+from cervicyte.web import access, api, security, show, uploads, visit
 from cervicyte.web.metrics import MEDIA_TYPE, Metrics
 from cervicyte.web.pages import (
     ROUTES,
@@ -74,6 +86,7 @@ def create_app(running: Running) -> Flask:
     app.jinja_env.undefined = StrictUndefined  # a page with a gap is a bug, not a page
     visit.install(app, running)
     security.protect(app)
+    app.before_request(_refuse_too_large)
     _count(app, Metrics(running))
     _static(app)
     _probes(app, running)
@@ -85,6 +98,12 @@ def create_app(running: Running) -> Flask:
     return app
 
 
+def _refuse_too_large() -> None:
+    """Also where nobody would read the body: the server may have left it on the line."""
+    if (request.content_length or 0) > current_app.config["MAX_CONTENT_LENGTH"]:
+        raise RequestEntityTooLarge
+
+
 def _context() -> dict[str, Any]:
     theme = request.cookies.get("theme", "")
     endpoint = request.endpoint or ""
@@ -94,7 +113,7 @@ def _context() -> dict[str, Any]:
         "theme": theme if theme in ("light", "dark") else "",
         "messages": [pair for pair in get_flashed_messages(with_categories=True) if pair[0] in _KINDS],
         "here": _HERE.get(endpoint, _HERE.get(endpoint.partition(".")[0], "")),
-        "may": cases.rights(visit.visitor()),
+        "may": access.rights(visit.visitor()),
         "errors": {},
         "values": {},
     }

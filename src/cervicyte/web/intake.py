@@ -7,7 +7,7 @@ takes all, and what already lies in the vault is not written twice. Killed after
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,9 @@ from sqlalchemy.orm import Session
 
 from cervicyte.errors import UsageError
 from cervicyte.web import limits
-from cervicyte.web.accounts import Denied, may
-from cervicyte.web.cases import find, hold
+from cervicyte.web.access import check, find, hold
+from cervicyte.web.accounts import may
+from cervicyte.web.codes import Denied
 from cervicyte.web.database import lock
 from cervicyte.web.queue import Busy
 from cervicyte.web.schema import Case, Image, Upload, User
@@ -59,7 +60,7 @@ class Receipt:
 
 
 @dataclass(frozen=True)
-class _Kept:
+class Kept:
     """A picture whose bytes are in the vault and that has no row yet; names are those of `Image`."""
 
     name: str
@@ -93,7 +94,7 @@ def upload(
 
     Raises
     ------
-    NotFound, Denied : as `cervicyte.web.cases.find`
+    NotFound, Denied : as `cervicyte.web.access.find`; what was answered is answered again in any state of the case
     UsageError : the key is not 1 to 100 printable ASCII characters
     TooMany : more uploads than a user may send in a while
     StorageError : the disk or the database is full or busy
@@ -102,11 +103,37 @@ def upload(
     if key and not _KEY.fullmatch(key):
         raise UsageError("the Idempotency-Key cannot be used", None, "send 1 to 100 visible ASCII characters")
     with site.database.read() as session:
-        case = find(session, user, number, "upload")
+        case = find(session, user, number)
         if (before := _answered(session, case, user, key)) is not None:
             return before
+        check(case, user, "upload")
+    kept, receipt = read_in(site, user, files, allowed, folder)
+    with site.database.write() as session:
+        case = hold(session, user, number, "see")
+        lock(session, LOCK)
+        if (before := _answered(session, case, user, key)) is not None:
+            return before  # the same request, sent again while it was at work
+        check(case, user, "upload")  # it may have been signed meanwhile
+        add(session, site, user, case, kept, receipt, key)
+        note_uploaded(session, site, user, case, receipt)
+    return receipt
+
+
+def read_in(
+    site: Site,
+    user: User,
+    files: Iterable[tuple[str, bytes | Readable]],
+    allowed: Limits | None = None,
+    folder: Path | None = None,
+) -> tuple[list[Kept], Receipt]:
+    """Look at files and put the bytes of the pictures among them into the vault; `add` gives them their rows.
+
+    Raises
+    ------
+    TooMany, StorageError : as `upload`
+    """
     limits.take(site.database, limits.UPLOAD_BY_USER, user.id, site.clock())
-    kept: list[_Kept] = []
+    kept: list[Kept] = []
     refused: list[tuple[str, str]] = []
     passed_over = 0
     for name, source in files:
@@ -118,7 +145,36 @@ def upload(
                 refused.append((f"{found.place}/{found.name}" if found.place else found.name, found.reason))
             elif isinstance(found, PassedOver):
                 passed_over += found.folders + found.litter
-    return _record(site, user, number, kept, Receipt(len(kept), passed_over, tuple(refused)), key)
+    return kept, Receipt(len(kept), passed_over, tuple(refused))
+
+
+def add(
+    session: Session, site: Site, user: User, case: Case, kept: Sequence[Kept], receipt: Receipt, key: str = ""
+) -> None:
+    """Rows for what `read_in` kept, and the receipt under its key, in a transaction that holds the case and `LOCK`.
+
+    `note_uploaded` is to follow.
+
+    Raises
+    ------
+    Busy : as `upload`
+    """
+    if not all(site.vault.has(picture.sha256) for picture in kept):
+        raise Busy("another case with the same picture was deleted at this moment", None)
+    last = session.scalar(select(func.max(Image.position)).where(Image.case_id == case.id)) or 0
+    at = site.clock()
+    session.add_all(
+        Image(case_id=case.id, position=last + i, state="waiting", reason="", created_at=at, **asdict(picture))
+        for i, picture in enumerate(kept, 1)
+    )
+    if key:
+        session.add(Upload(case_id=case.id, user_id=user.id, key=key, receipt=receipt.to_json(), created_at=at))
+
+
+def note_uploaded(session: Session, site: Site, user: User, case: Case, receipt: Receipt) -> None:
+    """Write into the audit log what became of an upload, once the transaction has stored all else."""
+    detail = {"accepted": receipt.accepted, "refused": len(receipt.refused)}
+    site.ledger.append(session, user.email, "images.uploaded", case.number, detail, site.clock())
 
 
 def retry(site: Site, user: User, number: str) -> int:
@@ -126,7 +182,7 @@ def retry(site: Site, user: User, number: str) -> int:
 
     Raises
     ------
-    NotFound, Denied : as `cervicyte.web.cases.find`
+    NotFound, Denied : as `cervicyte.web.access.find`
     """
     with site.database.write() as session:
         case = hold(session, user, number, "edit")
@@ -152,28 +208,6 @@ def retry_all(site: Site, user: User) -> int:
         return count
 
 
-def _record(site: Site, user: User, number: str, kept: list[_Kept], receipt: Receipt, key: str) -> Receipt:
-    """Rows for all that was kept, the receipt under its key, and a line of the audit log; together or not at all."""
-    with site.database.write() as session:
-        case = hold(session, user, number, "upload")  # it may have been signed or deleted meanwhile
-        lock(session, LOCK)
-        if (before := _answered(session, case, user, key)) is not None:
-            return before  # the same request, sent again while it was at work
-        if not all(site.vault.has(picture.sha256) for picture in kept):
-            raise Busy("another case with the same picture was deleted at this moment", None)
-        last = session.scalar(select(func.max(Image.position)).where(Image.case_id == case.id)) or 0
-        at = site.clock()
-        session.add_all(
-            Image(case_id=case.id, position=last + i, state="waiting", reason="", created_at=at, **asdict(picture))
-            for i, picture in enumerate(kept, 1)
-        )
-        if key:
-            session.add(Upload(case_id=case.id, user_id=user.id, key=key, receipt=receipt.to_json(), created_at=at))
-        detail = {"accepted": receipt.accepted, "refused": len(receipt.refused)}
-        site.ledger.append(session, user.email, "images.uploaded", case.number, detail, at)
-        return receipt
-
-
 def _answered(session: Session, case: Case, user: User, key: str) -> Receipt | None:
     if not key:
         return None
@@ -182,10 +216,11 @@ def _answered(session: Session, case: Case, user: User, key: str) -> Receipt | N
     return None if found is None else Receipt.from_json(found)
 
 
-def _kept(found: Accepted) -> _Kept:
-    return _Kept(found.name, found.place, found.sha256, found.media_type, found.width, found.height, len(found.data))
+def _kept(found: Accepted) -> Kept:
+    return Kept(found.name, found.place, found.sha256, found.media_type, found.width, found.height, len(found.data))
 
 
 def _wait_again(session: Session, *conditions: Any) -> int:
-    again = update(Image).where(Image.state == "failed", *conditions).values(state="waiting", reason="")
+    failed = select(Image.id).where(Image.state == "failed", *conditions).order_by(Image.id).with_for_update()
+    again = update(Image).where(Image.id.in_(failed)).values(state="waiting", reason="")
     return session.execute(again).rowcount  # type: ignore[attr-defined]

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from cervicyte.errors import BundleError, CervicyteError, MissingError, StorageError
-from cervicyte.web.cases import Invalid, NotFound
+from cervicyte.web.access import NotFound
+from cervicyte.web.cases import Invalid
 from cervicyte.web.codes import Denied
 from cervicyte.web.limits import TooMany
 from cervicyte.web.mail import MailError
@@ -109,7 +110,7 @@ def describe(error: BaseException) -> Problem:
         received = error.received if isinstance(error, Invalid) else None
         return Problem(status, error.what, error.todo or "", wait, status == 500, received or "")
     if isinstance(error, RequestEntityTooLarge):
-        return Problem(413)
+        return Problem(413, "the request is too large", "send fewer or smaller files at a time")
     if isinstance(error, HTTPException) and error.code is not None:
         return Problem(error.code)
     return Problem(500, bug=True)

@@ -13,7 +13,8 @@ from sqlalchemy import delete as remove
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from cervicyte.web.cases import Invalid, check, find
+from cervicyte.web.access import check, find
+from cervicyte.web.cases import Invalid
 from cervicyte.web.database import lock
 from cervicyte.web.intake import LOCK
 from cervicyte.web.schema import Case, Image, Report, User
@@ -27,15 +28,19 @@ def delete(site: Site, user: User, number: str, confirm: str) -> None:
 
     Raises
     ------
-    NotFound, Denied : as `cervicyte.web.cases.find`
+    NotFound, Denied : as `cervicyte.web.access.find`
     Invalid : ``confirm`` is not the case's number
     """
     with site.database.read() as session:
         case = find(session, user, number, "delete")
         if confirm.strip().upper() != case.number:
             raise Invalid("confirm", "this is not the number of the case", None, f"type {case.number} to delete it")
-    # Asked again where the case is held: signed meanwhile, it is no longer its owner's to delete.
-    erase(site, user.email, [case.id], lambda _, held: check(held, user, "delete") is held)
+
+    def still(_: Session, held: Case) -> bool:
+        check(held, user, "delete")  # signed meanwhile, it is no longer its owner's
+        return True
+
+    erase(site, user.email, [case.id], still)
 
 
 def erase(site: Site, actor: str, case_ids: Sequence[str], still: Callable[[Session, Case], bool]) -> int:
@@ -52,7 +57,8 @@ def erase(site: Site, actor: str, case_ids: Sequence[str], still: Callable[[Sess
             case = session.scalar(select(Case).where(Case.id == case_id).with_for_update())
             if case is None or not still(session, case):
                 continue
-            digests = session.scalars(select(Image.sha256).where(Image.case_id == case_id)).all()
+            pictures = select(Image.sha256).where(Image.case_id == case_id).order_by(Image.id)
+            digests = session.scalars(pictures.with_for_update()).all()
             reports = session.scalar(select(func.count()).where(Report.case_id == case_id))
             session.execute(remove(Case).where(Case.id == case_id))
             detail = {"images": len(digests), "reports": reports}

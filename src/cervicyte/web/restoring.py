@@ -17,7 +17,7 @@ from sqlalchemy.engine import URL
 
 from cervicyte.errors import StorageError
 from cervicyte.files import sha256_file, storage_errors
-from cervicyte.web import backups
+from cervicyte.web import backups, server_lock
 from cervicyte.web.database import FILE, Database
 from cervicyte.web.ledger import HEADS, Ledger
 from cervicyte.web.schema import Code, Image, UserSession, now
@@ -43,9 +43,10 @@ def restore(path: Path, data_dir: Path, actor: str = "command line") -> Restored
     ------
     MissingError : there is no such file
     StorageError : the backup is not whole, the folder is not empty, or the disk is full
-    UsageError : the database was written by a newer cervicyte
+    UsageError : a server works on the folder, or the database was written by a newer cervicyte
     """
     data_dir = data_dir.absolute()
+    server_lock.refuse_where_held(data_dir)
     with storage_errors(data_dir):
         if os.path.lexists(data_dir) and (not data_dir.is_dir() or any(data_dir.iterdir())):
             raise StorageError(

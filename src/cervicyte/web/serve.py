@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -19,9 +20,9 @@ import waitress
 from cervicyte import settings
 from cervicyte.bundle import Bundle
 from cervicyte.errors import CervicyteError, UsageError
-from cervicyte.shipped import bundle_folder
-from cervicyte.web import entry, upkeep
+from cervicyte.web import entry, server_lock, upkeep
 from cervicyte.web.app import create_app
+from cervicyte.web.connections import Channel
 from cervicyte.web.desk import Desk
 from cervicyte.web.jobs import Jobs
 from cervicyte.web.site import Site, open_site
@@ -32,15 +33,18 @@ from cervicyte.web.visit import Running
 THREADS = 32
 #: Seconds that pictures in the engine get to be finished at the end. What is not is done after the next start.
 _PATIENCE_S = 20.0
-#: A connection that says nothing for so long is closed, so that slow ones cannot take all places.
+#: A connection that says nothing, or takes nothing of its answer, for so long is closed, so that they cannot take all
+#: places; of slow ones `cervicyte.web.connections` sees to that.
 _SILENCE_S, _CONNECTIONS = 60, 1000
+#: Bytes that are read at a time: most pictures of a cell come whole.
+_READ = 1 << 16
 _DAY_S = 24 * 3600.0
 
 _log = logging.getLogger("cervicyte.web")
 
 
 def serve(
-    model: Path | None,
+    model: Path | str | None,
     data_dir: Path | None = None,
     host: str = "127.0.0.1",
     port: int = 8000,
@@ -50,13 +54,13 @@ def serve(
 
     Parameters
     ----------
-    model : folder of a bundle, or None for the one that ships
+    model : folder of a bundle or name of one that ships; None is cytonet
     host, port : where to listen; port 0 takes a free one
     say : takes what the person who starts it should read, line by line
 
     Raises
     ------
-    UsageError : a setting, the host or the port cannot be used
+    UsageError : a setting, the host or the port cannot be used, or another server works on the data folder
     StorageError : the data folder or the database cannot be used
     """
     settings.check_all()
@@ -64,7 +68,9 @@ def serve(
     with contextlib.ExitStack() as stack:
         listening = stack.enter_context(contextlib.closing(listen(host, port)))
         address = _address(host, listening.getsockname()[1])
-        site = open_site(data_dir)
+        folder = data_dir or settings.get_path("data_dir")
+        stack.enter_context(server_lock.hold(folder))  # before the tables are changed under a server of another version
+        site = open_site(folder)
         if "CERVICYTE_PUBLIC_URL" not in os.environ:
             site = replace(site, public_url=address)
         stack.callback(site.database.close)
@@ -83,17 +89,6 @@ def serve(
         say(f"cervicyte serves {site.public_url} from {site.data_dir}; Ctrl+C ends it.")
         _run(running, listening)
         say("Ending: what is begun is finished, the rest goes on at the next start.")
-
-
-def find_model(model: Path | None) -> Bundle:
-    """The bundle to serve: the one that is named, else the one that ships.
-
-    Raises
-    ------
-    MissingError : there is none at the path, or none is named and this installation has none
-    BundleError : it is damaged, incomplete or too new
-    """
-    return Bundle.load(model or bundle_folder())
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -123,12 +118,12 @@ def listen(host: str, port: int) -> socket.socket:
     return found
 
 
-def _start(site: Site, model: Path | None, stack: contextlib.ExitStack) -> Running:
+def _start(site: Site, model: Path | str | None, stack: contextlib.ExitStack) -> Running:
     """The model and the work on waiting pictures; both end with the stack, the work first."""
     desk: Desk | None = None
     problem: CervicyteError | None = None
     try:
-        desk = stack.enter_context(_desk(find_model(model)))
+        desk = stack.enter_context(_desk(Bundle.load(model)))
     except CervicyteError as error:
         problem = error
         _log.error("no model answers: %s", error.one_line)
@@ -189,11 +184,15 @@ def _run(running: Running, listening: socket.socket) -> None:
         connection_limit=_CONNECTIONS,
         channel_timeout=_SILENCE_S,
         asyncore_use_poll=True,
+        recv_bytes=_READ,
         ident="",
-        # What is a little too large is answered with a page by the application, what is far too large at once.
+        # What is a little too large is read to its end, for programs that listen only then; the rest is not.
         max_request_body_size=2 * most,
         clear_untrusted_proxy_headers=not running.proxies,
     )
+    server.channel_class = Channel
+    gc.collect()
+    gc.freeze()  # what was loaded lives to the end: no collection need go through it again
     before = signal.signal(signal.SIGTERM, _end)
     try:
         server.run()

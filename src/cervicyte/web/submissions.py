@@ -1,17 +1,21 @@
-"""Many pictures sent by a program in one request: they get a case of their own, whose work is the job."""
+"""Many pictures sent by a program in one request: they get a case of their own, whose work is the job.
+
+The case, its pictures and the answer under the request's key are stored in one transaction, and so one is never there
+without the others: a kill leaves no empty case, and the same request sent again, or twice at once, makes one case.
+"""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
-from cervicyte.errors import CervicyteError
-from cervicyte.web import cases, intake, removal
+from cervicyte.web import cases, intake
+from cervicyte.web.database import lock
 from cervicyte.web.intake import Receipt
 from cervicyte.web.schema import Case, Upload, User
 from cervicyte.web.site import Site
@@ -36,9 +40,7 @@ def submit(
     allowed: Limits | None = None,
     folder: Path | None = None,
 ) -> Submission:
-    """Open a case and take the files into it; when this raises, or no file could be used, there is no case.
-
-    A kill between the two leaves an empty case, and the same request sent again opens another.
+    """Open a case with the files in it; when this raises, or no file could be used, there is no case.
 
     Parameters
     ----------
@@ -52,23 +54,27 @@ def submit(
     """
     if key:
         key = f"job:{hashlib.sha256(key.encode()).hexdigest()}"  # apart from those of uploads into a case
-        if (before := _answered(site, user, key)) is not None:
-            return before
-    number = cases.create(site, user, accession, notes).number
-    try:
-        receipt = intake.upload(site, user, number, files, key, allowed, folder)
-    except BaseException:
-        with suppress(CervicyteError):  # what went wrong first is what is told
-            removal.delete(site, user, number, number)
-        raise
-    if not receipt.accepted:
-        removal.delete(site, user, number, number)
-        return Submission("", receipt)
-    return Submission(number, receipt)
-
-
-def _answered(site: Site, user: User, key: str) -> Submission | None:
-    same = select(Case.number, Upload.receipt).join(Case, Case.id == Upload.case_id)
     with site.database.read() as session:
-        found = session.execute(same.where(Upload.user_id == user.id, Upload.key == key).limit(1)).one_or_none()
+        if (before := _answered(session, user, key)) is not None:
+            return before
+    fields = cases.check_new(user, accession, notes)
+    kept, receipt = intake.read_in(site, user, files, allowed, folder)
+    if not kept:
+        return Submission("", receipt)
+    with site.database.write() as session:
+        lock(session, intake.LOCK)
+        if (before := _answered(session, user, key)) is not None:
+            return before  # the same request, sent again while it was at work
+        case = cases.add(session, site, user, *fields)
+        intake.add(session, site, user, case, kept, receipt, key)
+        cases.note_opened(session, site, user, case)
+        intake.note_uploaded(session, site, user, case, receipt)
+    return Submission(case.number, receipt)
+
+
+def _answered(session: Session, user: User, key: str) -> Submission | None:
+    if not key:
+        return None
+    same = select(Case.number, Upload.receipt).join(Case, Case.id == Upload.case_id)
+    found = session.execute(same.where(Upload.user_id == user.id, Upload.key == key).limit(1)).one_or_none()
     return None if found is None else Submission(found[0], Receipt.from_json(found[1]))
