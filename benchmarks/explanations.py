@@ -28,7 +28,7 @@ from cervicyte.metrics import interval, mean, resamples
 def main() -> None:
     """Choose the cells, run both tests, print their tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("bundle", type=Path)
+    parser.add_argument("bundle")
     parser.add_argument("data", type=Path)
     parser.add_argument("--reader")
     parser.add_argument("--target", help="a class or abnormal; left out: abnormal where that is defined")

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import io
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 from flask import Flask, jsonify, request
@@ -31,7 +30,7 @@ Model = Callable[[bytes], float | None]
 def main() -> None:
     """Serve until ended; the first line says where."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--bundle", type=Path)
+    parser.add_argument("--bundle")
     parser.add_argument("--network", default="ResNet50")
     parser.add_argument("--weights", default="random", help="file or folder with weights; the speed is the same")
     options = parser.parse_args()
@@ -68,9 +67,9 @@ def of_network(name: str, weights: str) -> Model:
     return answer
 
 
-def of_bundle(folder: Path) -> Model:
+def of_bundle(path: str) -> Model:
     """A bundle's graphs, run on one picture."""
-    bundle = Bundle.load(folder)
+    bundle = Bundle.load(path)
     extractor = bundle.extractor()
 
     def answer(data: bytes) -> float | None:

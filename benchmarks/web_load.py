@@ -5,8 +5,9 @@
 
 A real server process answers ``POST /api/v1/predict`` to 1, 8 and 32 clients; the bundle streams the same files; a page
 written system B's way (plain_page.py) answers the same clients. All in turns, in one run, so that other work on the
-machine meets all of them alike. Then the server answers many requests while its memory is read. See
-benchmarks/README.md.
+machine meets all of them alike. The clients share the processor with the server: what they cost is its loss and never
+streaming's, and so they are as light as clients can be (clients.py) and run in this process, which does nothing else
+meanwhile. Then the server answers many requests while its memory is read. See benchmarks/README.md.
 """
 
 from __future__ import annotations
@@ -23,14 +24,10 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import numpy as np
 import psutil
 
 from cervicyte import images
@@ -38,37 +35,12 @@ from cervicyte.bundle import Bundle
 from cervicyte.files import write_json
 from cervicyte.web import entry, tokens
 from cervicyte.web.site import open_site
+from clients import Address, Load, load
 from desk import network_bundle, streamed
 from engine import machine, write_pictures
 
 #: Shares of the requests after which the server's memory is read.
 MARKS = (0.1, 0.5, 1.0)
-
-
-@dataclass(frozen=True)
-class Address:
-    """Where to post a picture, and with which headers."""
-
-    url: str
-    headers: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Load:
-    """What clients saw: seconds of all, milliseconds of each request, and how often they were asked to come later."""
-
-    seconds: float
-    waited_ms: list[float]
-    turned_away: int
-
-    @property
-    def rate(self) -> float:
-        """Answers per second of all clients together."""
-        return len(self.waited_ms) / self.seconds
-
-    def quantile(self, q: float) -> float:
-        """Milliseconds within which a share of the requests was answered."""
-        return float(np.quantile(self.waited_ms, q))
 
 
 def main() -> None:
@@ -112,63 +84,6 @@ def main() -> None:
             for r in found
         ]
         write_json(options.out, {"machine": machine(), "streaming": streaming, "loads": rows, "resident_mb": memory})
-
-
-def load(
-    place: Address,
-    pictures: list[bytes],
-    clients: int,
-    count: int,
-    watch: Callable[[int], None] = lambda _: None,
-) -> Load:
-    """Post ``count`` pictures with so many clients, each of which waits for its answer before it sends the next."""
-    where = urlsplit(place.url)
-    numbers, lock = iter(range(count)), threading.Lock()
-    waited: list[float] = []
-    turned_away = 0
-    failed: list[BaseException] = []
-
-    def post(connection: http.client.HTTPConnection, data: bytes) -> None:
-        nonlocal turned_away
-        while True:
-            connection.request("POST", where.path, data, place.headers)
-            answer = connection.getresponse()
-            body = answer.read()
-            if answer.status == 200:
-                return
-            if answer.status not in (429, 503):
-                raise RuntimeError(f"{answer.status}: {body[:300]!r}")
-            with lock:
-                turned_away += 1
-            time.sleep(float(answer.headers.get("Retry-After", 1)))
-
-    def client() -> None:
-        connection = http.client.HTTPConnection(where.hostname or "", where.port, timeout=120)
-        try:
-            while not failed:
-                with lock:
-                    number = next(numbers, None)
-                if number is None:
-                    return
-                begin = time.perf_counter()
-                post(connection, pictures[number % len(pictures)])
-                with lock:
-                    waited.append(1000 * (time.perf_counter() - begin))
-                    watch(len(waited))
-        except BaseException as error:  # noqa: BLE001  told by the caller's thread
-            failed.append(error)
-        finally:
-            connection.close()
-
-    threads = [threading.Thread(target=client) for _ in range(clients)]
-    start = time.perf_counter()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if failed:
-        raise failed[0]
-    return Load(time.perf_counter() - start, waited, turned_away)
 
 
 def _same_answers(bundle: Bundle, server: Address, pictures: list[bytes]) -> None:
@@ -221,7 +136,7 @@ def _print_loads(name: str, streaming: list[float], loads: dict[tuple[str, int],
 
 
 @contextlib.contextmanager
-def _serving(bundle: Path, data_dir: Path) -> Iterator[tuple[Address, psutil.Process]]:
+def _serving(bundle: Path | str, data_dir: Path) -> Iterator[tuple[Address, psutil.Process]]:
     """`cervicyte serve` with one user, who has a token."""
     site = open_site(data_dir)
     link = entry.setup_link(site)
@@ -237,7 +152,7 @@ def _serving(bundle: Path, data_dir: Path) -> Iterator[tuple[Address, psutil.Pro
 
 
 @contextlib.contextmanager
-def _plain_page(options: argparse.Namespace, bundle: Path) -> Iterator[Address]:
+def _plain_page(options: argparse.Namespace, bundle: Path | str) -> Iterator[Address]:
     script = str(Path(__file__).with_name("plain_page.py"))
     what = ["--bundle", str(bundle)]
     if options.page_network:
@@ -271,7 +186,7 @@ def _files(folder: Path | None, scratch: Path) -> list[Path]:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("bundle", type=Path, nargs="?", help="left out: one is made of --network with a random head")
+    parser.add_argument("bundle", nargs="?", help="left out: one is made of --network with a random head")
     parser.add_argument("--network", default="ResNet50")
     parser.add_argument("--weights", default="random", help="file or folder with weights; the speed is the same")
     parser.add_argument(

@@ -194,6 +194,41 @@ def test_a_lone_picture_does_not_wait_for_others(engine) -> None:
         assert time.monotonic() - start < 10
 
 
+class Slow(Engine):
+    """An engine for which one picture is not prepared until it may be."""
+
+    picture = 250
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ready = threading.Event()
+
+    def prepare(self, image: np.ndarray) -> np.ndarray:
+        row = super().prepare(image)
+        assert row[0] != self.picture or self.ready.wait(20)
+        return row
+
+
+def test_the_last_of_some_pictures_brings_all_to_the_engine() -> None:
+    engine = Slow()
+    with Desk(engine, max_wait_ms=60_000, workers=1) as patient:
+        some = patient.submit([GREYS[1], GREYS[2], GREYS[Slow.picture]])
+        _until(lambda: patient.statistics().ready == 2)
+        time.sleep(0.1)  # by now a runner waits for the third
+        engine.ready.set()
+        assert _labels(some.result(10)) == ["1", "2", str(Slow.picture)]
+
+
+def test_a_picture_that_is_ready_waits_a_moment_for_one_that_takes_long_and_no_longer() -> None:
+    engine = Slow()
+    with Desk(engine, max_wait_ms=50, workers=2) as desk:
+        long = desk.submit([GREYS[Slow.picture]])
+        assert _labels(desk.submit([GREYS[1]]).result(10)) == ["1"]
+        assert not long.done()
+        engine.ready.set()
+        assert _labels(long.result(10)) == [str(Slow.picture)]
+
+
 def test_requests_take_turns(engine) -> None:
     with Desk(engine, queue_size=200, workers=1) as desk:
         engine.prepared.clear()

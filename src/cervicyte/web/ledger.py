@@ -13,24 +13,34 @@ import json
 import logging
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, insert, select, update
 from sqlalchemy.orm import Session
 
 from cervicyte.errors import UsageError
 from cervicyte.files import printable
 from cervicyte.web.database import Database, after_commit, lock
-from cervicyte.web.schema import AuditHead, AuditRow, now
+from cervicyte.web.schema import AuditHead, AuditRow, Base, now
 
 HEADS = "audit-heads.txt"
 #: What the first row has for the hash of the row before it.
 START = "0" * 64
 
+#: What a row says, before it has its place in the chain.
+Entry = Mapping[str, Any]
+
+#: What a row's hash covers.
+_HASHED = ("id", "at", "actor", "action", "subject", "detail", "previous")
+# Every answer and every change comes by here: built once, these take a third of the time of session.get and add.
+_ROW, _HEAD = (Base.metadata.tables[kind.__tablename__] for kind in (AuditRow, AuditHead))
+_LAST = select(_HEAD.c.rows, _HEAD.c.hash).where(_HEAD.c.id == 1)
+_ADD, _BEGIN = insert(_ROW), insert(_HEAD)
+_MOVE = update(_HEAD).where(_HEAD.c.id == 1).values(rows=bindparam("to_rows"), hash=bindparam("to_hash"))
 _LINE = re.compile(r"([1-9][0-9]*) ([0-9a-f]{64})", re.ASCII)
 _log = logging.getLogger("cervicyte.web")
 
@@ -72,43 +82,33 @@ class Ledger:
         subject: str = "",
         detail: Mapping[str, Any] | None = None,
         at: datetime | None = None,
-    ) -> AuditRow:
+    ) -> None:
         """Add a row in the caller's transaction of `Database.write`; it is there when the transaction's work is.
 
-        Do it last in a transaction, since other writers wait from here to its end.
-
-        Parameters
-        ----------
-        actor : who: an e-mail address, "system" or "command line"
-        action : what, in words with dots, for example "user.disabled"
-        subject : to what: an e-mail address, the number of a case
-        detail : more, as JSON; never a password, a token or a code
-
-        Raises
-        ------
-        UsageError : the detail is not JSON
+        Do it last in a transaction, since other writers wait from here to its end. Parameters are those of `entry`,
+        which is what it raises.
         """
+        self.extend(session, [entry(actor, action, subject, detail, at)])
+
+    def extend(self, session: Session, entries: Sequence[Entry]) -> None:
+        """Add several rows, at least one, in their order; see `append`."""
         session.flush()  # rows first, the one lock of all last: two writers then never wait for each other
         lock(session, "ledger")
-        head = session.get(AuditHead, 1, populate_existing=True)
-        row = AuditRow(
-            id=head.rows + 1 if head else 1,
-            at=(at or now()).astimezone(UTC),
-            actor=_clean(actor, 254),
-            action=_clean(action, 60),
-            subject=_clean(subject, 500),
-            detail=_plain(detail or {}),
-            previous=head.hash if head else START,
-        )
-        row.hash = _hash(row)
-        session.add(row)
+        connection = session.connection()
+        head = connection.execute(_LAST).one_or_none()
+        number, last = head or (0, START)
+        rows = []
+        for found in entries:
+            number += 1
+            row = {"id": number, **found, "previous": last}
+            row["hash"] = last = _hash(row)
+            rows.append(row)
+        connection.execute(_ADD, rows)
         if head is None:
-            session.add(AuditHead(id=1, rows=row.id, hash=row.hash))
+            connection.execute(_BEGIN, {"id": 1, "rows": number, "hash": last})
         else:
-            head.rows, head.hash = row.id, row.hash
-        session.flush()
-        after_commit(session, lambda: self._note(row.id, row.hash))
-        return row
+            connection.execute(_MOVE, {"to_rows": number, "to_hash": last})
+        after_commit(session, lambda: self._note(rows))
 
     def verify(self, database: Database) -> Verification:
         """Read all rows and say which is the first that is not as it was written.
@@ -121,8 +121,6 @@ class Ledger:
         """
         noted, clash = self._noted()  # before the rows, so that a row added meanwhile is not missed
         with database.read() as session:
-            if not database.is_sqlite:  # one state for all that follows; SQLite gives it by itself
-                session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
             head = session.get(AuditHead, 1)
             count, last = 0, START
             for row in session.scalars(select(AuditRow).order_by(AuditRow.id).execution_options(yield_per=500)):
@@ -141,13 +139,13 @@ class Ledger:
             return Verification(count, clash, f"the file of heads names two hashes for row {clash}", last)
         return Verification(count, head=last)
 
-    def _note(self, rows: int, digest: str) -> None:
-        """Add a line to the file of heads in one write, the line feed first, should half a line stand there."""
+    def _note(self, rows: Sequence[Entry]) -> None:
+        """Add lines to the file of heads in one write, the line feed first, should half a line stand there."""
         try:
             self.heads.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             handle = os.open(self.heads, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
             try:
-                os.write(handle, f"\n{rows} {digest}".encode())
+                os.write(handle, "".join(f"\n{row['id']} {row['hash']}" for row in rows).encode())
             finally:
                 os.close(handle)
         except OSError as error:  # what was done is done and is in the log; only this second witness is missing
@@ -172,29 +170,52 @@ class Ledger:
         return noted, clash
 
 
+def entry(
+    actor: str,
+    action: str,
+    subject: str = "",
+    detail: Mapping[str, Any] | None = None,
+    at: datetime | None = None,
+) -> Entry:
+    """What a row will say.
+
+    Parameters
+    ----------
+    actor : who: an e-mail address, "system" or "command line"
+    action : what, in words with dots, for example "user.disabled"
+    subject : to what: an e-mail address, the number of a case
+    detail : more, as JSON; never a password, a token or a code
+    at : when; now where it is left out
+
+    Raises
+    ------
+    UsageError : the detail is not JSON
+    """
+    return {
+        "at": (at or now()).astimezone(UTC),
+        "actor": _clean(actor, 254),
+        "action": _clean(action, 60),
+        "subject": _clean(subject, 500),
+        "detail": _plain(detail or {}),
+    }
+
+
 def _problem(row: AuditRow, expected: int, previous: str, noted: str | None) -> str:
     if row.id != expected:
         return f"row {expected} is missing"
     if row.previous != previous:
         return f"row {expected} does not follow the row before it"
-    if row.hash != _hash(row):
+    if row.hash != _hash({name: getattr(row, name) for name in _HASHED}):
         return f"row {expected} was changed"
     if noted is not None and noted != row.hash:
         return f"row {expected} is not the one that was noted when it was written"
     return ""
 
 
-def _hash(row: AuditRow) -> str:
+def _hash(row: Entry) -> str:
     """SHA-256 of all fields as canonical JSON: sorted keys, no spaces, ASCII, UTC to the microsecond."""
-    fields = {
-        "id": row.id,
-        "at": row.at.astimezone(UTC).isoformat(timespec="microseconds"),
-        "actor": row.actor,
-        "action": row.action,
-        "subject": row.subject,
-        "detail": row.detail,
-        "previous": row.previous,
-    }
+    fields = {name: row[name] for name in _HASHED}
+    fields["at"] = fields["at"].astimezone(UTC).isoformat(timespec="microseconds")
     text = json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
     return hashlib.sha256(text.encode("ascii")).hexdigest()
 

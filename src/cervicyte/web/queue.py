@@ -211,7 +211,8 @@ class Queue:
                 self._ready.append(item)
             else:
                 self._work.notify()  # its place among the prepared is free
-            self._rows.notify()
+            if len(self._ready) == 1 or len(self._ready) >= self._batch_size or not self._on_their_way:
+                self._rows.notify()  # of those between, a runner that waits for the rest need not know
 
     # ---- for the engine
 
@@ -221,9 +222,8 @@ class Queue:
         with self._lock:
             while True:
                 if self._ready:
-                    more = counted.queued + counted.preparing
                     patience = self._ready[0].since + self._max_wait_s - time.monotonic()
-                    if len(self._ready) >= self._batch_size or not more or patience <= 0:
+                    if len(self._ready) >= self._batch_size or not self._on_their_way or patience <= 0:
                         break
                     self._rows.wait(patience)
                 elif self._end and not counted.open:
@@ -327,6 +327,11 @@ class Queue:
             return time.monotonic() - self._progress if self._counted.open else 0.0
 
     # ---- with the lock held
+
+    @property
+    def _on_their_way(self) -> int:
+        """Pictures that are to be prepared yet."""
+        return self._counted.queued + self._counted.preparing
 
     def _check(self) -> None:
         if self._end is not None:

@@ -43,6 +43,5 @@ def predict(site: Site, desk: Desk, user: User, data: bytes) -> Answered:
         raise ImageError(said.error, None, "send a picture of one cell as PNG, JPEG, TIFF, BMP or WebP")
     sha256 = hashlib.sha256(data).hexdigest()
     detail = {"sha256": sha256, "label": said.label, "model": desk.bundle.graph_sha256}
-    with site.database.write() as session:
-        site.ledger.append(session, user.email, "picture.predicted", "", detail, site.clock())
+    site.recorder.add(user.email, "picture.predicted", "", detail, site.clock())
     return Answered(sha256, said)

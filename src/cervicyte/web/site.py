@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 
 from sqlalchemy.engine import URL
@@ -16,6 +17,7 @@ from cervicyte.web import limits
 from cervicyte.web.database import FILE, Database
 from cervicyte.web.ledger import HEADS, Ledger
 from cervicyte.web.mail import Mailer
+from cervicyte.web.recorder import Recorder
 from cervicyte.web.schema import now
 from cervicyte.web.secrets import Hasher
 from cervicyte.web.vault import Vault
@@ -44,6 +46,11 @@ class Site:
     public_url: str = "http://127.0.0.1:8000"
     session_hours: int = 12
     clock: Callable[[], datetime] = now
+
+    @cached_property
+    def recorder(self) -> Recorder:
+        """Writes rows of the audit log that stand alone."""
+        return Recorder(self.database, self.ledger)
 
     def link(self, page: str, token: str = "") -> str:
         """The address of a page, from the setting and never from what a browser claims.

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from sqlalchemy import func, select, update
+from sqlalchemy import bindparam, func, select, update
 from sqlalchemy.orm import Session
 
 from cervicyte.errors import StorageError, UsageError
@@ -20,6 +20,18 @@ PREFIX = "cervicyte_"
 LONGEST_DAYS = 366
 MOST = 50
 _USED = timedelta(minutes=5)
+_USER = User.__table__.c
+# Asked with every request of a program: built once, and without a session, it takes a quarter of the time.
+_WHOSE = (
+    select(Token.id, Token.used_at, *_USER)
+    .join_from(Token.__table__, User.__table__)
+    .where(
+        Token.sha256 == bindparam("sha256"),
+        Token.revoked_at.is_(None),
+        Token.expires_at.is_(None) | (Token.expires_at > bindparam("at")),
+        _USER.active.is_(True),
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -44,9 +56,9 @@ def make(site: Site, user_id: str, name: str, days: int = 90) -> NewToken:
         raise UsageError("a token works for 1 to 366 days", days, "make another one when it ends")
     text, at = secrets.new_token(PREFIX), site.clock()
     with site.database.write() as session:
-        user = session.scalar(select(User).where(User.id == user_id, User.active.is_(True)).with_for_update())
-        if user is None:
-            raise UsageError("no such user", repr(user_id), "sign in again")
+        user = accounts.hold(session, user_id)
+        if not user.active:
+            raise UsageError("the user is disabled", user.email, "enable it first")
         mine = select(func.count()).where(Token.user_id == user_id, Token.revoked_at.is_(None), Token.expires_at > at)
         if (session.scalar(mine) or 0) >= MOST:
             raise UsageError("too many tokens", MOST, "revoke those that are not used")
@@ -68,24 +80,14 @@ def load(site: Site, text: str) -> User | None:
     if not text.startswith(PREFIX):
         return None
     at = site.clock()
-    with site.database.read() as session:
-        row = session.execute(
-            select(Token, User)
-            .join(User, User.id == Token.user_id)
-            .where(
-                Token.sha256 == secrets.digest(text),
-                Token.revoked_at.is_(None),
-                Token.expires_at.is_(None) | (Token.expires_at > at),
-                User.active.is_(True),
-            )
-        ).one_or_none()
+    row = site.database.row(_WHOSE, {"sha256": secrets.digest(text), "at": at})
     if row is None:
         return None
-    token, user = row
-    if token.used_at is None or at - token.used_at > _USED:
+    token_id, used_at, *columns = row
+    if used_at is None or at - used_at > _USED:
         with contextlib.suppress(StorageError), site.database.write() as session:  # a busy database loses no request
-            session.execute(update(Token).where(Token.id == token.id).values(used_at=at))
-    return user
+            session.execute(update(Token).where(Token.id == token_id).values(used_at=at))
+    return User(**dict(zip(_USER.keys(), columns, strict=True)))
 
 
 def of_user(session: Session, user_id: str) -> Sequence[Token]:
