@@ -65,6 +65,34 @@ def bundle_copy(trained, tmp_path):
     return Path(shutil.copytree(trained.bundle, tmp_path / "bundle"))
 
 
+@pytest.fixture(scope="session")
+def postgresql():
+    """A PostgreSQL of these tests' own; a test that needs it is skipped, loudly, where none is installed."""
+    from web_databases import running
+
+    with running() as server:
+        yield server
+
+
+@pytest.fixture
+def database_url(request):
+    """Where the tables of a test lie: in SQLite, unless `web_databases.on_both` asks for PostgreSQL too."""
+    from web_databases import fresh
+
+    with fresh(request) as url:
+        yield url
+
+
+@pytest.fixture
+def site(tmp_path, database_url):
+    """A new installation of the web application, without a user."""
+    from web_site import make_site
+
+    site = make_site(tmp_path / "site", url=database_url)
+    yield site
+    site.database.close()
+
+
 @pytest.fixture
 def numbers_only(monkeypatch):
     """Leave out the audit and the report, for tests that look only at predictions and metrics."""

@@ -24,14 +24,15 @@ from cervicyte.web.codes import Denied
 from cervicyte.web.limits import TooMany
 from cervicyte.web.mail import MailError
 from cervicyte.web.schema import Base, Code, User, UserSession
+from web_databases import on_both
 from web_site import HERE, OTHER, PASSWORD, cheap, make_site, make_user
 
 FIRST = "first@lab.example"
 
 
 @pytest.fixture
-def site(tmp_path):
-    site = make_site(tmp_path / "data")
+def site(tmp_path, database_url):
+    site = make_site(tmp_path / "data", url=database_url)
     yield site
     assert site.ledger.verify(site.database).ok
     site.database.close()
@@ -327,6 +328,7 @@ def test_a_session_ends_with_sign_out_with_time_and_with_its_user(site):
         assert session.scalar(select(func.count()).select_from(UserSession)) == 0
 
 
+@on_both
 def test_what_ended_is_removed_and_what_is_open_stays(site):
     make_user(site)
     sessions.sign_in(site, FIRST, PASSWORD, HERE)
@@ -565,6 +567,8 @@ def test_a_token_is_shown_once_ends_and_is_revoked_by_its_owner_alone(site):
     accounts.change(site, "admin", user.id, active=False)
     for odd in (third.text, "", "x", tokens.PREFIX):
         assert tokens.load(site, odd) is None
+    with pytest.raises(UsageError, match="disabled"):
+        tokens.make(site, user.id, "fourth")
     for name, days in (("", 1), ("x", 0), ("x", 367)):
         with pytest.raises(UsageError):
             tokens.make(site, other.id, name, days)

@@ -20,24 +20,33 @@ from PIL import Image as Pillow
 from sqlalchemy import event, func, select
 
 from cervicyte.errors import StorageError, UsageError
-from cervicyte.web import accounts, cases, entry, intake, limits, originals, removal, tokens, worklist
-from cervicyte.web.cases import Invalid, NotFound
+from cervicyte.web import (
+    access,
+    accounts,
+    case_list,
+    cases,
+    entry,
+    intake,
+    limits,
+    originals,
+    removal,
+    second_readers,
+    tokens,
+    worklist,
+)
+from cervicyte.web.access import NotFound
+from cervicyte.web.cases import CaseSummary, Invalid
 from cervicyte.web.codes import Denied
 from cervicyte.web.queue import Busy
 from cervicyte.web.schema import AuditRow, Case, Image, PredictionRow, Review, Upload
-from test_web_postgresql import address, server  # noqa: F401  fixtures
 from web_cases import answer, case_with, picture, review, rows, says, small_bundle
-from web_site import make_site, make_user
+from web_databases import on_both
+from web_site import make_user
 
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory):
     return small_bundle(tmp_path_factory.mktemp("cases") / "bundle")
-
-
-@pytest.fixture
-def site(tmp_path):
-    return make_site(tmp_path / "site")
 
 
 @pytest.fixture
@@ -92,7 +101,7 @@ def test_a_case_that_is_not_ones_own_looks_like_none(site, reader, other, review
         lambda: cases.get(site, other, case.number),
         lambda: cases.get(site, other, "ZZZZZZ"),
         lambda: cases.edit(site, other, case.number, "", ""),
-        lambda: cases.assign(site, other, case.number, other.id, False),
+        lambda: second_readers.assign(site, other, case.number, other.id, False),
         lambda: intake.upload(site, other, case.number, [("a.png", picture(1))]),
         lambda: removal.delete(site, other, case.number, case.number),
         lambda: worklist.cells(site, other, case.number),
@@ -104,7 +113,7 @@ def test_a_case_that_is_not_ones_own_looks_like_none(site, reader, other, review
             act(site, other, image.id)
         with pytest.raises(NotFound, match="no such picture"):
             act(site, reader, "0" * 32)
-    assert cases.listing(site, other).total == 0
+    assert case_list.listing(site, other).total == 0
     assert cases.get(site, reviewer, case.number).number == case.number
     with pytest.raises(Denied, match="may not"):
         intake.upload(site, reviewer, case.number, [("a.png", picture(1))])
@@ -129,7 +138,7 @@ def test_a_signed_case_does_not_change(site, reader, administrator) -> None:
         with pytest.raises(Denied, match="signed"):
             act()
     removal.delete(site, administrator, case.number, case.number)
-    assert cases.listing(site, administrator).total == 0
+    assert case_list.listing(site, administrator).total == 0
 
 
 @pytest.mark.parametrize(("accession", "notes", "field"), [("x" * 81, "", "accession"), ("", "x" * 2001, "notes")])
@@ -144,49 +153,50 @@ def test_what_is_too_long_is_refused_beside_its_field(site, reader, accession, n
 
 def test_the_second_reader_is_another_person_who_has_not_read_the_case(site, reader, other, reviewer) -> None:
     case = case_with(site, reader, 1)
-    assert {i for i, _ in cases.second_readers(site, reader, case.number)} == {other.id, reviewer.id}
+    assert {i for i, _ in second_readers.candidates(site, reader, case.number)} == {other.id, reviewer.id}
     for who in (reader.id, "0" * 32):
         with pytest.raises(Invalid) as caught:
-            cases.assign(site, reader, case.number, who, True)
+            second_readers.assign(site, reader, case.number, who, True)
         assert caught.value.field == "second_reader"
     review(site, reviewer, rows(site, case.number)[0].id, "HSIL")
     with pytest.raises(Invalid, match="as the first reader"):
-        cases.assign(site, reader, case.number, reviewer.id, True)
-    cases.assign(site, reader, case.number, other.id, True)
-    assert [c.number for c in cases.as_second_reader(site, other)] == [case.number]
+        second_readers.assign(site, reader, case.number, reviewer.id, True)
+    second_readers.assign(site, reader, case.number, other.id, True)
+    assert [c.number for c in case_list.as_second_reader(site, other)] == [case.number]
     assert cases.get(site, other, case.number).second_reader == "other"
-    cases.assign(site, reader, case.number, "", True)
-    assert cases.listing(site, other).total == 0
+    second_readers.assign(site, reader, case.number, "", True)
+    assert case_list.listing(site, other).total == 0
     assert _actions(site).count("case.assigned") == 2
 
 
+@on_both
 def test_cases_are_searched_narrowed_ordered_and_paged_in_few_queries(site, reader, bundle) -> None:
     for i in range(7):
         site.clock.forward(hours=1)
         cases.create(site, reader, f"B-{7 - i}", "50% faint" if i == 3 else "")
     case = case_with(site, reader, 2, accession="Z_1")
-    assert cases.listing(site, reader, q="FAINT 50%").total == 1
-    assert cases.listing(site, reader, q="_").total == 1  # a letter like others, not a wildcard
-    assert cases.listing(site, reader, q="%' OR 1=1 --\x00").total == 0
-    assert cases.listing(site, reader, q=case.number.lower()).rows[0].images == 2
-    assert cases.listing(site, reader, state="signed").total == 0
-    by_name = cases.listing(site, reader, order="accession", size=3, page=2)
+    assert case_list.listing(site, reader, q="FAINT 50%").total == 1
+    assert case_list.listing(site, reader, q="_").total == 1  # a letter like others, not a wildcard
+    assert case_list.listing(site, reader, q="%' OR 1=1 --\x00").total == 0
+    assert case_list.listing(site, reader, q=case.number.lower()).rows[0].images == 2
+    assert case_list.listing(site, reader, state="signed").total == 0
+    by_name = case_list.listing(site, reader, order="accession", size=3, page=2)
     assert [c.accession for c in by_name.rows] == ["B-4", "B-5", "B-6"]
     assert (by_name.number, by_name.pages, by_name.total) == (2, 3, 8)
-    assert cases.listing(site, reader, size=3, page=99).number == 3
+    assert case_list.listing(site, reader, size=3, page=99).number == 3
     sent = []
     event.listen(site.database.engine, "before_cursor_execute", lambda *a: sent.append(a[2]))
-    cases.listing(site, reader)
+    case_list.listing(site, reader)
     assert len([s for s in sent if s.startswith("SELECT")]) <= 4
 
 
 def test_rights_are_what_may_says(site, reader, other, administrator) -> None:
     case = cases.create(site, reader)
-    assert "new" in cases.rights(reader)
-    assert "see" not in cases.rights(reader)
-    assert {"upload", "edit", "delete", "decide"} <= cases.rights(reader, case)
-    assert not cases.rights(other, case) & {"see", "upload"}
-    assert "upload" not in cases.rights(administrator, case)
+    assert "new" in access.rights(reader)
+    assert "see" not in access.rights(reader)
+    assert {"upload", "edit", "delete", "decide"} <= access.rights(reader, case)
+    assert not access.rights(other, case) & {"see", "upload"}
+    assert "upload" not in access.rights(administrator, case)
 
 
 # ---- cells in order
@@ -221,6 +231,7 @@ def test_the_most_suspicious_cell_comes_first(site, reader, bundle) -> None:
     assert (summary.abnormal, summary.uncertain, summary.unsatisfactory, summary.decided) == (3, 2, 1, 0)
 
 
+@on_both
 def test_filters_count_what_they_leave(site, reader, bundle) -> None:
     case = case_with(site, reader, len(ANSWERS))
     answer(site, bundle, case.number, ANSWERS)
@@ -246,7 +257,7 @@ def test_filters_count_what_they_leave(site, reader, bundle) -> None:
 def test_a_blinded_reader_learns_nothing_of_the_model(site, reader, other, bundle) -> None:
     case = case_with(site, reader, len(ANSWERS))
     answer(site, bundle, case.number, ANSWERS)
-    cases.assign(site, reader, case.number, other.id, True)
+    second_readers.assign(site, reader, case.number, other.id, True)
     found = worklist.cells(site, other, case.number, show="abnormal").rows
     assert [c.position for c in found] == list(range(1, 10))
     assert {(c.label, c.bethesda, c.p_abnormal, c.flagged, c.uncertain, c.quality) for c in found} == {
@@ -263,7 +274,7 @@ def test_a_blinded_reader_learns_nothing_of_the_model(site, reader, other, bundl
     review(site, other, found[0].id, "NILM", "second")
     assert worklist.one(site, other, case.number, found[0].id).verdict == "NILM"
     assert worklist.one(site, reader, case.number, found[0].id).verdict == "HSIL"
-    cases.assign(site, reader, case.number, other.id, False)
+    second_readers.assign(site, reader, case.number, other.id, False)
     assert worklist.cells(site, other, case.number).rows[0].p_abnormal == 0.97
 
 
@@ -317,6 +328,35 @@ def test_an_upload_with_the_same_key_is_taken_once(site, reader, other) -> None:
             send(key)
 
 
+def test_an_upload_that_was_taken_is_answered_again_when_its_case_was_signed(site, reader) -> None:
+    one, two, three = (cases.create(site, reader) for _ in range(3))
+    file = ("a.png", picture(1))
+
+    def take_and_sign(case: CaseSummary) -> intake.Receipt:
+        receipt = intake.upload(site, reader, case.number, [file], "k-1")
+        with site.database.write() as session:
+            session.get(Case, case.id).state = "signed"
+        return receipt
+
+    def meanwhile(case: CaseSummary):
+        """The file; while it is read, the same one is taken from another request, and the case is signed."""
+        take_and_sign(case)
+        yield file
+
+    def unread():
+        pytest.fail("it was read")
+        yield file
+
+    first = take_and_sign(one)
+    assert intake.upload(site, reader, one.number, unread(), "k-1") == first
+    assert intake.upload(site, reader, two.number, meanwhile(two), "k-1") == first
+    for case, key, files in ((one, "k-2", unread()), (two, "", unread()), (three, "k-2", meanwhile(three))):
+        with pytest.raises(Denied, match="signed"):
+            intake.upload(site, reader, case.number, files, key)
+        assert len(rows(site, case.number)) == 1
+
+
+@on_both
 def test_the_same_key_at_the_same_time_is_taken_once(site, reader) -> None:
     case = cases.create(site, reader)
     files = [(f"{i}.png", picture(i)) for i in range(4)]
@@ -412,6 +452,7 @@ def test_too_many_uploads_are_asked_to_wait(site, reader, monkeypatch) -> None:
     assert intake.upload(site, reader, case.number, [], "once").accepted == 1  # answered before
 
 
+@on_both
 def test_failed_pictures_wait_again_when_asked(site, reader, administrator, bundle) -> None:
     case = case_with(site, reader, 2)
     answer(site, bundle, case.number, ["damaged", says("normal_columnar", 0.1)])
@@ -447,6 +488,7 @@ def test_browsers_are_sent_what_they_can_show(site, reader, kind, sent) -> None:
 # ---- removal
 
 
+@on_both
 def test_a_deleted_case_leaves_nothing_but_what_others_have(site, reader, bundle) -> None:
     gone, kept = case_with(site, reader, 3), case_with(site, reader, 1)  # one picture in both
     answer(site, bundle, gone.number, [says("normal_columnar", 0.1)])
@@ -504,22 +546,21 @@ def test_a_picture_that_goes_while_it_comes_is_asked_for_again(site, reader, mon
     assert rows(site, case.number) == []
 
 
-# ---- PostgreSQL
+# ---- all of it
 
 
-def test_a_case_lives_on_postgresql_as_well(tmp_path, address, bundle) -> None:  # noqa: F811
-    site = make_site(tmp_path / "site", url=address)
-    reader, other = make_user(site), make_user(site, "other@lab.example")
+@on_both
+def test_a_case_from_its_upload_to_its_end(site, reader, other, bundle) -> None:
     case = case_with(site, reader, len(ANSWERS), accession="P-1")
     answer(site, bundle, case.number, ANSWERS)
     assert [c.position for c in worklist.cells(site, reader, case.number).rows] == [2, 8, 5, 4, 3, 9, 1, 6, 7]
     assert dict((n, c) for n, _, c in worklist.counts(site, reader, case.number))["undecided"] == 7
-    cases.assign(site, reader, case.number, other.id, True)
-    assert cases.listing(site, other, q="p-1\x00").rows[0].abnormal is None
+    second_readers.assign(site, reader, case.number, other.id, True)
+    assert case_list.listing(site, other, q="p-1\x00").rows[0].abnormal is None
     with pytest.raises(NotFound):
         worklist.one(site, reader, case.number, "\x00")
     with pytest.raises(Invalid):
-        cases.assign(site, reader, case.number, "\x00", True)
+        second_readers.assign(site, reader, case.number, "\x00", True)
     for act in (
         lambda: accounts.change(site, "admin", "\x00"),
         lambda: entry.withdraw(site, "admin", "\x00"),
@@ -543,4 +584,3 @@ def test_a_case_lives_on_postgresql_as_well(tmp_path, address, bundle) -> None: 
     removal.delete(site, reader, case.number, case.number)
     assert list(site.vault.digests()) == []
     assert site.ledger.verify(site.database).ok
-    site.database.close()

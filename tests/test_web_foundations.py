@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import sqlite3
@@ -20,7 +21,7 @@ from hypothesis import strategies as st
 
 pytest.importorskip("sqlalchemy", reason="the extra 'web' is not installed")
 
-from sqlalchemy import func, select, text
+from sqlalchemy import delete, func, select, text
 
 from cervicyte.errors import CervicyteError, MissingError, StorageError, UsageError
 from cervicyte.web import limits, secrets
@@ -29,14 +30,15 @@ from cervicyte.web.ledger import HEADS, Ledger
 from cervicyte.web.mail import Mailer, MailError, Message, normal_address
 from cervicyte.web.schema import Attempt, AuditRow, Base, User
 from cervicyte.web.vault import Vault
+from web_databases import on_both
 from web_site import HERE, PASSWORD, Clock, cheap, make_site, make_user
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
 @pytest.fixture
-def site(tmp_path):
-    site = make_site(tmp_path / "data")
+def site(tmp_path, database_url):
+    site = make_site(tmp_path / "data", url=database_url)
     yield site
     site.database.close()
 
@@ -55,6 +57,18 @@ def test_migrations_make_exactly_the_tables_of_the_schema(site):
     with site.database.engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
     site.database.check_ready()
+
+
+@on_both
+def test_a_reader_sees_one_state_and_changes_nothing(site):
+    with site.database.read() as session:
+        before = session.scalar(select(func.count()).select_from(User))
+        make_user(site)
+        assert session.scalar(select(func.count()).select_from(User)) == before
+    with contextlib.suppress(StorageError), site.database.read() as session:
+        session.execute(delete(User))
+    with site.database.read() as session:
+        assert session.scalar(select(func.count()).select_from(User)) == before + 1
 
 
 def test_sqlite_is_in_wal_mode_private_and_checks_foreign_keys(site):
@@ -94,6 +108,7 @@ def test_a_database_of_a_newer_version_is_left_alone(site):
         site.database.check_ready()
 
 
+@on_both
 def test_an_error_leaves_nothing_behind_and_calls_nothing_after(site):
     done = []
     with pytest.raises(RuntimeError), site.database.write() as session:  # noqa: PT012
@@ -177,6 +192,7 @@ def test_a_server_that_is_not_there_is_said_so_without_the_password():
     assert "hunter2" not in str(told.value)
 
 
+@on_both
 def test_times_come_back_aware_and_a_time_without_zone_is_refused(site):
     east = NOON.astimezone(timezone(timedelta(hours=9)))
     with site.database.write() as session:
@@ -289,6 +305,7 @@ def test_a_changed_field_shows_at_its_row(site, column, value):
     assert "row 3" in found.problem
 
 
+@on_both
 def test_a_row_taken_out_put_in_or_moved_shows(site):
     _fill(site, 5)
     _sql(site, "DELETE FROM audit WHERE id = 2")
@@ -627,6 +644,7 @@ def test_at_the_same_moment_no_more_pass_than_may(site):
         assert sum(pool.map(attempt, range(20))) == 5
 
 
+@on_both
 def test_what_no_limit_counts_any_more_is_removed(site):
     clock = Clock()
     limits.take(site.database, limits.PASSWORD_BY_ADDRESS, HERE, clock())

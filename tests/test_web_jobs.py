@@ -20,13 +20,14 @@ from sqlalchemy import exc, func, select
 from cervicyte import images, morphology
 from cervicyte.bundle import Bundle
 from cervicyte.errors import BundleError, StorageError
-from cervicyte.web import answers, cases, intake, jobs, removal
+from cervicyte.web import access, answers, cases, intake, jobs, removal
 from cervicyte.web.database import Database
 from cervicyte.web.desk import Busy, Desk
 from cervicyte.web.jobs import Jobs
 from cervicyte.web.schema import AuditRow, Image, PredictionRow
-from web_cases import CLASSES, case_with, picture, rows, small_bundle
-from web_site import make_site, make_user
+from web_cases import CLASSES, case_with, picture, rows, small_bundle, until
+from web_databases import on_both
+from web_site import make_user
 
 HERE = Path(__file__).parent
 
@@ -43,11 +44,6 @@ def desk(bundle):
 
 
 @pytest.fixture
-def site(tmp_path):
-    return make_site(tmp_path / "site")
-
-
-@pytest.fixture
 def reader(site):
     return make_user(site)
 
@@ -56,13 +52,6 @@ def reader(site):
 def quick(monkeypatch):
     monkeypatch.setattr(jobs, "_LOOK_S", 0.05)
     monkeypatch.setattr(jobs, "_AGAIN_S", (0.05, 0.1))
-
-
-def _until(true, seconds: float = 20.0) -> None:
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, "it does not come"
-        time.sleep(0.02)
 
 
 def _waiting(site) -> int:
@@ -74,10 +63,11 @@ def _predictions(site) -> list[PredictionRow]:
         return list(session.scalars(select(PredictionRow).order_by(PredictionRow.id)))
 
 
+@on_both
 def test_what_is_stored_is_what_predict_says(site, reader, desk, bundle) -> None:
     case = case_with(site, reader, 3)
     with Jobs(site, desk) as work:
-        _until(lambda: not _waiting(site))
+        until(lambda: not _waiting(site))
         assert work.health().ok
     found = {p.image_id: p for p in _predictions(site)}
     assert len(found) == 3
@@ -102,9 +92,10 @@ def test_a_picture_that_comes_while_it_works_is_answered_too(site, reader, desk)
     with Jobs(site, desk) as work:
         case = case_with(site, reader, 2)
         work.wake()
-        _until(lambda: cases.get(site, reader, case.number).done == 2)
+        until(lambda: cases.get(site, reader, case.number).done == 2)
 
 
+@on_both
 def test_one_bad_picture_fails_with_its_reason_and_the_others_go_on(site, reader, desk) -> None:
     case = case_with(site, reader, 4)
     damaged, lost = rows(site, case.number)[:2]
@@ -112,7 +103,7 @@ def test_one_bad_picture_fails_with_its_reason_and_the_others_go_on(site, reader
     path.write_bytes(path.read_bytes()[:-40])
     site.vault.delete(lost.sha256)
     with Jobs(site, desk):
-        _until(lambda: not _waiting(site))
+        until(lambda: not _waiting(site))
     found = rows(site, case.number)
     assert [i.state for i in found] == ["failed", "failed", "done", "done"]
     assert "changed or damaged" in found[0].reason
@@ -133,20 +124,20 @@ def test_without_a_model_pictures_wait_and_health_says_why(site, reader, caplog)
 def test_a_model_that_breaks_stops_the_work_and_is_never_guessed_for(site, reader, desk, monkeypatch) -> None:
     case = case_with(site, reader, 2)
     with Jobs(site, desk) as work:
-        _until(lambda: not _waiting(site))
+        until(lambda: not _waiting(site))
 
         def broken(batch):
             raise BundleError("the bundle's graph does not give a probability", "nan", "do not use this bundle")
 
         monkeypatch.setattr(desk._extractor, "run", broken)
         intake.upload(site, reader, case.number, [(f"{i}.png", picture(20 + i)) for i in range(3)])
-        _until(lambda: not work.health().ok)
+        until(lambda: not work.health().ok)
         assert "the model has failed" in work.health().problem
     assert _waiting(site) == 3
     assert len(_predictions(site)) == 2
     monkeypatch.undo()
     with Jobs(site, desk):  # mended, it goes on where it was
-        _until(lambda: not _waiting(site))
+        until(lambda: not _waiting(site))
     assert len(_predictions(site)) == 5
 
 
@@ -164,7 +155,7 @@ def test_one_picture_that_the_engine_cannot_take_stops_no_other(site, reader, de
 
     monkeypatch.setattr(desk._extractor, "run", some)
     with Jobs(site, desk) as work:
-        _until(lambda: not _waiting(site))
+        until(lambda: not _waiting(site))
         assert work.health().ok
     assert [i.state for i in rows(site, case.number)] == ["done", "done", "failed", "done", "done"]
 
@@ -184,9 +175,9 @@ def test_a_full_disk_or_a_locked_database_costs_time_and_nothing_else(site, read
 
     monkeypatch.setattr(jobs, "store", full)
     with caplog.at_level(logging.WARNING, "cervicyte.web"), Jobs(site, desk, threads=1) as work:
-        _until(lambda: not work.health().ok)
-        _until(lambda: not _waiting(site))
-        _until(lambda: work.health().ok)
+        until(lambda: not work.health().ok)
+        until(lambda: not _waiting(site))
+        until(lambda: work.health().ok)
     assert len(_predictions(site)) == 3
     assert "the disk of the database is full" in caplog.text
     assert "worked on again" in caplog.text
@@ -208,7 +199,7 @@ def test_a_database_that_cannot_be_read_is_waited_for(site, reader, desk, monkey
 
     monkeypatch.setattr(Database, "read", sometimes)
     with Jobs(site, desk, threads=1):
-        _until(lambda: not faults and not _waiting(site))
+        until(lambda: not faults and not _waiting(site))
 
 
 def test_a_vault_that_cannot_be_read_now_lets_the_picture_wait(site, reader, desk, monkeypatch) -> None:
@@ -226,10 +217,10 @@ def test_a_vault_that_cannot_be_read_now_lets_the_picture_wait(site, reader, des
 
     monkeypatch.setattr(Path, "read_bytes", refused)
     with Jobs(site, desk) as work:
-        _until(lambda: _waiting(site) == 1)
+        until(lambda: _waiting(site) == 1)
         assert "Input/output error" in work.health().problem
-        _until(lambda: not _waiting(site))
-        _until(lambda: work.health().ok)
+        until(lambda: not _waiting(site))
+        until(lambda: work.health().ok)
     assert {i.state for i in rows(site, case.number)} == {"done"}
 
 
@@ -247,7 +238,7 @@ def test_a_bug_in_the_work_loses_no_picture(site, reader, desk, monkeypatch) -> 
 
     monkeypatch.setattr(jobs, "measured", odd)
     with Jobs(site, desk, threads=1):
-        _until(lambda: not _waiting(site))
+        until(lambda: not _waiting(site))
     assert len(_predictions(site)) == 2
 
 
@@ -264,31 +255,33 @@ def test_a_busy_desk_is_asked_again(site, reader, desk, monkeypatch) -> None:
 
     monkeypatch.setattr(desk, "submit", sometimes)
     with Jobs(site, desk):
-        _until(lambda: not _waiting(site))
+        until(lambda: not _waiting(site))
 
 
 def test_more_than_the_desk_ever_holds_goes_by_one(site, reader, bundle) -> None:
     case_with(site, reader, 5)
     with Desk(bundle, queue_size=2, workers=1) as small, Jobs(site, small, threads=1):
-        _until(lambda: not _waiting(site))
+        until(lambda: not _waiting(site))
     assert len(_predictions(site)) == 5
 
 
+@on_both
 def test_a_case_deleted_meanwhile_gets_no_row(site, reader, desk, monkeypatch) -> None:
     case, kept = case_with(site, reader, 2), case_with(site, reader, 2, first=10)
     store = answers.store
 
     def late(*args):
-        with contextlib.suppress(cases.NotFound):
+        with contextlib.suppress(access.NotFound):
             removal.delete(site, reader, case.number, case.number)
         return store(*args)
 
     monkeypatch.setattr(jobs, "store", late)
     with Jobs(site, desk, threads=1):
-        _until(lambda: not _waiting(site))
+        until(lambda: not _waiting(site))
     assert {p.image_id for p in _predictions(site)} == {i.id for i in rows(site, kept.number)}
 
 
+@on_both
 def test_a_small_case_does_not_wait_for_a_large_one(site, reader, desk, monkeypatch) -> None:
     monkeypatch.setattr(jobs, "_AT_ONCE", 4)
     large = case_with(site, reader, 12)
@@ -298,19 +291,20 @@ def test_a_small_case_does_not_wait_for_a_large_one(site, reader, desk, monkeypa
     assert sorted(i.case_id for i in taken) == sorted([large.id, small.id] * 2)
 
 
+@on_both
 def test_stopping_stores_what_is_in_hand_and_leaves_the_rest(site, reader, desk, monkeypatch) -> None:
     monkeypatch.setattr(jobs, "_AT_ONCE", 4)
     case_with(site, reader, 20)
     work = Jobs(site, desk, threads=1)
     work.start()
-    _until(lambda: work.health().working)
+    until(lambda: work.health().working)
     work.stop()
     assert work.health().working == 0
     done = len(_predictions(site))
     assert done % 4 == 0
     assert done + _waiting(site) == 20
     with Jobs(site, desk):
-        _until(lambda: not _waiting(site))
+        until(lambda: not _waiting(site))
     assert len(_predictions(site)) == 20
 
 
@@ -334,7 +328,7 @@ def test_what_a_kill_interrupts_is_taken_again(site, reader, bundle) -> None:
     for _ in range(2):
         worker = subprocess.Popen(command, stdout=subprocess.PIPE, env=os.environ | {"CERVICYTE_DATABASE_URL": ""})
         try:
-            _until(lambda: len(_predictions(site)) > before, 60)  # noqa: B023  read in this turn
+            until(lambda: len(_predictions(site)) > before, 60)  # noqa: B023  read in this turn
         finally:
             worker.send_signal(signal.SIGKILL)
             worker.communicate()
@@ -345,12 +339,13 @@ def test_what_a_kill_interrupts_is_taken_again(site, reader, bundle) -> None:
     assert done == before
     assert 0 < before < 60
     with Desk(bundle) as desk, Jobs(site, desk):
-        _until(lambda: not _waiting(site))
+        until(lambda: not _waiting(site))
     found = [p.image_id for p in _predictions(site)]
     assert sorted(found) == sorted(i.id for i in rows(site, case.number))
     assert site.ledger.verify(site.database).ok
 
 
+@on_both
 def test_the_backlog_counts_what_is_left(site, reader, desk) -> None:
     assert jobs.backlog(site) == jobs.Backlog(0, 0, 0, None)
     case_with(site, reader, 2)
@@ -360,5 +355,5 @@ def test_the_backlog_counts_what_is_left(site, reader, desk) -> None:
 def test_a_trained_bundle_answers_for_what_was_uploaded(trained, site, reader) -> None:
     case_with(site, reader, 3)
     with Desk(Bundle.load(trained.bundle)) as desk, Jobs(site, desk):
-        _until(lambda: not _waiting(site))
+        until(lambda: not _waiting(site))
     assert all(p.label for p in _predictions(site))

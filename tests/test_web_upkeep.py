@@ -13,18 +13,14 @@ from typer.testing import CliRunner
 
 from cervicyte.cli_site import site as commands
 from cervicyte.errors import MissingError, StorageError
-from cervicyte.web import backups, cases, removal, reports, restoring, reviews, sessions, upkeep
+from cervicyte.web import access, backups, cases, removal, reports, restoring, reviews, sessions, upkeep
 from cervicyte.web.cases import Invalid
 from cervicyte.web.codes import Denied
 from cervicyte.web.schema import AuditRow, Case, User
 from cervicyte.web.site import Site
+from web_databases import on_both
 from web_records import make_case, png
 from web_site import PASSWORD, Clock, make_site, make_user
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Site:
-    return make_site(tmp_path / "data")
 
 
 @pytest.fixture
@@ -39,6 +35,7 @@ def _signed(site: Site, reviewer: User, scores: list[float | None]) -> str:
     return case.number
 
 
+@on_both
 def test_retention_deletes_signed_cases_alone_and_the_audit_log_keeps_that_they_were(
     site: Site, reviewer: User
 ) -> None:
@@ -70,6 +67,7 @@ def test_retention_deletes_signed_cases_alone_and_the_audit_log_keeps_that_they_
     assert upkeep.storage(site).images == sum(len(png(k)) for k in range(3))
 
 
+@on_both
 def test_a_case_that_is_opened_again_while_others_are_deleted_stays(
     site: Site, reviewer: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -207,4 +205,4 @@ def test_the_commands_back_up_restore_and_clear_out(
     assert done.exit_code == 0
     again = make_site(tmp_path / "restored")
     with again.database.read() as session:
-        assert cases.find(session, reviewer, number).state == "signed"
+        assert access.find(session, reviewer, number).state == "signed"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +66,14 @@ def rows(site: Site, number: str) -> list[Image]:
     with site.database.read() as session:
         of_case = select(Image).join(Case, Case.id == Image.case_id).where(Case.number == number)
         return list(session.scalars(of_case.order_by(Image.position)))
+
+
+def until(true: Callable[[], object], seconds: float = 20.0) -> None:
+    """Wait for what other threads do."""
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "it does not come"
+        time.sleep(0.02)
 
 
 def says(label: str, p: float | None, uncertain: bool = False, quality: str = "good", bethesda: str = "") -> Prediction:

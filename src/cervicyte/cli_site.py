@@ -30,8 +30,8 @@ def site_backup(
     made = backups.make(here, ACTOR, file)
     typer.echo(f"{made.path}: {made.images} pictures, {made.size} bytes, read again and whole")
     if not made.database:
-        say("The database is PostgreSQL's and is NOT in this file. It must be saved just before, with nothing deleted")
-        say("between the two, so that the pictures of all its rows are here. If it was not, do both, in this order:")
+        say("The database is PostgreSQL's and is NOT in this file. It must be saved just before, with the server")
+        say("stopped, so that the pictures and heads of all its rows are here. If it was not, do both, in this order:")
         say("  pg_dump --format=custom --file=cervicyte.dump YOUR_DATABASE")
         say("  cervicyte site backup FILE")
 

@@ -15,13 +15,12 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from cervicyte.errors import UsageError
-from cervicyte.web.codes import Denied
 from cervicyte.web.database import lock
 from cervicyte.web.mail import normal_address
 from cervicyte.web.schema import ROLES, Code, User, UserSession
 from cervicyte.web.site import Site
 
-__all__ = ["ROLES", "Denied", "may"]
+__all__ = ["ROLES", "may"]
 
 
 class CaseLike(Protocol):
@@ -143,6 +142,16 @@ def find(session: Session, email_or_id: str) -> User:
     return user
 
 
+def hold(session: Session, email_or_id: str) -> User:
+    """The same for a change: the user stays as it is found until the transaction's end. Raises what `find` raises.
+
+    What refers to the user can be added meanwhile. Hold the user before anything of the user's is changed.
+    """
+    user = find(session, email_or_id)
+    session.refresh(user, with_for_update={"key_share": True})
+    return user
+
+
 def anybody(session: Session) -> bool:
     """Whether there is any user yet."""
     return session.scalar(select(User.id).limit(1)) is not None
@@ -178,7 +187,7 @@ def change(site: Site, actor: str, user_id: str, *, role: str | None = None, act
     """
     with site.database.write() as session:
         lock(session, "administrators")
-        user = find(session, user_id)
+        user = hold(session, user_id)
         before = (user.role, user.active)
         after = (user.role if role is None else check_role(role), user.active if active is None else active)
         if after == before:

@@ -30,7 +30,7 @@ def start(site: Site, user_id: str) -> Enrolment:
     """
     secret = secrets.new_totp_secret()
     with site.database.write() as session:
-        user = accounts.find(session, user_id)
+        user = accounts.hold(session, user_id)
         if user.totp_secret:
             raise UsageError("there is an authenticator already", user.email, "remove it first")
         user.totp_pending = secret
@@ -83,7 +83,7 @@ def remove(site: Site, user_id: str, password: str, address: str, token: str) ->
     """
     sessions.confirm_password(site, user_id, password, address)
     with site.database.write() as session:
-        user = accounts.find(session, user_id)
+        user = accounts.hold(session, user_id)
         user.totp_secret = user.totp_pending = ""
         accounts.end_all(session, user_id, but=secrets.digest(token))
         site.ledger.append(session, user.email, "authenticator.off", user.email, at=site.clock())

@@ -2,7 +2,8 @@
 
 On SQLite a writing transaction takes the one write lock at its beginning (BEGIN IMMEDIATE), so that it can neither
 fail half-way nor read what another is about to change; https://www.sqlite.org/isolation.html. On PostgreSQL, what
-must happen one after the other asks for a `lock` by name.
+must happen one after the other asks for a `lock` by name. Of two writers that wait for each other it ends one with an
+error, so rows are locked in one order: a case, then its pictures by id; a user, then sessions, then codes.
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, exc, func, select, text
+from sqlalchemy import Connection, Engine, Executable, create_engine, delete, event, exc, func, select, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.orm import Session
 
@@ -28,6 +29,8 @@ from cervicyte.files import storage_errors
 FILE = "cervicyte.sqlite3"
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
+#: By itself PostgreSQL would show each statement of a transaction another state; SQLite does not.
+_ONE_STATE = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
 #: Alembic keeps its context in module globals.
 _ALEMBIC = threading.Lock()
 _TRY_AGAIN = "try again; if it stays so, look for a process that holds it (a backup, another server)"
@@ -72,7 +75,9 @@ class Database:
         self.url = _address(url)
         self.wait_s = wait_s
         self.engine = _engine(self.url, wait_s)
-        self._writing = self.engine.execution_options(immediate=True)
+        self._writing = self.engine.execution_options(begin="BEGIN IMMEDIATE")
+        self._asking = self.engine.execution_options(begin="")  # one statement sees one state by itself
+        self._reading = self.engine if self.is_sqlite else self.engine.execution_options(**_ONE_STATE)
 
     @property
     def name(self) -> str:
@@ -92,8 +97,18 @@ class Database:
         ------
         StorageError : the database is busy, damaged, not reachable or not set up
         """
-        with self._trouble(), Session(self.engine, expire_on_commit=False) as session:
+        with self._trouble(), Session(self._reading, expire_on_commit=False) as session:
             yield session
+
+    def row(self, statement: Executable, parameters: Mapping[str, Any]) -> Sequence[Any] | None:
+        """The row that one statement finds, None where it finds none; for what every request asks: `read` costs twice.
+
+        Raises
+        ------
+        StorageError : as for `read`
+        """
+        with self._trouble(), self._asking.connect() as connection:
+            return connection.execute(statement, parameters).one_or_none()
 
     @contextmanager
     def write(self) -> Iterator[Session]:
@@ -201,12 +216,22 @@ def lock(session: Session | Connection, name: str) -> None:
     """Wait until no other transaction holds this name, and hold it to the end of the transaction.
 
     For SQLite there is nothing to do: `Database.write` holds the one write lock already. On PostgreSQL it is an
-    advisory lock. Ask for it last where a transaction takes several.
+    advisory lock. Who takes several takes them in this order: "administrators"; then rows are held; "pictures",
+    "case numbers", "ledger".
     """
     connection = session.connection() if isinstance(session, Session) else session
     if connection.dialect.name == "postgresql":
         key = int.from_bytes(hashlib.sha256(f"cervicyte {name}".encode()).digest()[:8], "big", signed=True)
         connection.execute(select(func.pg_advisory_xact_lock(key)))
+
+
+def remove_ended(session: Session, id_column: Any, *ended: Any) -> int:
+    """Remove the rows that ended, known by their id; how many they were.
+
+    One that another transaction has in hand stays for the next time: whoever tidies waits for nobody.
+    """
+    rows = select(id_column).where(*ended).with_for_update(skip_locked=True)
+    return session.execute(delete(id_column.class_).where(id_column.in_(rows))).rowcount  # type: ignore[attr-defined]
 
 
 def after_commit(session: Session, act: Callable[[], None]) -> None:
@@ -255,8 +280,8 @@ def _engine(url: URL, wait_s: float) -> Engine:
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
-        immediate = connection.get_execution_options().get("immediate")
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+        if begin := connection.get_execution_options().get("begin", "BEGIN"):
+            connection.exec_driver_sql(begin)
 
     return engine
 

@@ -93,7 +93,7 @@ def reset_for(site: Site, actor: str, email_or_id: str) -> Handed:
     """
     token = secrets.new_token()
     with site.database.write() as session:
-        user = accounts.find(session, email_or_id)
+        user = accounts.hold(session, email_or_id)
         if not user.active:
             raise UsageError("the user is disabled", user.email, "enable it first")
         # The old password stays until the new one is set: else a lost mail would leave no administrator.
@@ -289,8 +289,8 @@ def reset_by_link(site: Site, token: str, password: str) -> User:
 
 def _reset(site: Site, code: Code, password_hash: str) -> User:
     with site.database.write() as session:
+        user = accounts.hold(session, code.user_id) if code.user_id else None
         codes.use(session, code, site.clock())
-        user = session.get(User, code.user_id) if code.user_id else None
         if user is None or not user.active:
             raise codes.bad_code()
         accounts.set_password(session, user, password_hash)

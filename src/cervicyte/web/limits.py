@@ -7,10 +7,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import ColumnElement, delete, func, select
+from sqlalchemy.orm import Session
 
 from cervicyte.errors import CervicyteError
-from cervicyte.web.database import Database, lock
+from cervicyte.web.database import Database, lock, remove_ended
 from cervicyte.web.schema import Attempt
 
 
@@ -64,12 +65,10 @@ def take(database: Database, limit: Limit, subject: str, at: datetime) -> int:
     TooMany : there were as many as the limit allows
     StorageError : the database is busy or full
     """
-    subject = subject.replace("\x00", "")[:254]
-    since = at - limit.window
-    mine = (Attempt.kind == limit.kind, Attempt.subject == subject)
+    subject = _stored(subject)
     with database.write() as session:
-        lock(session, f"{limit.kind} {subject}")
-        session.execute(delete(Attempt).where(*mine, Attempt.at <= since))
+        mine = _held(session, limit, subject)
+        session.execute(delete(Attempt).where(*mine, Attempt.at <= at - limit.window))
         count, oldest = session.execute(select(func.count(), func.min(Attempt.at)).where(*mine)).one()
         attempt = Attempt(kind=limit.kind, subject=subject, at=at)
         if count < limit.most:
@@ -88,15 +87,14 @@ def forgive(database: Database, attempts: Iterable[int]) -> None:
 def clear(database: Database, limit: Limit, subject: str) -> None:
     """Forget a subject's attempts, because one of them was right."""
     with database.write() as session:
-        session.execute(delete(Attempt).where(Attempt.kind == limit.kind, Attempt.subject == subject[:254]))
+        session.execute(delete(Attempt).where(*_held(session, limit, _stored(subject))))
 
 
 def prune(database: Database, at: datetime) -> int:
     """Remove what no limit counts any more, network addresses among it; how many rows that were."""
     with database.write() as session:
-        lock(session, "prune")
         oldest = at - max(limit.window for limit in LIMITS)
-        return session.execute(delete(Attempt).where(Attempt.at < oldest)).rowcount  # type: ignore[attr-defined]
+        return remove_ended(session, Attempt.id, Attempt.at < oldest)
 
 
 def network(address: str) -> str:
@@ -114,3 +112,13 @@ def network(address: str) -> str:
             return str(found.ipv4_mapped)
         return str(ipaddress.ip_network((found, 64), strict=False))
     return str(found)
+
+
+def _stored(subject: str) -> str:
+    return subject.replace("\x00", "")[:254]
+
+
+def _held(session: Session, limit: Limit, subject: str) -> tuple[ColumnElement[bool], ...]:
+    """The conditions on a subject's attempts, which nobody else counts or forgets before the transaction's end."""
+    lock(session, f"{limit.kind} {subject}")
+    return Attempt.kind == limit.kind, Attempt.subject == subject

@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from cervicyte.errors import StorageError, UsageError
 from cervicyte.web import accounts, codes, limits, mail, secrets
 from cervicyte.web.codes import Denied
-from cervicyte.web.database import lock
+from cervicyte.web.database import remove_ended
 from cervicyte.web.mail import normal_address
 from cervicyte.web.schema import Code, User, UserSession
 from cervicyte.web.site import Site
@@ -175,7 +175,7 @@ def is_this(session_row: UserSession, token: str) -> bool:
 def end_others(site: Site, user_id: str, token: str) -> None:
     """End all of a user's sessions but the one of a token."""
     with site.database.write() as session:
-        user = accounts.find(session, user_id)
+        user = accounts.hold(session, user_id)
         accounts.end_all(session, user_id, but=secrets.digest(token))
         site.ledger.append(session, user.email, "sign-in.others ended", user.email, at=site.clock())
 
@@ -235,15 +235,10 @@ def open_for(site: Site, user: User, address: str, previous: str = "") -> Signed
 
 def prune(site: Site) -> int:
     """Remove sessions that ended, and codes that ended a month ago; how many rows that were."""
-    at, gone = site.clock(), 0
+    at = site.clock()
     with site.database.write() as session:
-        lock(session, "prune")
-        for query in (
-            delete(UserSession).where(UserSession.expires_at <= at),
-            delete(Code).where(Code.expires_at < at - _KEPT),
-        ):
-            gone += session.execute(query).rowcount  # type: ignore[attr-defined]
-    return gone
+        gone = remove_ended(session, UserSession.id, UserSession.expires_at <= at)
+        return gone + remove_ended(session, Code.id, Code.expires_at < at - _KEPT)
 
 
 def _open(session: Session, site: Site, user: User, address: str, previous: str) -> SignedIn:
@@ -268,8 +263,8 @@ def _open(session: Session, site: Site, user: User, address: str, previous: str)
 
 def _unchanged(session: Session, seen: User) -> User:
     """The user as the database has it now; denied where the password changed or the user was disabled meanwhile."""
-    user = session.scalar(select(User).where(User.id == seen.id).with_for_update())
-    if user is None or not user.active or user.password_hash != seen.password_hash:
+    user = accounts.hold(session, seen.id)
+    if not user.active or user.password_hash != seen.password_hash:
         raise Denied("the account changed meanwhile", None, "sign in again")
     return user
 
