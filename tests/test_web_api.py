@@ -7,6 +7,7 @@ import json
 import time
 import zipfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,11 +19,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import func, select
 
-from cervicyte.web import api, cases, limits, overlays, reports, reviews, tokens
+from cervicyte.errors import StorageError
+from cervicyte.web import api, case_list, limits, overlays, reports, reviews, second_readers, tokens
 from cervicyte.web.app import create_app
 from cervicyte.web.desk import Desk
 from cervicyte.web.endpoints import ENDPOINTS, ROOT
 from cervicyte.web.jobs import Jobs
+from cervicyte.web.ledger import Ledger
 from cervicyte.web.originals import Picture
 from cervicyte.web.queue import Busy
 from cervicyte.web.schema import AuditRow, Base
@@ -31,6 +34,7 @@ from cervicyte.web.visit import Running
 from web_cases import case_with, rows
 from web_client import ROOT as SITE
 from web_client import Person, cell, small_bundle
+from web_databases import KINDS, fresh
 from web_site import make_site, make_user
 
 READER, STRANGER, REVIEWER, ADMIN = "first@lab.example", "other@lab.example", "r@lab.example", "a@lab.example"
@@ -56,17 +60,22 @@ class Program:
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: Any) -> Iterator[SimpleNamespace]:
+def world(request: pytest.FixtureRequest, tmp_path_factory: Any) -> Iterator[SimpleNamespace]:
     """A laboratory at work with four programs; each test makes its own cases."""
-    site = make_site(tmp_path_factory.mktemp("api") / "data")
-    users = {email: make_user(site, email, role) for email, role in ROLES.items()}
-    with Desk(small_bundle(tmp_path_factory.mktemp("model") / "bundle"), workers=2) as desk, Jobs(site, desk) as jobs:
-        app = create_app(Running(site=site, desk=desk, jobs=jobs, max_upload_mb=2))
-        app.testing = False  # errors are answered, as they are for users
-        programs = {email: Program(app, tokens.make(site, user.id, "test").text) for email, user in users.items()}
-        yield SimpleNamespace(site=site, app=app, desk=desk, users=users, programs=programs, me=programs[READER])
-    assert site.ledger.verify(site.database).ok
-    site.database.close()
+    with fresh(request) as url:
+        site = make_site(tmp_path_factory.mktemp("api") / "data", url=url)
+        users = {email: make_user(site, email, role) for email, role in ROLES.items()}
+        bundle = small_bundle(tmp_path_factory.mktemp("model") / "bundle")
+        with Desk(bundle, workers=2) as desk, Jobs(site, desk) as jobs:
+            app = create_app(Running(site=site, desk=desk, jobs=jobs, max_upload_mb=2))
+            app.testing = False  # errors are answered, as they are for users
+            programs = {email: Program(app, tokens.make(site, user.id, "test").text) for email, user in users.items()}
+            yield SimpleNamespace(site=site, app=app, desk=desk, users=users, programs=programs, me=programs[READER])
+        assert site.ledger.verify(site.database).ok
+        site.database.close()
+
+
+on_both = pytest.mark.parametrize("world", KINDS, indirect=True)
 
 
 def _finished(world: Any, number: str) -> dict[str, Any]:
@@ -164,7 +173,7 @@ def test_a_blinded_reader_is_told_nothing_of_the_model_by_any_address(world) -> 
     _finished(world, made.number)
     image = rows(world.site, made.number)[0].id
     reviews.decide(world.site, world.users[READER], image, "HSIL", "look here")
-    cases.assign(world.site, world.users[READER], made.number, world.users[STRANGER].id, True)
+    second_readers.assign(world.site, world.users[READER], made.number, world.users[STRANGER].id, True)
     second = world.programs[STRANGER]
     assert second.get(f"/cases/{made.number}").json["abnormal"] is None
     for found in (second.get(f"/cells/{image}").json, second.get(f"/cases/{made.number}/cells").json["cells"][0]):
@@ -182,6 +191,7 @@ def test_a_blinded_reader_is_told_nothing_of_the_model_by_any_address(world) -> 
 # ---- one picture
 
 
+@on_both
 def test_one_picture_is_answered_as_itself_or_in_a_form_and_only_the_log_keeps_it(world) -> None:
     before = _counts(world.site)
     found = world.me.send("/predict", ("a.png", cell(1)), field="image").json
@@ -221,9 +231,24 @@ def test_a_full_queue_and_a_model_that_is_missing_ask_to_come_again(world, monke
         assert int(answer.headers["Retry-After"]) > 0
 
 
+def test_of_an_answer_that_cannot_be_logged_nothing_is_told(world, monkeypatch) -> None:
+    def full(*_: object) -> None:
+        raise StorageError("the disk of the database is full", "here", "free some space")
+
+    before = _counts(world.site)
+    monkeypatch.setattr(Ledger, "extend", full)
+    programs = [Program(world.app, world.me.token) for _ in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        send = [pool.submit(p, "POST", "/predict", {"Content-Type": "image/png"}, data=cell(1)) for p in programs]
+        for answer in send:
+            assert "full" in _error(answer.result(), 507)["what"]
+    assert _counts(world.site) == before
+
+
 # ---- many pictures
 
 
+@on_both
 def test_a_job_makes_a_case_whose_cells_are_its_answers(world) -> None:
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as opened:
@@ -246,6 +271,7 @@ def test_a_job_makes_a_case_whose_cells_are_its_answers(world) -> None:
     assert world.me.get(f"/cases/{made['case']}").json["accession"] == "A 7"
 
 
+@on_both
 def test_the_same_upload_sent_again_is_taken_once(world) -> None:
     before = world.me.get("/cases").json["page"]["total"]
     first = world.me.send("/jobs", ("a.png", cell(1)), key="k-1")
@@ -286,6 +312,7 @@ def test_too_many_uploads_are_asked_to_wait_and_leave_no_case(world, monkeypatch
 # ---- cases to reports
 
 
+@on_both
 def test_a_case_goes_from_opening_to_its_export(world) -> None:
     me = world.me
     answer = me("POST", "/cases", json={"accession": "B 1"})
@@ -386,7 +413,7 @@ def test_a_bug_tells_nothing_and_is_in_the_log(world, monkeypatch, caplog) -> No
     def fails(*_: object, **__: object) -> None:
         raise KeyError("/srv/secret")
 
-    monkeypatch.setattr(cases, "listing", fails)
+    monkeypatch.setattr(case_list, "listing", fails)
     answer = world.me.get("/cases")
     assert "secret" not in json.dumps(_error(answer, 500))
     assert answer.headers["X-Request-Id"] in caplog.text

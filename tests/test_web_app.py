@@ -20,15 +20,16 @@ from flask import request
 from sqlalchemy import func, select
 
 from cervicyte.errors import MissingError, StorageError
-from cervicyte.web import accounts, cases, entry, limits, maps, reviews, security, trail
+from cervicyte.web import accounts, cases, entry, limits, maps, reviews, second_readers, security, trail
 from cervicyte.web.app import create_app
 from cervicyte.web.desk import Desk
 from cervicyte.web.jobs import Jobs
 from cervicyte.web.pages import ROUTES
 from cervicyte.web.queue import Busy
-from cervicyte.web.schema import Base
+from cervicyte.web.schema import Base, Image
 from cervicyte.web.visit import Running
 from web_client import ROOT, Person, cell, small_bundle
+from web_records import make_case
 from web_site import OTHER, PASSWORD, make_site, make_user
 
 READER, STRANGER, SECOND = "first@lab.example", "other@lab.example", "second@lab.example"
@@ -51,7 +52,7 @@ def world(tmp_path_factory):
         made = cases.create(site, users[READER], HOSTILE[:70], HOSTILE)
         people[READER].upload(made.number, ("'><b onclick=x><script>\u202egnp.png", cell(1)), ("two.png", cell(2)))
         _wait(lambda: cases.get(site, users[READER], made.number).done == 2)
-        cases.assign(site, users[READER], made.number, users[SECOND].id, False)
+        second_readers.assign(site, users[READER], made.number, users[SECOND].id, False)
         image = re.findall(r"/images/([0-9a-f]{32})/thumbnail", people[READER].get(f"/cases/{made.number}").text)[0]
         reviews.decide(site, users[READER], image, "HSIL", HOSTILE)
         yield SimpleNamespace(
@@ -593,10 +594,33 @@ def test_a_case_is_read_signed_and_amended(world) -> None:
     assert reviewer.post(f"/cases/{number}/report/reopen", {"reopen-reason": ""}).status_code == 422
     assert reviewer.post(f"/cases/{number}/report/reopen", {"reopen-reason": "One more."}).status_code == 303
     assert reader.post(f"{start}/decision", {"verdict": "HSIL"}).status_code == 303
-    assert "Verdicts have changed" in reader.get(f"/cases/{number}/report").text
+    assert "The case has changed" in reader.get(f"/cases/{number}/report").text
+    form = {"accession": "C26-2", "notes": "the other slide"}
+    assert reader.post(f"/cases/{number}/edit", form).status_code == 303
+    sheet = re.search("<article.*</article>", reader.get(f"/cases/{number}/report?version=1").text, re.DOTALL)[0]
+    assert "C26-1" in sheet
+    assert "C26-2" not in sheet
+    assert "the other slide" not in sheet
     table = reader.get(f"/cases/{number}/cells.csv")
     assert table.mimetype == "text/csv"
     assert "attachment" in table.headers["Content-Disposition"]
+
+
+def test_a_report_says_what_waits_and_is_not_signed_before_it_is_answered(app, site) -> None:
+    reviewer = make_user(site, REVIEWER, "reviewer")
+    made, ids = make_case(site, reviewer, [0.9, None, None])
+    with site.database.write() as session:
+        session.get_one(Image, ids[2]).state = "failed"
+    person = Person(app)
+    person.sign_in(REVIEWER)
+    text = person.get(f"/cases/{made.number}/report").text
+    assert "1\xa0picture waits for the model" in text
+    assert "1\xa0picture has no answer of the model" in text
+    assert "3, of which 1 not answered" in text
+    answer = person.post(f"/cases/{made.number}/report/signature", {"conclusion": "None.", "password": PASSWORD})
+    assert answer.status_code == 422
+    assert "A picture waits for the model. Sign when it has answered." in answer.text
+    assert cases.get(site, reviewer, made.number).state == "open"
 
 
 def test_a_blinded_second_reader_sees_no_answer_on_any_page(world) -> None:
@@ -604,7 +628,7 @@ def test_a_blinded_second_reader_sees_no_answer_on_any_page(world) -> None:
     number = cases.create(site, world.users[READER]).number
     reader.upload(number, ("a.png", cell(8)))
     _wait(lambda: cases.get(site, world.users[READER], number).done == 1)
-    cases.assign(site, world.users[READER], number, world.users[SECOND].id, True)
+    second_readers.assign(site, world.users[READER], number, world.users[SECOND].id, True)
     start = re.search(rf"/cases/{number}/cells/[0-9a-f]+", second.get(f"/cases/{number}").text)[0]
     reader.post(f"{start}/decision", {"verdict": "SCC", "comment": "first reader's words"})
     image = start.rsplit("/", 1)[1]

@@ -10,6 +10,8 @@ import pytest
 from cervicyte.web import dashboard, drift, reviews
 from cervicyte.web.codes import Denied
 from cervicyte.web.drift import Scores
+from cervicyte.web.site import Site
+from web_databases import on_both
 from web_records import give_second, make_case
 from web_site import Clock, make_site, make_user
 
@@ -19,8 +21,8 @@ def _scores(seed: int, n: int, power: float = 1.0, cases: int = 20) -> Scores:
     return Scores((generator.random(n) ** power).tolist(), [f"case {k % cases}" for k in range(n)])
 
 
-def test_the_page_counts_days_cells_and_agreement(tmp_path: Path) -> None:
-    site = make_site(tmp_path)
+@on_both
+def test_the_page_counts_days_cells_and_agreement(site: Site) -> None:
     clock = site.clock
     assert isinstance(clock, Clock)
     owner, reviewer = make_user(site), make_user(site, "reviewer@lab.example", "reviewer")
@@ -60,6 +62,7 @@ def test_numbers_of_few_cells_tell_a_blinded_reader_nothing(tmp_path: Path) -> N
         hidden, shown = (dashboard.overview(session, user, 7, site.clock()) for user in (reviewer, other))
     assert (hidden["verdicts"], hidden["agreement"]) == ([], None)
     assert sorted(shown["verdicts"]) == [("HSIL", 1), ("LSIL", 1)]
+    assert shown["score_recent"] == shown["score_reference"] == []  # of one case they would be the model's answers
 
 
 def test_drift_compares_the_first_answers_with_recent_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,6 +80,24 @@ def test_drift_compares_the_first_answers_with_recent_ones(tmp_path: Path, monke
     assert found["drift"].state == "drifted"
     assert found["score_reference"][0] == pytest.approx(1 / 3)
     assert found["score_reference"][9] == 0
+
+
+@on_both
+def test_scores_of_a_case_are_hidden_from_who_reads_it_second_and_blinded(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dashboard, "REFERENCE", 3)
+    monkeypatch.setattr(drift, "LEAST_CELLS", 2)
+    monkeypatch.setattr(drift, "LEAST_CASES", 1)
+    owner, reader = make_user(site, role="reviewer"), make_user(site, "reader@lab.example", "reviewer")
+    for scores in ([0.05, 0.05, 0.05], [0.15, 0.15, 0.15]):
+        make_case(site, owner, scores)
+    case, _ = make_case(site, owner, [0.95, 0.95, 0.95])
+    give_second(site, owner, case, reader)
+    with site.database.read() as session:
+        hidden, shown = (dashboard.overview(session, user, 7, site.clock()) for user in (reader, owner))
+    assert hidden["score_recent"] == pytest.approx([0, 1, *[0] * 8])
+    assert shown["score_recent"] == pytest.approx([0, 0.5, *[0] * 7, 0.5])
 
 
 def test_scores_of_one_kind_are_stable_and_of_another_have_drifted() -> None:

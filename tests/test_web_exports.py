@@ -16,14 +16,15 @@ from sqlalchemy import select
 
 import cervicyte
 from cervicyte.errors import UsageError
-from cervicyte.web import cases, exports, intake
-from cervicyte.web.cases import NotFound
+from cervicyte.web import cases, exports, intake, second_readers
+from cervicyte.web.access import NotFound
 from cervicyte.web.codes import Denied
 from cervicyte.web.schema import AuditRow, Image
 from cervicyte.web.tables import csv_bytes, guarded
 from commands import cervicyte as command
 from web_cases import answer, case_with, picture, review, rows, says, small_bundle
-from web_site import make_site, make_user
+from web_databases import on_both
+from web_site import make_user
 
 SEVERE = says("severe_dysplastic", 0.97, bethesda="HSIL")
 NORMAL = says("normal_columnar", 0.05, bethesda="NILM")
@@ -32,11 +33,6 @@ NORMAL = says("normal_columnar", 0.05, bethesda="NILM")
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory):
     return small_bundle(tmp_path_factory.mktemp("exports") / "bundle")
-
-
-@pytest.fixture
-def site(tmp_path):
-    return make_site(tmp_path / "site")
 
 
 @pytest.fixture
@@ -66,6 +62,7 @@ def _table(download) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(b"".join(download.chunks).decode())))
 
 
+@on_both
 def test_reviewed_cells_are_read_as_a_data_set(site, reader, bundle, tmp_path) -> None:
     one, two = case_with(site, reader, 3), case_with(site, reader, 2, first=10)
     intake.upload(site, reader, two.number, [("cell.bmp", picture(20, "BMP")), ("cell.tif", picture(21, "TIFF"))])
@@ -106,10 +103,11 @@ def test_with_the_models_classes_a_corrected_category_has_no_label(site, reader,
     assert "1 because the verdict is a category" in (folder / "notes.txt").read_text()
 
 
+@on_both
 def test_two_readers_must_agree_or_be_settled(site, reader, other, reviewer, bundle, tmp_path) -> None:
     case = case_with(site, reader, 5)
     answer(site, bundle, case.number, [SEVERE] * 5)
-    cases.assign(site, reader, case.number, other.id, False)
+    second_readers.assign(site, reader, case.number, other.id, False)
     agreed, differ, settled, first_only, back = rows(site, case.number)
     for image in (agreed, differ, settled, first_only, back):
         review(site, reader, image.id, "HSIL")
@@ -152,6 +150,7 @@ def test_a_picture_that_is_damaged_is_left_out_and_said(site, reader, bundle, tm
     assert "1 because the stored image was changed or damaged" in (folder / "notes.txt").read_text()
 
 
+@on_both
 def test_only_what_one_may_export_goes(site, reader, other, reviewer, bundle) -> None:
     case = case_with(site, reader, 2)
     answer(site, bundle, case.number, [NORMAL] * 2)
@@ -160,12 +159,12 @@ def test_only_what_one_may_export_goes(site, reader, other, reviewer, bundle) ->
         exports.reviewed_cells(site, other)
     with pytest.raises(NotFound):
         exports.case_table(site, other, case.number)
-    cases.assign(site, reader, case.number, other.id, True)
+    second_readers.assign(site, reader, case.number, other.id, True)
     with pytest.raises(Denied):
         exports.case_table(site, other, case.number)
     assert _table(exports.all_table(site, other)) == []
     assert len(_table(exports.all_table(site, reviewer))) == 2
-    cases.assign(site, reader, case.number, reviewer.id, True)  # who reads it blinded now
+    second_readers.assign(site, reader, case.number, reviewer.id, True)  # who reads it blinded now
     assert _table(exports.all_table(site, reviewer)) == []
     with pytest.raises(Denied, match="blinded"):
         exports.case_table(site, reviewer, case.number)
@@ -185,6 +184,7 @@ def test_the_table_says_all_and_runs_nothing(site, reader, bundle) -> None:
     assert (second["state"], second["reason"], second["label"]) == ("failed", "the file is damaged", "")
 
 
+@on_both
 def test_a_table_of_many_cells_comes_in_parts(site, reader, bundle, monkeypatch) -> None:
     monkeypatch.setattr(exports, "_AT_ONCE", 2)
     case = case_with(site, reader, 5)

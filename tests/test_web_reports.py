@@ -6,26 +6,22 @@ import json
 import re
 import zlib
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import text
 
-from cervicyte.web import cases, report_body, report_pdf, reports, reviews
-from cervicyte.web.cases import CaseSummary, Invalid, NotFound
+from cervicyte.web import access, cases, report_body, report_pdf, reports, reviews
+from cervicyte.web.access import NotFound
+from cervicyte.web.cases import CaseSummary, Invalid
 from cervicyte.web.codes import Denied
 from cervicyte.web.reports import View
-from cervicyte.web.schema import AuditRow, Report, User
+from cervicyte.web.schema import AuditRow, Image, Report, User
 from cervicyte.web.site import Site
+from web_databases import on_both
 from web_records import MODEL, give_second, make_case, predict
-from web_site import Clock, make_site, make_user
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Site:
-    return make_site(tmp_path)
+from web_site import Clock, make_user
 
 
 @pytest.fixture
@@ -43,7 +39,16 @@ def case(site: Site, owner: User) -> CaseSummary:
     made, ids = make_case(site, owner, [0.1, 0.9, None])
     reviews.decide(site, owner, ids[0], "agree")
     reviews.decide(site, owner, ids[1], "SCC", "keratin")
+    _fail(site, ids[2])
     return made
+
+
+def _fail(site: Site, image_id: str) -> None:
+    """The model has no answer for a picture."""
+    with site.database.write() as session:
+        image = session.get(Image, image_id)
+        assert image is not None
+        image.state, image.reason = "failed", "the stored image was damaged"
 
 
 def _draft(site: Site, user: User, case: CaseSummary) -> View:
@@ -66,10 +71,41 @@ def test_a_draft_says_everything_that_a_report_will(site: Site, owner: User, cas
         (1, 0.1, "NILM", True, "owner", ""),
         (3, None, None, None, "", ""),
     ]
-    assert (found.not_read, found.case.owner, found.case.accession, found.case.waiting) == (1, "owner", "A 12", 1)
+    assert (found.case.images, found.case.failed, found.case.waiting) == (3, 1, 0)
+    assert (found.not_read, found.case.owner, found.case.accession) == (0, "owner", "A 12")
     assert _view(site, owner, case) == replace(found, versions=((1, "/v1", None),))
 
 
+def test_nothing_is_signed_while_pictures_wait_and_what_has_no_answer_is_named(
+    site: Site, owner: User, reviewer: User
+) -> None:
+    case, ids = make_case(site, owner, [0.9, None, None])
+    reviews.decide(site, owner, ids[0], "HSIL")
+    found = _draft(site, reviewer, case)
+    assert (found.case.waiting, found.not_read) == (2, 2)
+    assert "2 pictures wait for the model." in _words(report_pdf.render(found, site.vault.get))
+    with pytest.raises(Invalid, match="2 pictures wait for the model"):
+        reports.sign(site, reviewer, case.number, "High grade.")
+    predict(site, ids[1], 0.8)
+    with site.database.write() as session:
+        session.get_one(Image, ids[1]).state = "done"
+    with pytest.raises(Invalid, match="a picture waits for the model"):
+        reports.sign(site, reviewer, case.number, "High grade.")
+    _fail(site, ids[2])
+    signed = reports.sign(site, reviewer, case.number, "High grade.")
+    last = signed.cells[-1]
+    assert (last.id, last.state, last.reason, last.label) == (ids[2], "failed", "the stored image was damaged", "")
+    words = _words(report_pdf.render(signed, site.vault.get))
+    assert "1 picture has no answer of the model." in words
+    assert "3, of which 1 not answered" in words
+    assert "the stored image" in words
+    with site.database.write() as session:
+        session.get_one(Image, ids[2]).state = "waiting"  # asked again by an administrator
+    with pytest.raises(Invalid, match="a picture waits"):
+        reports.sign(site, reviewer, case.number, "None.", "read again")
+
+
+@on_both
 def test_a_signature_is_bound_to_what_was_shown(site: Site, owner: User, reviewer: User, case: CaseSummary) -> None:
     with pytest.raises(Denied):
         reports.sign(site, owner, case.number, "Carcinoma.")
@@ -86,11 +122,12 @@ def test_a_signature_is_bound_to_what_was_shown(site: Site, owner: User, reviewe
     with site.database.read() as session:
         row = session.query(AuditRow).filter_by(action="report.signed").one()
         assert row.detail["sha256"] == signed.sha256
-        assert cases.find(session, reviewer, case.number).state == "signed"
+        assert access.find(session, reviewer, case.number).state == "signed"
         assert site.ledger.verify(site.database).ok
     assert _view(site, owner, case).conclusion == "Carcinoma."
 
 
+@on_both
 def test_an_amendment_is_a_new_version_and_keeps_the_old(
     site: Site, owner: User, reviewer: User, case: CaseSummary
 ) -> None:
@@ -104,6 +141,10 @@ def test_an_amendment_is_a_new_version_and_keeps_the_old(
     with pytest.raises(Denied):
         reports.reopen(site, owner, case.number, "a mistake")
     reports.reopen(site, reviewer, case.number, "a mistake")
+    assert not _view(site, owner, case).changed
+    cases.edit(site, owner, case.number, "B 99", first.case.notes)
+    assert (_view(site, owner, case).changed, _view(site, owner, case).case.accession) == (True, first.case.accession)
+    cases.edit(site, owner, case.number, first.case.accession, first.case.notes)
     assert not _view(site, owner, case).changed
     predict(site, first.cells[0].id, 0.2)  # a later answer of the model changes no signed report
     assert _view(site, owner, case).cells == first.cells
@@ -119,6 +160,7 @@ def test_an_amendment_is_a_new_version_and_keeps_the_old(
         _view(site, owner, case, 3)
 
 
+@on_both
 def test_what_cannot_be_signed_says_why(site: Site, owner: User, reviewer: User) -> None:
     empty = cases.create(site, owner)
     with pytest.raises(Invalid, match="no picture"):
@@ -130,12 +172,15 @@ def test_what_cannot_be_signed_says_why(site: Site, owner: User, reviewer: User)
     reviews.decide(site, second, image, "NILM")
     with pytest.raises(Denied, match="blinded"):
         _draft(site, second, case)
+    reviews.decide(site, second, other, "NILM")
+    with pytest.raises(Invalid, match="blinded reading is not complete"):
+        reports.sign(site, reviewer, case.number, "High grade.")
+    reviews.decide(site, owner, other, "NILM")
     with pytest.raises(Invalid, match="differ"):
         reports.sign(site, reviewer, case.number, "High grade.")
     reviews.settle(site, reviewer, image, "ASC-H")
-    reviews.decide(site, second, other, "NILM")
     signed = reports.sign(site, reviewer, case.number, "High grade.")
-    assert [(c.verdict, c.reader) for c in signed.cells] == [("ASC-H", "reviewer"), ("NILM", "second")]
+    assert [(c.verdict, c.reader) for c in signed.cells] == [("ASC-H", "reviewer"), ("NILM", "owner")]
     assert signed.body["cells"][0]["first"]["verdict"] == "HSIL"
     assert _view(site, second, case).sha256 == signed.sha256
     with pytest.raises(NotFound):

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
-from cervicyte.web import agreement, cases, disagreements, history, intake, reports, reviews, worklist
-from cervicyte.web.cases import Invalid, NotFound
+from cervicyte.web import (
+    access,
+    agreement,
+    blinding,
+    disagreements,
+    history,
+    intake,
+    reports,
+    reviews,
+    second_readers,
+    worklist,
+)
+from cervicyte.web.access import NotFound
+from cervicyte.web.cases import Invalid
 from cervicyte.web.codes import Denied
 from cervicyte.web.history import Filters
 from cervicyte.web.schema import AuditRow, Review, User
 from cervicyte.web.site import Site
+from web_databases import on_both
 from web_records import give_second, make_case, png, predict
-from web_site import Clock, make_site, make_user
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Site:
-    return make_site(tmp_path)
+from web_site import Clock, make_user
 
 
 @pytest.fixture
@@ -107,6 +113,7 @@ def test_nothing_is_overwritten_and_the_newest_counts(site: Site, owner: User) -
     assert found.verdict == "HSIL"
 
 
+@on_both
 def test_undo_takes_back_the_newest_that_stands_and_deletes_nothing(site: Site, owner: User) -> None:
     case, (first, other) = make_case(site, owner, [0.9, 0.8])
     reviews.decide(site, owner, first, "LSIL")
@@ -117,7 +124,7 @@ def test_undo_takes_back_the_newest_that_stands_and_deletes_nothing(site: Site, 
     assert [row.verdict for row in _rows(site)] == ["LSIL", "HSIL", "", ""]
     with site.database.read() as session:
         assert reviews.mine(session, owner, first) is None
-        assert not reviews.can_undo(session, owner, cases.find(session, owner, case.number))
+        assert not reviews.can_undo(session, owner, access.find(session, owner, case.number))
 
 
 def test_others_cases_do_not_exist_and_signed_ones_stand(site: Site, owner: User, second: User) -> None:
@@ -130,12 +137,13 @@ def test_others_cases_do_not_exist_and_signed_ones_stand(site: Site, owner: User
     with pytest.raises(Denied):
         reviews.settle(site, owner, image, "NILM")
     with site.database.write() as session:
-        cases.find(session, owner, case.number).state = "signed"
+        access.find(session, owner, case.number).state = "signed"
     with pytest.raises(Denied, match="signed"):
         reviews.decide(site, owner, image, "NILM")
 
 
-def test_a_blinded_second_reader_sees_nothing_until_all_is_decided(
+@on_both
+def test_blinded_readers_see_nothing_of_each_other_until_both_have_decided_all(
     site: Site, owner: User, second: User, reviewer: User
 ) -> None:
     case, (one, two) = make_case(site, owner, [0.9, 0.1])
@@ -145,22 +153,36 @@ def test_a_blinded_second_reader_sees_nothing_until_all_is_decided(
         reviews.decide(site, second, one, "agree")
     reviews.decide(site, second, one, "LSIL")
     with site.database.read() as session:
-        row = cases.find(session, second, case.number)
-        assert reviews.is_blind(session, second, row)
+        row = access.find(session, second, case.number)
+        assert blinding.is_blind(session, second, row)
         assert reviews.others(session, second, row, one) == []
         seen = history.listing(session, second, Filters()).rows
         assert {(e.kind, e.reader, e.model, e.agrees) for e in seen if e.kind == "verdict"} == {
             ("verdict", "second", "", None)
         }
-        # The owner sees the second reader's verdict only of a cell that he or she has decided.
-        assert [d.verdict for d in reviews.others(session, owner, row, one)] == ["LSIL"]
+        for asked in ("yes", "no"):  # which of the own verdicts fit would tell what the model says
+            assert history.listing(session, second, Filters(agreement=asked)).total == 0
+        assert reviews.others(session, owner, row, one) == []
     reviews.decide(site, second, two, "NILM")
     with site.database.read() as session:
-        row = cases.find(session, second, case.number)
-        assert not reviews.is_blind(session, second, row)
+        row = access.find(session, second, case.number)
+        assert blinding.is_blind(session, second, row)
+        assert blinding.is_blind(session, owner, row)
+        assert [reviews.others(session, user, row, one) for user in (owner, second)] == [[], []]
+        assert reviews.can_undo(session, second, row)
+    assert reviews.decide(site, owner, two, "NILM").agrees is True
+    with site.database.read() as session:
+        row = access.find(session, second, case.number)
+        assert not blinding.is_blind(session, second, row)
         assert [d.verdict for d in reviews.others(session, second, row, one)] == ["HSIL"]
-        assert reviews.others(session, owner, row, two) == []
+        assert [d.verdict for d in reviews.others(session, owner, row, one)] == ["LSIL"]
         assert not reviews.can_undo(session, second, row)
+        seen = history.listing(session, second, Filters()).rows
+        assert {(e.reader, e.agrees) for e in seen if e.kind == "verdict"} == {
+            ("owner", True),
+            ("second", True),
+            ("second", False),
+        }
         assert [d.reading for d in reviews.others(session, reviewer, row, one)] == ["first", "second"]
     for act in (lambda: reviews.decide(site, second, two, "SCC"), lambda: reviews.undo(site, second, case.number)):
         with pytest.raises(Denied, match="complete"):
@@ -184,7 +206,7 @@ def test_who_reads_second_cannot_lift_the_blinding_and_nobody_puts_it_back(
     give_second(site, owner, case, reviewer)
     for reader, blinded in (("", True), (reviewer.id, False)):
         with pytest.raises(Denied):
-            cases.assign(site, reviewer, case.number, reader, blinded)
+            second_readers.assign(site, reviewer, case.number, reader, blinded)
     give_second(site, owner, case, reviewer, blinded=False)
     give_second(site, owner, case, reviewer)  # nothing has been read yet
     reviews.decide(site, reviewer, one, "NILM")
@@ -201,36 +223,47 @@ def test_what_was_seen_changes_no_blinded_reading_when_a_picture_comes_later(
     reviews.decide(site, owner, one, "HSIL", "first reader's words")
     give_second(site, owner, case, second)
     reviews.decide(site, second, one, "NILM")
+    with site.database.read() as session:
+        assert not blinding.is_blind(session, second, access.find(session, second, case.number))
     intake.upload(site, owner, case.number, [("later.png", png(9))])
     late = worklist.order(site, second, case.number)[1].image_id
     with site.database.read() as session:
-        row = cases.find(session, second, case.number)
-        assert reviews.is_blind(session, second, row)
+        row = access.find(session, second, case.number)
+        assert blinding.is_blind(session, second, row)
         assert not reviews.can_undo(session, second, row)
     for act in (lambda: reviews.decide(site, second, one, "HSIL"), lambda: reviews.undo(site, second, case.number)):
         with pytest.raises(Denied, match="closed"):
             act()
     reviews.decide(site, second, late, "LSIL")
+    assert reviews.undo(site, second, case.number) == late
+    for user in (second, owner):
+        reviews.decide(site, user, late, "LSIL")
     with site.database.read() as session:
-        assert not reviews.is_blind(session, second, cases.find(session, second, case.number))
+        assert not blinding.is_blind(session, second, access.find(session, second, case.number))
     assert site.ledger.verify(site.database).ok
 
 
-def test_a_signature_ends_a_blinded_reading_that_was_not_complete(
+def test_a_signature_waits_for_a_blinded_reading_and_opening_again_changes_no_verdict_of_it(
     site: Site, owner: User, second: User, reviewer: User
 ) -> None:
     case, (one, two) = make_case(site, owner, [0.9, 0.1])
-    reviews.decide(site, owner, two, "NILM")
     give_second(site, owner, case, second)
-    reviews.decide(site, second, one, "HSIL")
+    for user, image in ((owner, one), (second, one), (owner, two)):
+        reviews.decide(site, user, image, "HSIL")
+        with pytest.raises(Invalid, match="not complete"):
+            reports.sign(site, reviewer, case.number, "High grade.")
+    reviews.decide(site, second, two, "HSIL")
     reports.sign(site, reviewer, case.number, "High grade.")
-    reports.reopen(site, reviewer, case.number, "a cell was not read")
-    with pytest.raises(Denied, match="closed"):
-        reviews.decide(site, second, two, "NILM")
-    with site.database.read() as session:  # which was all to be seen while it was signed
-        assert reviews.others(session, second, cases.find(session, second, case.number), two)
+    reports.reopen(site, reviewer, case.number, "to be read again")
+    for user in (owner, second):
+        with pytest.raises(Denied, match="closed"):
+            reviews.decide(site, user, two, "NILM")
+    reviews.decide(site, reviewer, two, "NILM")  # differs now from the second reading
+    reviews.settle(site, reviewer, two, "NILM")
+    assert reports.sign(site, reviewer, case.number, "High grade.", "settled").version == 2
 
 
+@on_both
 def test_disagreements_are_settled_and_opened_again_by_a_new_reading(
     site: Site, owner: User, second: User, reviewer: User
 ) -> None:
@@ -253,14 +286,15 @@ def test_disagreements_are_settled_and_opened_again_by_a_new_reading(
         assert disagreements.listing(session, reviewer).total == 0
         (row,) = disagreements.listing(session, reviewer, "all").rows
         assert (row.settled, row.settled_by) == ("ASC-H", "reviewer")
-        counts = reviews.standing(session, [one, two])
+        counts = reviews.standing(session, reviewer, [one, two])
         assert [counts[k].final.verdict for k in (one, two)] == ["ASC-H", "NILM"]  # type: ignore[union-attr]
     reviews.decide(site, owner, one, "SCC")
     with site.database.read() as session:
         assert disagreements.listing(session, reviewer).total == 1
-        assert reviews.standing(session, [one])[one].final is None
+        assert reviews.standing(session, reviewer, [one])[one].final is None
 
 
+@on_both
 def test_kappa_counts_blinded_readings_only(site: Site, owner: User, second: User, reviewer: User) -> None:
     for blinded in (True, False):
         case, ids = make_case(site, owner, [0.9, 0.1])
@@ -274,6 +308,31 @@ def test_kappa_counts_blinded_readings_only(site: Site, owner: User, second: Use
     assert (found.n, found.cases, found.agreement) == (2, 1, 0.5)
 
 
+@on_both
+def test_kappa_counts_what_the_two_readers_said_and_nobody_else(
+    site: Site, owner: User, second: User, reviewer: User
+) -> None:
+    case, (one, two) = make_case(site, owner, [0.9, 0.1])
+    give_second(site, owner, case, second)
+    reviews.decide(site, second, one, "LSIL")
+    other = make_user(site, "other@lab.example")
+    give_second(site, owner, case, other)
+    for image in (one, two):
+        reviews.decide(site, other, image, "HSIL")  # later than the second reader's, who comes back
+        reviews.decide(site, owner, image, "HSIL")
+    give_second(site, owner, case, second)
+    reviews.decide(site, second, two, "LSIL")
+    reviews.decide(site, reviewer, two, "LSIL")  # having seen both
+    with site.database.read() as session:
+        assert reviews.standing(session, reviewer, [two])[two].first.reader == "reviewer"  # type: ignore[union-attr]
+        found = disagreements.kappa(session, reviewer)
+        with pytest.raises(Denied):
+            disagreements.kappa(session, owner)
+    assert found
+    assert (found.n, found.agreement) == (2, 0.0)
+
+
+@on_both
 def test_history_is_searched_filtered_and_paged(site: Site, owner: User, second: User, reviewer: User) -> None:
     clock = site.clock
     assert isinstance(clock, Clock)

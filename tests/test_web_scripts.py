@@ -19,15 +19,31 @@ CELL = "/cases/K7M2QX/cells/" + "6".zfill(32)
 
 
 class Desk(Site):
-    """The preview's site that also takes posts: each is answered with the next of ``answers``."""
+    """The preview's site that also takes posts: each is answered with the next of ``answers``, or, for None, never.
+
+    Who goes to the address ``slow`` waits until ``gate`` is open, and gets nothing; what only fetches it is answered.
+    """
 
     posts: list[tuple[str, dict[str, str], bytes]]
-    answers: list[tuple[int, bytes, str, dict[str, str]]]
+    answers: list[tuple[int, bytes, str, dict[str, str]] | None]
+    slow, gate = "", threading.Event()
+
+    def do_GET(self) -> None:  # noqa: N802 -- the name that http.server calls
+        if self.path == self.slow and self.headers["Sec-Fetch-Mode"] == "navigate":
+            self.posts.append((self.path, dict(self.headers), b""))
+            self.gate.wait(60)
+            self.close_connection = True
+        else:
+            super().do_GET()
 
     def do_POST(self) -> None:  # noqa: N802 -- the name that http.server calls
         body = self.rfile.read(int(self.headers["Content-Length"]))
         self.posts.append((self.path, dict(self.headers), body))
-        status, text, kind, headers = self.answers.pop(0) if self.answers else (404, b"", "text/plain", {})
+        answer = self.answers.pop(0) if self.answers else (404, b"", "text/plain", {})
+        if answer is None:
+            self.close_connection = True
+            return
+        status, text, kind, headers = answer
         self.answer(status, text, kind, **headers)
 
 
@@ -114,6 +130,46 @@ def test_a_busy_server_loses_neither_verdict_nor_comment(site: Visitor) -> None:
     assert [urllib.parse.parse_qs(body.decode())["comment"] for _, _, body in Desk.posts] == [["Kept."], ["Kept."]]
 
 
+def test_a_lost_answer_is_told_so_that_nothing_more_is_taken_back(site: Visitor) -> None:
+    """A verdict that is sent twice is stored once; taking back twice takes back two."""
+    said = "document.querySelector('[data-saying]').textContent"
+    site.open(CELL)
+    Desk.answers = [None, None]
+    site.press("z")
+    site.wait(f"{said}.includes('No connection')")
+    assert "load the page again" in site.says(said)
+    assert "press again" not in site.says(said)
+    site.press("5")
+    site.wait(f"{said}.includes('press again')")
+    assert [path for path, _, _ in Desk.posts] == ["/cases/K7M2QX/undo", CELL + "/decision"]
+
+
+def test_no_key_counts_while_the_browser_leaves_and_each_does_again_where_it_is_stopped(site: Visitor) -> None:
+    Desk.slow = "/case"
+    site.open(CELL)
+    site.says("window.later = []; window.setTimeout = (act) => window.later.push(act)")
+    Desk.answers = [(303, b"", "text/plain", {"Location": "/case"})]
+    try:
+        site.press("5")
+        until = time.monotonic() + 8
+        while len(Desk.posts) < 2:
+            assert time.monotonic() < until, "the browser never left"
+            time.sleep(0.05)
+        for key in "uz4":
+            site.press(key)
+        time.sleep(0.3)
+        site.browser.call("Page.stopLoading")
+        site.says("window.later.splice(0).forEach((act) => act())")
+        assert "does not come" in site.says("document.querySelector('[data-saying]').textContent")
+        Desk.answers = [(303, b"", "text/plain", {"Location": "/cases/K7M2QX/cells/" + "7".zfill(32)})]
+        site.press("6")
+        site.wait("location.pathname.endsWith('07')")
+    finally:
+        Desk.slow = ""
+        Desk.gate.set()
+    assert [path for path, _, _ in Desk.posts] == [CELL + "/decision", "/case", CELL + "/decision"]
+
+
 def test_typing_a_comment_decides_nothing_and_keys_can_be_switched_off(site: Visitor) -> None:
     site.open(CELL)
     site.press("c")
@@ -186,6 +242,12 @@ def test_results_arrive_by_themselves_and_then_no_more_is_asked(site: Visitor) -
         assert site.says("document.querySelector('#images') !== null")
     finally:
         Desk.html["case"] = before
+
+
+def test_small_pictures_of_cells_are_square(site: Visitor) -> None:
+    site.open(CELL)
+    sides = "[...document.querySelectorAll('.strip img')].map((i) => [i.clientWidth, i.clientHeight])"
+    assert {width - height for width, height in json.loads(site.says(f"JSON.stringify({sides})"))} == {0}
 
 
 def test_the_colours_change_without_loading_the_page(site: Visitor) -> None:

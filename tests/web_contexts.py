@@ -28,6 +28,8 @@ VARIANTS: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("reset_link", "reset.html", {"step": "link"}),
     ("reset_no_mail", "reset.html", {"mail": False}),
     ("case_table", "case.html", {"view": "table"}),
+    ("reading_closed", "reading.html", {"closed": True, "can_undo": False}),
+    ("reading_for_others", "reading.html", {"for_others": True, "can_undo": False, "may": {"report", "see_all"}}),
     ("error_503", "error.html", {"status": 503, "retry_after": 12, "what": "", "todo": ""}),
     ("error_500", "error.html", {"status": 500, "what": "", "todo": "", "user": None}),
     ("account_on", "account.html", {"second_factor": True, "new_token": None}),
@@ -80,6 +82,7 @@ def contexts(say: Callable[[str], str] = lambda text: text) -> dict[str, dict[st
             "abnormal": 0,
             "uncertain": 0,
             "unsatisfactory": 0,
+            "blind": False,
         }
         return row | other
 
@@ -143,6 +146,7 @@ def contexts(say: Callable[[str], str] = lambda text: text) -> dict[str, dict[st
         second_reader=say("Second Reader"),
         second_reader_id="u2",
         blinded=True,
+        blind=True,
     )
     pages = {"number": 2, "pages": 7, "total": 128, "previous": "/cases?page=1", "next": "/cases?page=3"}
     one = {"number": 1, "pages": 1, "total": 20, "previous": None, "next": None}
@@ -250,6 +254,7 @@ def contexts(say: Callable[[str], str] = lambda text: text) -> dict[str, dict[st
     for c in report_cells[3:17]:
         c["verdict"] = c["verdict"] or c["bethesda"] or "ASC-US"
     report = {
+        "case": this,
         "version": 2,
         "versions": [(1, "/cases/K7M2QX/report?version=1", at(1)), (2, "/cases/K7M2QX/report", at(0.1))],
         "made_at": at(0.1),
@@ -268,6 +273,7 @@ def contexts(say: Callable[[str], str] = lambda text: text) -> dict[str, dict[st
         "not_read": 1,
         "disputed": 1,
         "problem": "",
+        "blinded": "",
     }
     model = {"name": say("resnet50-flips-lr"), "sha256": SHA, "classes": ["normal_superficiel", "severe_dysplastic"]}
     told = [("done", say("Case K7M2QX was opened.")), ("warned", "Two files were not taken.")]
@@ -330,6 +336,7 @@ def contexts(say: Callable[[str], str] = lambda text: text) -> dict[str, dict[st
             "case": this,
             "cell": cells[5],
             "total": 20,
+            "readable": 19,
             "decided": 4,
             "previous_url": "/cases/K7M2QX/cells/5",
             "next_url": "/cases/K7M2QX/cells/7",
@@ -342,6 +349,8 @@ def contexts(say: Callable[[str], str] = lambda text: text) -> dict[str, dict[st
             "prediction": prediction,
             "morphology": morphology,
             "can_undo": True,
+            "closed": False,
+            "for_others": False,
             "reading": "first",
             "hide_model": False,
             "classes": [("normal_superficiel", "q"), ("light_dysplastic", "w"), ("carcinoma_in_situ", "")],

@@ -9,7 +9,7 @@ from datetime import datetime
 import numpy as np
 from PIL import Image as Pillow
 
-from cervicyte.web import cases
+from cervicyte.web import cases, second_readers
 from cervicyte.web.cases import CaseSummary
 from cervicyte.web.schema import Image, PredictionRow, User
 from cervicyte.web.site import Site
@@ -69,7 +69,7 @@ def predict(site: Site, image_id: str, p: float, at: datetime | None = None, lab
                 operating_point=0.3,
                 uncertain=label == "uncertain",
                 quality="good",
-                probabilities={c: 1 / 3 for c in CLASSES.values()},
+                probabilities=None if label == "unsatisfactory" else {c: 1 / 3 for c in CLASSES.values()},
                 created_at=at or site.clock(),
             )
         )
@@ -77,4 +77,4 @@ def predict(site: Site, image_id: str, p: float, at: datetime | None = None, lab
 
 def give_second(site: Site, owner: User, case: CaseSummary, reader: User, blinded: bool = True) -> None:
     """A second reader for a case."""
-    cases.assign(site, owner, case.number, reader.id, blinded)
+    second_readers.assign(site, owner, case.number, reader.id, blinded)

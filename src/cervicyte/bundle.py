@@ -25,7 +25,7 @@ from cervicyte import features, files, images, inference, shipped
 from cervicyte.calibration import Answers, name_cells
 from cervicyte.card import model_card
 from cervicyte.ensemble import answer, disagreement
-from cervicyte.errors import BundleError, CervicyteError, MissingError, UsageError
+from cervicyte.errors import BundleError, CervicyteError, MissingError, UsageError, did_you_mean
 from cervicyte.manifest import FORMAT, GRAPH, MANIFEST, InputSpec, Manifest, MemberSpec
 from cervicyte.predictions import UNSATISFACTORY, Prediction, Vote
 from cervicyte.quality import GOOD, UNCHECKED, verdicts
@@ -68,11 +68,13 @@ class Bundle:
         if not _looks_like_one(folder) and _looks_like_one(folder / "bundle"):
             folder = folder / "bundle"
         if not _looks_like_one(folder):
+            bare = isinstance(path, str) and path not in shipped.FOLDERS and not os.path.dirname(path)
+            near = did_you_mean(path, shipped.FOLDERS) if bare else ""
             raise MissingError(
                 "no bundle here",
                 files.printable(path),
-                f"name a folder that holds {MANIFEST}, as train writes it, or a network that ships, if nothing here "
-                f"has its name: {', '.join(shipped.FOLDERS)}",
+                f"{near}name a folder that holds {MANIFEST}, as train writes it, or a network that ships, if nothing "
+                f"here has its name: {', '.join(shipped.FOLDERS)}",
             )
         try:
             value = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from cervicyte.errors import MissingError, UsageError, did_you_mean
+from cervicyte.errors import MissingError
 
 #: What it is called as a model and as a backbone, and its 8-bit version as a model.
 NAME, INT8 = "cytonet", "cytonet-int8"
@@ -19,16 +19,12 @@ FOLDERS = {
 
 
 def bundle_folder(name: str = NAME) -> Path:
-    """Where a bundle that ships lies.
+    """Where a bundle of `FOLDERS` lies.
 
     Raises
     ------
-    UsageError : none of this name ships
     MissingError : this installation has none
     """
-    if name not in FOLDERS:
-        hint = did_you_mean(name, FOLDERS)
-        raise UsageError("no network of this name ships", repr(name), f"{hint}there are: {', '.join(FOLDERS)}")
     if not (FOLDERS[name] / "manifest.json").is_file():
         raise MissingError(
             "the network that comes with cervicyte is not in this installation",

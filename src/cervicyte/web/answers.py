@@ -14,6 +14,7 @@ from cervicyte.bundle import Bundle
 from cervicyte.errors import CervicyteError
 from cervicyte.features import odd_cells
 from cervicyte.predictions import Prediction
+from cervicyte.web import blinding
 from cervicyte.web.schema import Case, Image, PredictionRow
 from cervicyte.web.site import Site
 
@@ -87,11 +88,13 @@ def store(site: Site, bundle: Bundle, answers: Sequence[Answer]) -> int:
                         morphology=None if answer.prediction.refused else answer.morphology,
                     )
                 )
-        numbers = session.execute(select(Case.id, Case.number).where(Case.id.in_(list(counted))).order_by(Case.id))
-        for case_id, number in numbers.all():
-            done, failed_ = counted[case_id]
+        cases = session.scalars(select(Case).where(Case.id.in_(list(counted))).order_by(Case.id)).all()
+        for case in cases:
+            done, failed_ = counted[case.id]
             detail = {"answered": done, "failed": failed_, "model": bundle.graph_sha256}
-            site.ledger.append(session, ACTOR, "images.predicted", number, detail, at)
+            site.ledger.append(session, ACTOR, "images.predicted", case.number, detail, at)
+            if failed_:  # it may have been the last that a blinded reading waited for
+                blinding.note_completion(session, site, ACTOR, case)
         return sum(map(sum, counted.values()))
 
 

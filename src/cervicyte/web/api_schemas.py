@@ -85,7 +85,7 @@ _CELL: Json = {
     "media_type": _TEXT,
     "created_at": _TIME,
     "model_sha256": _or_null(_SHA256),
-    "label": _or_null(_TEXT, "Null without an answer, and for a reader who reads blinded."),
+    "label": _or_null(_TEXT, "Null without an answer, and for a blinded second reader."),
     "bethesda": _or_null(_TEXT),
     "p_abnormal": _or_null(_SHARE),
     "flagged": _or_null(_TRUTH),
@@ -165,7 +165,7 @@ SCHEMAS: Mapping[str, Json] = {
             "waiting": _COUNT,
             "failed": _COUNT,
             "decided": _said(_COUNT, "With a verdict of the token's owner."),
-            "abnormal": _or_null(_COUNT, "Null, as the next two, for a reader who reads blinded."),
+            "abnormal": _or_null(_COUNT, "Null, as the next two, for a blinded second reader."),
             "uncertain": _or_null(_COUNT),
             "unsatisfactory": _or_null(_COUNT),
         }
@@ -192,8 +192,8 @@ SCHEMAS: Mapping[str, Json] = {
                 "type": "string",
                 "minLength": 1,
                 "maxLength": 100,
-                "description": "agree, a Bethesda category (NILM, ASC-US, ASC-H, LSIL, HSIL, SCC, AGC), a class of the "
-                "model, or unsatisfactory.",
+                "description": "A Bethesda category (NILM, ASC-US, ASC-H, LSIL, HSIL, SCC, AGC) or unsatisfactory; "
+                "also agree, or a class of the model, but not from a blinded second reader.",
             },
             "comment": {"type": "string", "maxLength": COMMENT_LENGTH},
         },
@@ -226,7 +226,7 @@ SCHEMAS: Mapping[str, Json] = {
             "reason": _said(_TEXT, "Of an amendment, or empty."),
             "sha256": _said(_TEXT, "Of what was signed; empty for a draft."),
             "problem": _said(_TEXT, "Why this is not what was signed; empty where all is well."),
-            "changed": _said(_TRUTH, "Verdicts changed after the signature."),
+            "changed": _said(_TRUTH, "The case changed after the signature: its words, pictures or verdicts."),
             "body": {"type": "object", "description": "All that is reported, as it was signed."},
         },
         "A version of a case's report, or the draft where none is signed. Signing is done on the page, by a person.",

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
-from sqlalchemy import func, or_, select
+from sqlalchemy import func, not_, select
 from sqlalchemy.orm import Session
 
-from cervicyte.web import agreement, drift, reviews
+from cervicyte.web import agreement, blinding, drift, reviews
 from cervicyte.web.accounts import may
 from cervicyte.web.codes import Denied
 from cervicyte.web.drift import Scores
@@ -47,9 +47,10 @@ def overview(session: Session, user: User, days: int, at: datetime) -> dict[str,
     dates = [today - timedelta(days=days - 1 - k) for k in range(days)]
     since, midnight = (datetime.combine(d, time(), UTC) for d in (dates[0], today))
     cases_by_day, cells_by_day = _per_day(session, Case.created_at, since), _first_answers_per_day(session, since)
-    decided = _decided(session, user, since)
+    blind = blinding.ids(session, user)
+    decided = _decided(session, user, since, blind)
     compared = [(when, agrees, case) for when, _, agrees, case in decided if agrees is not None]
-    recent, reference = _scores(session, since)
+    recent, reference = _scores(session, user, since, blind)
     found = drift.compare(recent, reference)
     return {
         "days": days,
@@ -66,8 +67,8 @@ def overview(session: Session, user: User, days: int, at: datetime) -> dict[str,
         "agreement": agreement.share([a for _, a, _ in compared], [case for _, _, case in compared]),
         "drift": found,
         "score_edges": list(drift.EDGES),
-        "score_reference": drift.shares(reference.p),
-        "score_recent": drift.shares(recent.p),
+        "score_reference": drift.shares(reference.p) if found else [],
+        "score_recent": drift.shares(recent.p) if found else [],
         "verdicts": Counter(verdict for _, verdict, _, _ in decided).most_common(),
     }
 
@@ -103,17 +104,14 @@ def _median_seconds(session: Session, since: datetime) -> float | None:
     return statistics.median(seconds) if seconds else None
 
 
-def _decided(session: Session, user: User, since: datetime) -> list[tuple[datetime, str, bool | None, str]]:
+def _decided(
+    session: Session, user: User, since: datetime, blind: Sequence[str]
+) -> list[tuple[datetime, str, bool | None, str]]:
     """(when, verdict as shown, agrees, case) of each reading that stands and was given since then.
 
-    Those of open cases that the user reads blinded are left out: of few, the numbers would tell what they are.
+    Those of cases that the user reads blinded are left out as long as that is not complete: of few, the numbers would
+    tell what they are.
     """
-    seen = or_(
-        Case.second_reader_id.is_(None),
-        Case.second_reader_id != user.id,
-        Case.blinded.is_(False),
-        Case.state != "open",
-    )
     newest = (
         select(func.max(Review.id))
         .where(Review.reading != "settled")
@@ -123,7 +121,8 @@ def _decided(session: Session, user: User, since: datetime) -> list[tuple[dateti
         select(Review.created_at, Review.verdict, Review.agrees, Image.case_id)
         .join(Image, Image.id == Review.image_id)
         .join(Case, Case.id == Image.case_id)
-        .where(Review.id.in_(newest), Review.verdict != reviews.WITHDRAWN, Review.created_at >= since, seen)
+        .where(Review.id.in_(newest), Review.verdict != reviews.WITHDRAWN, Review.created_at >= since)
+        .where(not_(blinding.blinds(user, blind)))
     )
     return [(when, reviews.shown(verdict), agrees, case) for when, verdict, agrees, case in session.execute(query)]
 
@@ -134,8 +133,11 @@ def _agreement_per_day(dates: Sequence[date], compared: Sequence[tuple[datetime,
     return [right[d] / total[d] if total[d] else None for d in dates]
 
 
-def _scores(session: Session, since: datetime) -> tuple[Scores, Scores]:
-    """P(abnormal) of the newest model: recent answers since then, and its first ones, of which no case is in both."""
+def _scores(session: Session, user: User, since: datetime, blind: Sequence[str]) -> tuple[Scores, Scores]:
+    """P(abnormal) of the newest model: recent answers since then, and its first ones, of which no case is in both.
+
+    Those of cases whose answers are hidden from the user are left out.
+    """
     model = session.scalar(
         select(PredictionRow.model_sha256)
         .where(PredictionRow.p_abnormal.is_not(None))
@@ -145,7 +147,9 @@ def _scores(session: Session, since: datetime) -> tuple[Scores, Scores]:
     query = (
         select(PredictionRow.id, PredictionRow.p_abnormal, Image.case_id)
         .join(Image, Image.id == PredictionRow.image_id)
+        .join(Case, Case.id == Image.case_id)
         .where(PredictionRow.model_sha256 == (model or ""), PredictionRow.p_abnormal.is_not(None))
+        .where(not_(blinding.hides_model(user, blind)))
     )
     first = session.execute(query.order_by(PredictionRow.id).limit(REFERENCE)).all()
     started = {case for _, _, case in first}

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import select
+from sqlalchemy import not_, select
 from sqlalchemy.orm import Session
 
-from cervicyte.web import agreement, cases, newest, reviews
+from cervicyte.web import access, agreement, blinding, newest, reviews
 from cervicyte.web.accounts import may
-from cervicyte.web.cases import Listing
 from cervicyte.web.codes import Denied
+from cervicyte.web.paging import Listing, place
 from cervicyte.web.schema import Case, Image, PredictionRow, Review, User
 
 #: What a list can be narrowed to.
@@ -42,7 +42,7 @@ class Row:
 
 
 def listing(session: Session, user: User, show: str = "open", page: int = 1, size: int = 50) -> Listing[Row]:
-    """The cells on which readers differ, newest cases first, without those of cases that this user reads blinded.
+    """The cells on which readers differ, newest cases first, but those that `cervicyte.web.blinding` hides.
 
     Parameters
     ----------
@@ -57,45 +57,45 @@ def listing(session: Session, user: User, show: str = "open", page: int = 1, siz
         for image, number, standing in _read_twice(session, user)
         if (standing.differs if show == "all" else standing.open)
     ]
-    number, pages = cases.place(page, len(found), size)
+    number, pages = place(page, len(found), size)
     part = found[(number - 1) * size : number * size]
     said = _labels(session, [image for image, _, _ in part])
     return Listing(tuple(_row(i, case, s, *said.get(i, ("", ""))) for i, case, s in part), number, pages, len(found))
 
 
 def kappa(session: Session, user: User) -> agreement.Kappa | None:
-    """How well first and second readers agree on cells whose second reading is blinded; None without such a cell.
+    """How well owners and second readers agree on the cells that they read blinded; None without such a cell.
 
-    Verdicts count as the readers gave them, not as they were settled. See `cervicyte.web.agreement.kappa`.
+    Verdicts count as these two gave them, not as they were settled. See `cervicyte.web.agreement.kappa`.
 
     Raises
     ------
     Denied : the user is no reviewer
     """
-    rows = [
-        (s.first.verdict, s.second.verdict, number)
-        for _, number, s in _read_twice(session, user, Case.blinded.is_(True))
-        if s.first and s.second
-    ]
+    _check(user)
+    first = newest.verdict(Image, Case, Case.owner_id, "first")
+    second = newest.verdict(Image, Case, Case.second_reader_id, "second")
+    query = select(first, second, Case.number).select_from(Image).join(Case, Case.id == Image.case_id)
+    query = query.where(Case.blinded.is_(True), Case.second_reader_id.is_not(None))
+    found = session.execute(query.where(access.visible_to(user), not_(blinding.blinds(user))))
+    rows = [(reviews.shown(a), reviews.shown(b), number) for a, b, number in found if a and b]
     return agreement.kappa(*zip(*rows, strict=True)) if rows else None
 
 
-def _read_twice(session: Session, user: User, *conditions: object) -> list[tuple[str, str, reviews.Standing]]:
-    """(image id, number of the case, what counts) of every cell with two readings that this user may see."""
+def _check(user: User) -> None:
     if not may(user, "see_all"):
         raise Denied("disagreements are for reviewers", None, "ask a reviewer")
-    blind = [
-        c.id
-        for c in session.scalars(select(Case).where(Case.second_reader_id == user.id, Case.state == "open"))
-        if reviews.is_blind(session, user, c)
-    ]
+
+
+def _read_twice(session: Session, user: User) -> list[tuple[str, str, reviews.Standing]]:
+    """(image id, number of the case, what counts) of every cell with two readings that this user may see."""
+    _check(user)
     query = (
         select(Image.id, Case.number)
         .join(Case, Case.id == Image.case_id)
         .where(
-            cases.visible_to(user),
-            Case.id.not_in(blind),
-            *conditions,  # type: ignore[arg-type]
+            access.visible_to(user),
+            not_(blinding.blinds(user)),
             *(
                 select(Review.id).where(Review.image_id == Image.id, Review.reading == reading).exists()
                 for reading in ("first", "second")
@@ -104,7 +104,7 @@ def _read_twice(session: Session, user: User, *conditions: object) -> list[tuple
         .order_by(Case.created_at.desc(), Case.number, Image.position)
     )
     found = [(image, number) for image, number in session.execute(query)]
-    counts = reviews.standing(session, [image for image, _ in found])
+    counts = reviews.standing(session, user, [image for image, _ in found])
     return [(i, number, s) for i, number in found if (s := counts.get(i)) is not None and s.first and s.second]
 
 

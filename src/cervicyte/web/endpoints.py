@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from cervicyte.web import cases, exports, uploads, worklist
+from cervicyte.web import case_list, exports, uploads, worklist
 from cervicyte.web.api_schemas import CELL_ID, NUMBER, SCHEMAS, Json, ref
 
 #: Where the API begins.
@@ -173,8 +173,8 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         _json(200, "Cases", "A page of them."),
         parameters=(
             Parameter("q", {"type": "string", "maxLength": 200, "default": ""}, "Words of number, accession or notes."),
-            Parameter("state", _choice(cases.STATES), "Only these."),
-            Parameter("order", _choice(cases.ORDERS) | {"default": cases.ORDERS[0][0]}, "In which order."),
+            Parameter("state", _choice(case_list.STATES), "Only these."),
+            Parameter("order", _choice(case_list.ORDERS) | {"default": case_list.ORDERS[0][0]}, "In which order."),
             *_paged(25),
         ),
     ),

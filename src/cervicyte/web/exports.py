@@ -7,6 +7,9 @@ by ``cervicyte train FOLDER``; pictures lie beside the table, since a folder of 
 The label of a cell is the verdict that its report would give: the settled one where two readers differed; what both
 say where they agree; else that of the one who read it. What two readers differ on is left out until it is settled, as
 are unsatisfactory pictures. Nothing is left out in silence: ``notes.txt`` counts it, by reason.
+
+Whoever reads a case blinded gets of its verdicts the own ones alone until that reading is complete, and is told so; a
+second reader, who must not see the model's answers, gets nothing of the case.
 """
 
 from __future__ import annotations
@@ -18,15 +21,16 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import ColumnElement, exists, not_, or_, select
+from sqlalchemy import ColumnElement, exists, not_, select
 from sqlalchemy.orm import Session
 
 from cervicyte.errors import CervicyteError, UsageError
 from cervicyte.predictions import UNSATISFACTORY
-from cervicyte.web import newest
+from cervicyte.web import blinding, newest
+from cervicyte.web.access import find
 from cervicyte.web.accounts import may
-from cervicyte.web.cases import Denied, find, is_blinded
 from cervicyte.web.categories import find_category
+from cervicyte.web.codes import Denied
 from cervicyte.web.reviews import Decision, Standing, standing
 from cervicyte.web.schema import Case, Image, PredictionRow, Review, User
 from cervicyte.web.site import Site
@@ -57,8 +61,10 @@ _TABLE = (
         for reading in ("first", "second", "settled")
         for what in ("verdict", "reader", "at", "comment")
     ),
-    *("agrees", "final_verdict"),
+    *("agrees", "final_verdict", "blinded"),
 )
+#: What a table says of a cell whose other reading is not to be seen yet.
+_BLINDED = "the other reading is blinded until it is complete"
 
 
 @dataclass(frozen=True)
@@ -70,6 +76,7 @@ class _Labelled:
     label: str
     decision: Decision
     said: PredictionRow | None
+    blind: bool
 
     @property
     def path(self) -> str:
@@ -99,13 +106,13 @@ def reviewed_cells(site: Site, user: User, labels: str = "bethesda", number: str
 
     Raises
     ------
-    NotFound, Denied : as `cervicyte.web.cases.find`
+    NotFound, Denied : as `cervicyte.web.access.find`
     UsageError : no such kind of labels, or there is no cell to export
     """
     if labels not in dict(LABELS):
         raise UsageError("no such kind of labels", repr(labels[:40]), f"use one of: {', '.join(dict(LABELS))}")
     with site.database.read() as session:
-        chosen = _choose(session, _scope(session, user, number), labels)
+        chosen = _choose(session, user, _scope(session, user, number), labels)
     if not chosen.rows:
         raise UsageError("there is no reviewed cell to export", _counted(chosen.left_out) or None, "review some first")
     detail = {"labels": labels, "cells": len(chosen.rows), "left_out": dict(chosen.left_out)}
@@ -119,13 +126,13 @@ def case_table(site: Site, user: User, number: str) -> Download:
 
     Raises
     ------
-    NotFound, Denied : as `cervicyte.web.cases.find`; also to a blinded second reader
+    NotFound, Denied : as `cervicyte.web.access.find`; also to a blinded second reader
     """
     with site.database.read() as session:
         found = _image_ids(session, _scope(session, user, number))
         number = find(session, user, number).number
     _log(site, user, "export.table", number, {"cells": len(found)})
-    return Download(f"cervicyte-{number}.csv", CSV_TYPE, _table(site, found))
+    return Download(f"cervicyte-{number}.csv", CSV_TYPE, _table(site, user, found))
 
 
 def all_table(site: Site, user: User) -> Download:
@@ -133,22 +140,21 @@ def all_table(site: Site, user: User) -> Download:
     with site.database.read() as session:
         found = _image_ids(session, _scope(session, user, ""))
     _log(site, user, "export.table", "", {"cells": len(found)})
-    return Download(f"cervicyte-cells-{site.clock():%Y%m%d-%H%M%S}.csv", CSV_TYPE, _table(site, found))
+    return Download(f"cervicyte-cells-{site.clock():%Y%m%d-%H%M%S}.csv", CSV_TYPE, _table(site, user, found))
 
 
 # ---- which
 
 
 def _scope(session: Session, user: User, number: str) -> list[ColumnElement[bool]]:
-    """Conditions on `Case`: what the user may export and does not read blinded."""
+    """Conditions on `Case`: what the user may export, and whose answers of the model are not hidden."""
     if number:
         case = find(session, user, number, "export")
-        if is_blinded(user, case):
-            raise Denied("you read this case blinded", None, "export it when it is signed")
+        if blinding.is_model_hidden(session, user, case):
+            raise Denied("you read this case blinded", None, "export it when both readers have decided every cell")
         return [Case.id == case.id]
-    blinded = Case.blinded.is_(True) & (Case.state == "open") & (Case.second_reader_id == user.id)
     mine = [] if may(user, "see_all") else [Case.owner_id == user.id]
-    return [or_(Case.second_reader_id.is_(None), not_(blinded)), *mine]
+    return [not_(blinding.hides_model(user)), *mine]
 
 
 def _image_ids(session: Session, scope: Sequence[ColumnElement[bool]]) -> list[str]:
@@ -156,29 +162,41 @@ def _image_ids(session: Session, scope: Sequence[ColumnElement[bool]]) -> list[s
     return list(session.scalars(ids.order_by(Case.created_at, Case.id, Image.position)))
 
 
-def _read(session: Session, ids: Sequence[str]) -> list[tuple[Image, Case, PredictionRow | None, Standing]]:
+@dataclass(frozen=True)
+class _Read:
+    """A picture with all that is said of it and that a user may see; ``blind``: the other reading is not among it."""
+
+    image: Image
+    case: Case
+    said: PredictionRow | None
+    blind: bool
+    verdicts: Standing
+
+
+def _read(session: Session, user: User, ids: Sequence[str]) -> list[_Read]:
     """Pictures with their cases, newest predictions and all verdicts that count, in the order of the ids."""
-    query: Any = select(Image, Case, PredictionRow).join(Case, Case.id == Image.case_id)
+    of = session.scalars(select(Image.case_id).where(Image.id.in_(ids)).distinct()).all()
+    query: Any = select(Image, Case, PredictionRow, blinding.blinds(user, of)).join(Case, Case.id == Image.case_id)
     rows = session.execute(query.outerjoin(PredictionRow, newest.newest_prediction()).where(Image.id.in_(ids)))
-    found = {image.id: (image, case, said) for image, case, said in rows}
-    verdicts = standing(session, ids)
-    return [(*found[i], verdicts.get(i, Standing())) for i in ids if i in found]
+    found = {image.id: (image, case, said, blind) for image, case, said, blind in rows}
+    verdicts = standing(session, user, ids)
+    return [_Read(*found[i], verdicts.get(i, Standing())) for i in ids if i in found]
 
 
-def _choose(session: Session, scope: Sequence[ColumnElement[bool]], labels: str) -> _Chosen:
+def _choose(session: Session, user: User, scope: Sequence[ColumnElement[bool]], labels: str) -> _Chosen:
     chosen = _Chosen()
-    read = exists().where(Review.image_id == Image.id)
+    read = exists().where(Review.image_id == Image.id, blinding.may_see(user))
     ids = iter(_image_ids(session, [*scope, read]))
     by_picture: dict[str, list[_Labelled]] = {}
     while some := list(islice(ids, _AT_ONCE)):
-        for image, case, said, verdicts in _read(session, some):
-            label, why = _label(said, verdicts, labels)
+        for found in _read(session, user, some):
+            label, why = _label(found.said, found.verdicts, labels)
             if why:
                 chosen.left_out[why] += 1
                 continue
-            assert verdicts.final is not None
-            row = _Labelled(image, case.number, label, verdicts.final, said)
-            by_picture.setdefault(image.sha256, []).append(row)
+            assert found.verdicts.final is not None
+            row = _Labelled(found.image, found.case.number, label, found.verdicts.final, found.said, found.blind)
+            by_picture.setdefault(found.image.sha256, []).append(row)
     for rows in by_picture.values():
         if len({row.label for row in rows}) > 1:
             chosen.left_out["the same picture has different verdicts in several places"] += len(rows)
@@ -262,11 +280,13 @@ def _data_row(row: _Labelled) -> tuple[object, ...]:
 
 def _notes(written: Sequence[_Labelled], left_out: Counter[str], labels: str) -> str:
     classes = Counter(row.label for row in written)
+    alone = sum(row.blind for row in written)
     lines = [
         "Reviewed cells, exported by cervicyte.",
         f"Labels: {dict(LABELS)[labels]}. Groups: cases ({len({row.number for row in written})}).",
         *(f"{count:7,}  {label}" for label, count in sorted(classes.items())),
         f"Left out: {_counted(left_out) or 'nothing'}.",
+        *([f"Of {alone:,} {_BLINDED}: their labels are your verdicts alone."] if alone else []),
         "To train: cervicyte train FOLDER --recipe NAME --out RUN"
         + (" --normal NILM" if labels == "bethesda" and "AGC" in classes else ""),
     ]
@@ -277,16 +297,17 @@ def _counted(left_out: Counter[str]) -> str:
     return "; ".join(f"{count:,} because {why}" for why, count in left_out.most_common())
 
 
-def _table(site: Site, ids: Sequence[str]) -> Iterator[bytes]:
+def _table(site: Site, user: User, ids: Sequence[str]) -> Iterator[bytes]:
     yield csv_bytes([_TABLE])
     rest = iter(ids)
     while some := list(islice(rest, _AT_ONCE)):
         with site.database.read() as session:
-            rows = _read(session, some)
-        yield csv_bytes(_table_row(*row) for row in rows)
+            rows = _read(session, user, some)
+        yield csv_bytes(map(_table_row, rows))
 
 
-def _table_row(image: Image, case: Case, said: PredictionRow | None, verdicts: Standing) -> list[object]:
+def _table_row(found: _Read) -> list[object]:
+    image, case, said, verdicts = found.image, found.case, found.said, found.verdicts
     row: list[object] = [case.number, case.accession, image.position, image.name, image.place, image.sha256]
     row += [image.created_at, image.state, image.reason]
     names = ("model_name", "model_sha256", "label", "bethesda", "p_abnormal", "operating_point", "uncertain", "quality")
@@ -294,7 +315,8 @@ def _table_row(image: Image, case: Case, said: PredictionRow | None, verdicts: S
     for decision in (verdicts.first, verdicts.second, verdicts.settled):
         row += [decision.verdict, decision.reader, decision.created_at, decision.comment] if decision else [None] * 4
     final = verdicts.final
-    return [*row, final.agrees if final else None, final.verdict if final else None]
+    row += [final.agrees, final.verdict] if final else [None] * 2
+    return [*row, _BLINDED if found.blind else None]
 
 
 def _log(site: Site, user: User, action: str, subject: str, detail: dict[str, Any]) -> None:

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, String, and_, cast, func, literal, not_, or_, select, union_all
+from sqlalchemy import ColumnElement, Select, String, cast, func, literal, not_, or_, select, union_all
 from sqlalchemy.orm import Session
 
 from cervicyte.predictions import UNSATISFACTORY
-from cervicyte.web import cases, reviews
+from cervicyte.web import access, blinding, reviews
 from cervicyte.web.accounts import may
-from cervicyte.web.cases import Listing
 from cervicyte.web.categories import CATEGORIES
+from cervicyte.web.paging import Listing, place
 from cervicyte.web.schema import Case, Image, PredictionRow, Report, Review, User
 
 #: Verdicts to narrow a list to: (value, words).
@@ -92,23 +92,15 @@ class Event:
 
 
 def listing(session: Session, user: User, filters: Filters, page: int = 1, size: int = 50) -> Listing[Event]:
-    """A page of what happened in the cases that a user may see.
-
-    Of a case that the user reads blinded, only the own verdicts are shown, without the model's answers. The owner of
-    a case that is read blinded does not see the second reader's verdicts here before the case is signed.
-    """
-    hidden = [
-        c.id
-        for c in session.scalars(select(Case).where(Case.second_reader_id == user.id, Case.state == "open"))
-        if reviews.is_blind(session, user, c)
-    ]
-    everything = union_all(*_queries(user, filters, hidden)).subquery()
+    """A page of what happened in the cases that a user may see, as far as `cervicyte.web.blinding` lets the user."""
+    blind = blinding.ids(session, user)
+    everything = union_all(*_queries(user, filters, blind)).subquery()
     total = session.scalar(select(func.count()).select_from(everything)) or 0
-    number, pages = cases.place(page, total, size)
+    number, pages = place(page, total, size)
     order = (everything.c.at.desc(), everything.c.kind.desc(), everything.c.id.desc())
     query = select(everything.c.kind, everything.c.id).order_by(*order).offset((number - 1) * size).limit(size)
     keys = [(kind, key) for kind, key in session.execute(query)]
-    found = _verdicts(session, [int(k) for kind, k in keys if kind == "verdict"], hidden)
+    found = _verdicts(session, user, [int(k) for kind, k in keys if kind == "verdict"], blind)
     found |= _reports(session, [k for kind, k in keys if kind == "report"])
     found |= _openings(session, [k for kind, k in keys if kind == "upload"])
     return Listing(tuple(found[key] for key in keys), number, pages, total)
@@ -124,43 +116,31 @@ def readers(session: Session, user: User) -> list[tuple[str, str]]:
     return [(found, name) for found, name in session.execute(query)]
 
 
-def _queries(user: User, filters: Filters, hidden: Sequence[str]) -> list[Select[Any]]:
+def _queries(user: User, filters: Filters, blind: Sequence[str]) -> list[Select[Any]]:
     """(at, kind, id as text) of each kind of event that can fit the filters."""
-    seen = or_(
-        Review.reader_id == user.id,
-        and_(
-            Case.id.not_in(hidden),
-            not_(
-                and_(
-                    Case.owner_id == user.id,
-                    Case.blinded.is_(True),
-                    Case.state == "open",
-                    Review.reading != "first",
-                )
-            ),
-        ),
-    )
     verdicts = (
         select(Review.created_at.label("at"), literal("verdict").label("kind"), _text(Review.id))
         .join(Image, Image.id == Review.image_id)
         .join(Case, Case.id == Image.case_id)
-        .where(cases.visible_to(user), seen)
+        .where(access.visible_to(user), blinding.may_see(user, blind))
     )
     verdicts = _within(verdicts, filters, Review.created_at, Review.reader_id, (Image.name, Review.comment))
     if filters.verdict:
         classes = [c for c, code in reviews.classes().items() if code == filters.verdict]
         verdicts = verdicts.where(Review.verdict.in_([filters.verdict, *classes]))
     if filters.agreement:
-        verdicts = verdicts.where(Review.agrees.is_(filters.agreement == "yes"), Case.id.not_in(hidden))
+        verdicts = verdicts.where(
+            Review.agrees.is_(filters.agreement == "yes"), not_(blinding.hides_model(user, blind))
+        )
     if filters.verdict or filters.agreement:
         return [verdicts]
     reports = (
         select(Report.signed_at.label("at"), literal("report").label("kind"), _text(Report.id))
         .join(Case, Case.id == Report.case_id)
-        .where(cases.visible_to(user), Case.id.not_in(hidden))
+        .where(access.visible_to(user), not_(blinding.blinds(user, blind)))
     )
     openings = select(Case.created_at.label("at"), literal("upload").label("kind"), _text(Case.id)).where(
-        cases.visible_to(user)
+        access.visible_to(user)
     )
     return [
         verdicts,
@@ -188,9 +168,9 @@ def _within(query: Select[Any], filters: Filters, at: Any, reader: Any, columns:
     return query
 
 
-def _verdicts(session: Session, ids: Sequence[int], hidden: Sequence[str]) -> dict[tuple[str, str], Event]:
+def _verdicts(session: Session, user: User, ids: Sequence[int], blind: Sequence[str]) -> dict[tuple[str, str], Event]:
     query = (
-        select(Review, Image.name, Case.id, Case.number, User.name, PredictionRow.label)
+        select(Review, Image.name, Case.number, User.name, PredictionRow.label, blinding.hides_model(user, blind))
         .join(Image, Image.id == Review.image_id)
         .join(Case, Case.id == Image.case_id)
         .join(User, User.id == Review.reader_id)
@@ -198,8 +178,7 @@ def _verdicts(session: Session, ids: Sequence[int], hidden: Sequence[str]) -> di
         .where(Review.id.in_(ids))
     )
     found = {}
-    for row, cell, case_id, number, reader, label in session.execute(query):
-        blind = case_id in hidden
+    for row, cell, number, reader, label, hidden in session.execute(query):
         found["verdict", str(row.id)] = Event(
             row.created_at,
             "verdict",
@@ -209,8 +188,8 @@ def _verdicts(session: Session, ids: Sequence[int], hidden: Sequence[str]) -> di
             None,
             reader,
             reviews.shown(row.verdict),
-            "" if blind else label or "",
-            None if blind else row.agrees,
+            "" if hidden else label or "",
+            None if hidden else row.agrees,
             row.comment if row.verdict else "taken back",
         )
     return found

@@ -1,6 +1,6 @@
 """What counts where rows are only added: of predictions the newest, and of one reader's decisions the newest.
 
-Both are conditions for a join, so that a list of cases or cells is one query on SQLite and PostgreSQL alike.
+They are parts of queries, so that a list of cases or cells is one query on SQLite and PostgreSQL alike.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from sqlalchemy import ColumnElement, and_, case, func, select
-from sqlalchemy.orm import aliased
+from sqlalchemy.orm import Session, aliased
 
 from cervicyte.predictions import UNSATISFACTORY
 from cervicyte.web.schema import Case, Image, PredictionRow, Review
@@ -21,6 +21,12 @@ def newest_prediction() -> ColumnElement[bool]:
     return PredictionRow.id == newest
 
 
+def prediction(session: Session, image_id: str) -> PredictionRow | None:
+    """The newest prediction of a picture; None where there is none."""
+    found = select(PredictionRow).where(PredictionRow.image_id == image_id)
+    return session.scalar(found.order_by(PredictionRow.id.desc()).limit(1))
+
+
 def newest_review(user_id: str) -> ColumnElement[bool]:
     """Joins each `Image`, in a query that has its `Case`, to a user's newest `Review` of the user's own reading.
 
@@ -31,11 +37,33 @@ def newest_review(user_id: str) -> ColumnElement[bool]:
     reading = case((Case.second_reader_id == user_id, "second"), else_="first")
     newest = (
         select(func.max(other.id))
-        .where(other.image_id == Image.id, other.reader_id == user_id, other.reading == reading)
+        .where(of_reader(other, Image.id, user_id), other.reading == reading)
         .correlate(Image, Case)
         .scalar_subquery()
     )
     return Review.id == newest
+
+
+def verdict(image: Any, case: Any, reader_id: Any, reading: str) -> ColumnElement[str]:
+    """A reader's verdict that stands, else empty, in a query of `Image` and `Case` or aliases of them."""
+    review = aliased(Review)
+    last = (
+        select(review.verdict)
+        .where(of_reader(review, image.id, reader_id), review.reading == reading)
+        .order_by(review.id.desc())
+        .limit(1)
+        .correlate(image, case)
+        .scalar_subquery()
+    )
+    return func.coalesce(last, "")
+
+
+def of_reader(review: Any, image_id: Any, reader_id: Any) -> ColumnElement[bool]:
+    """A review, or an alias of it, is a reader's of a picture.
+
+    Written so that the picture's few reviews are looked up, not the reader's many: SQLite cannot tell which are fewer.
+    """
+    return and_(review.image_id == image_id, func.coalesce(review.reader_id, "") == reader_id)
 
 
 def decided() -> ColumnElement[bool]:

@@ -6,9 +6,9 @@ import io
 from dataclasses import dataclass, field
 
 from cervicyte import images
+from cervicyte.web.access import find_image
 from cervicyte.web.schema import Image, User
 from cervicyte.web.site import Site
-from cervicyte.web.worklist import find_image
 
 #: What browsers show; the others (BMP, TIFF) are sent to them as PNG.
 _SHOWN = ("image/png", "image/jpeg", "image/webp")

@@ -25,14 +25,15 @@ from cervicyte.web.schema import Case, Image, PredictionRow, User
 FORMAT = 1
 
 
-def build(session: Session, case: Case) -> dict[str, Any]:
+def build(session: Session, user: User, case: Case) -> dict[str, Any]:
     """The body of a report on a case as it is now; `cervicyte.web.reports` adds who signed what when.
 
-    Cells come with the highest P(abnormal) first. A cell's verdict is that of `cervicyte.web.reviews.Standing.final`.
+    Cells come with the highest P(abnormal) first. A cell's verdict is that of `cervicyte.web.reviews.Standing.final`,
+    of the verdicts that this user may see.
     """
     query = select(Image, PredictionRow).outerjoin(PredictionRow, newest.newest_prediction())
     rows = session.execute(query.where(Image.case_id == case.id)).all()
-    standing = reviews.standing(session, [image.id for image, _ in rows])
+    standing = reviews.standing(session, user, [image.id for image, _ in rows])
     cells = [_cell(image, prediction, standing.get(image.id, Standing())) for image, prediction in rows]
     cells.sort(key=lambda c: (c["p_abnormal"] is None, -(c["p_abnormal"] or 0.0), c["position"]))
     names = select(User.id, User.name).where(User.id.in_([case.owner_id, case.second_reader_id or ""]))
@@ -71,9 +72,13 @@ def digest(body: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode("ascii")).hexdigest()
 
 
-def decisions(body: Mapping[str, Any]) -> list[tuple[Any, ...]]:
-    """What a reader can change: the pictures and their verdicts; two bodies with the same say the same of the case."""
-    return sorted((c["image"], c["verdict"], c["disputed"], c["reader"], c["comment"]) for c in body["cells"])
+def said(body: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+    """What people can change: words, pictures and verdicts; two bodies with the same say the same of the case."""
+    words = (body["case"]["accession"], body["case"]["notes"])
+    return [
+        words,
+        *sorted((c["image"], c["verdict"], c["disputed"], c["reader"], c["comment"]) for c in body["cells"]),
+    ]
 
 
 def _cell(image: Image, prediction: PredictionRow | None, standing: Standing) -> dict[str, Any]:

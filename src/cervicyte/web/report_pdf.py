@@ -163,9 +163,13 @@ def _head(say: _Writer, view: View) -> None:
     say.text(f"made {show.moment(view.made_at)}", 8, _GREY)
     if view.problem:
         say.text(f"Do not rely on this document: {view.problem}.", 11, style="B")
+    if view.blinded:
+        say.text(view.blinded, 9.5, style="B")
     if view.changed:
-        say.text("Verdicts have changed since this version was signed.", 9.5, style="B")
+        say.text("The case has changed since this version was signed.", 9.5, style="B")
     for n, one, more in (
+        (view.case.waiting, "picture waits for the model.", "pictures wait for the model."),
+        (view.case.failed, "picture has no answer of the model.", "pictures have no answer of the model."),
         (view.not_read, "cell has no verdict of a reader.", "cells have no verdict of a reader."),
         (view.disputed, "cell has two verdicts that differ.", "cells have two verdicts that differ."),
     ):
@@ -176,7 +180,7 @@ def _head(say: _Writer, view: View) -> None:
 def _facts(say: _Writer, view: View) -> None:
     case = view.case
     second = f"{case.second_reader}{', blinded' if case.blinded else ''}" if case.second_reader else ""
-    failed = f", of which {case.failed} unreadable" if case.failed else ""
+    failed = f", of which {case.failed} not answered" if case.failed else ""
     rows = [
         ("Reader", case.owner),
         ("Second reader", second),

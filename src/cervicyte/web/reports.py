@@ -6,7 +6,6 @@ checked against both, and what does not fit is said.
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,8 +14,9 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from cervicyte.web import cases, report_body, reviews
-from cervicyte.web.cases import Invalid, NotFound
+from cervicyte.web import access, blinding, report_body
+from cervicyte.web.access import NotFound
+from cervicyte.web.cases import Invalid, clean_lines
 from cervicyte.web.codes import Denied
 from cervicyte.web.schema import AuditRow, Case, Report, User
 from cervicyte.web.site import Site
@@ -25,6 +25,10 @@ from cervicyte.web.site import Site
 CONCLUSION_LENGTH, REASON_LENGTH = 4000, 500
 
 _SIGNED = "report.signed"
+
+#: What a draft says of a blinded reading that is not complete: to one of its two readers, and to anyone else.
+_OWN_ALONE = "The other reading is blinded until both readers have decided every cell: these are your verdicts alone."
+_NOT_COMPLETE = "This case is read blinded: it can be signed when both readers have decided every cell."
 
 
 @dataclass(frozen=True)
@@ -84,7 +88,8 @@ class View:
     summary : (verdict, cells)
     not_read, disputed : cells without a verdict, and with two that differ
     problem : why this is not what was signed, in words; empty where all is well
-    changed : verdicts changed after the signature
+    blinded : what a draft says of a blinded reading that is not complete; empty where there is none
+    changed : the case's words, pictures or verdicts changed after the signature
     body : all of it, as it was signed
     """
 
@@ -108,6 +113,7 @@ class View:
     not_read: int
     disputed: int
     problem: str
+    blinded: str
     changed: bool
     software: str
     body: Mapping[str, Any]
@@ -118,14 +124,14 @@ def _no_link(version: int) -> str:
 
 
 def draft(session: Session, user: User, number: str, at: datetime, link: Callable[[int], str] = _no_link) -> View:
-    """What a report on a case would say now.
+    """What a report on a case would say now; of a blinded reading that is not complete a reader gets the own verdicts.
 
     Raises
     ------
-    NotFound, Denied : as `cervicyte.web.cases.find`; Denied also for one who reads the case blinded
+    NotFound, Denied : as `cervicyte.web.access.find`; Denied also for one who must not see the model's answers
     """
     case = _find(session, user, number)
-    return _draft(session, case, at, link)
+    return _draft(session, user, case, at, link)
 
 
 def view(
@@ -138,6 +144,8 @@ def view(
 ) -> View:
     """A signed version, the newest where none is named; where none is signed, the draft.
 
+    One of the two readers of a blinded reading that is not complete gets the draft, and no signed version.
+
     Parameters
     ----------
     at : the time, for a draft
@@ -149,12 +157,15 @@ def view(
     """
     case = _find(session, user, number)
     signed = _signed(session, case)
-    if version is None and not signed:
-        return _draft(session, case, at, link)
+    alone = blinding.is_blind(session, user, case)
+    if version is None and (alone or not signed):
+        return _draft(session, user, case, at, link)
+    if alone:
+        raise _blind_error()
     row = signed.get(version if version is not None else max(signed))
     if row is None:
         raise NotFound("there is no such version of the report", None, "choose one from the list of versions")
-    now = report_body.build(session, case)
+    now = report_body.build(session, user, case)
     problem = _problem(session, case, row, set(signed))
     return _view(row, dict(row.body), now, problem, _versions(signed, link))
 
@@ -171,20 +182,28 @@ def sign(site: Site, user: User, number: str, conclusion: str, reason: str = "",
     Raises
     ------
     NotFound, Denied : as `draft`, and for who may not sign
-    Invalid : no conclusion or reason, no picture, two verdicts that differ, or another state than the one seen
+    Invalid : no conclusion or reason, no picture, one that waits for the model, a blinded reading that is not complete,
+        two verdicts that differ, or another state than the one seen
     """
     conclusion = _text("conclusion", conclusion, CONCLUSION_LENGTH, "write what the cells together say")
     with site.database.write() as session:
-        case = cases.hold(session, user, number, "sign")
-        _refuse_blind(session, user, case)
+        case = access.hold(session, user, number, "sign")
+        if blinding.is_blind(session, user, case):
+            raise _blind_error()
         at, signed = site.clock(), _signed(session, case)
         if signed:
             reason = _text("reason", reason, REASON_LENGTH, "say why the signed report is amended")
-        body = report_body.build(session, case)
+        body = report_body.build(session, user, case)
         if seen and seen != report_body.digest(body):
             raise Invalid("", "the case changed while the page was open", None, "look at it again, then sign")
         if not body["cells"]:
             raise Invalid("", "the case has no picture", None, "add one, or delete the case")
+        if n := body["case"]["waiting"]:
+            words = "a picture waits" if n == 1 else f"{n} pictures wait"
+            raise Invalid("", f"{words} for the model", None, "sign when it has answered")
+        if blinding.goes_on(session, case):
+            todo = "let both readers decide every cell, or take the blinding away"
+            raise Invalid("", "the blinded reading is not complete", None, todo)
         if body["disputed"]:
             n = body["disputed"]
             words = "a cell has" if n == 1 else f"{n} cells have"
@@ -228,7 +247,7 @@ def reopen(site: Site, user: User, number: str, reason: str) -> None:
     """
     reason = _text("reason", reason, REASON_LENGTH, "say why the case is opened again")
     with site.database.write() as session:
-        case = cases.hold(session, user, number, "sign")
+        case = access.hold(session, user, number, "sign")
         if case.state != "signed":
             raise Invalid("reason", "the case is open already", None, "load the page again")
         case.state = "open"
@@ -246,14 +265,14 @@ def note_export(site: Site, user: User, view: View) -> None:
 
 
 def _find(session: Session, user: User, number: str) -> Case:
-    case = cases.find(session, user, number, "report")
-    _refuse_blind(session, user, case)
+    case = access.find(session, user, number, "report")
+    if blinding.is_model_hidden(session, user, case):
+        raise _blind_error()
     return case
 
 
-def _refuse_blind(session: Session, user: User, case: Case) -> None:
-    if reviews.is_blind(session, user, case):
-        raise Denied("you read this case blinded", None, "decide all of its cells first")
+def _blind_error() -> Denied:
+    return Denied("you read this case blinded", None, "look again when both readers have decided every cell")
 
 
 def _signed(session: Session, case: Case) -> dict[int, Report]:
@@ -282,19 +301,22 @@ def _problem(session: Session, case: Case, row: Report, versions: set[int]) -> s
     return f"version {missing[0]} of this report is missing" if missing else ""
 
 
-def _draft(session: Session, case: Case, at: datetime, link: Callable[[int], str]) -> View:
-    body = report_body.build(session, case)
+def _draft(session: Session, user: User, case: Case, at: datetime, link: Callable[[int], str]) -> View:
+    body = report_body.build(session, user, case)
     signed = _signed(session, case)
     state = report_body.digest(body)
     number = max(signed, default=0) + 1
-    last = dict(signed[number - 1].body) if signed else {}
+    alone = blinding.is_blind(session, user, case)
+    known = {} if alone else signed
+    last = dict(known[number - 1].body) if known else {}
     body |= {
         "version": number,
         "made_at": at.astimezone(UTC).isoformat(),
         "conclusion": last.get("conclusion", ""),
         "reason": "",
+        "blinded": _OWN_ALONE if alone else _NOT_COMPLETE if blinding.goes_on(session, case) else "",
     }
-    return _view(None, body, body, "", (*_versions(signed, link), (number, link(number), None)), state)
+    return _view(None, body, body, "", (*_versions(known, link), (number, link(number), None)), state)
 
 
 def _view(
@@ -328,7 +350,8 @@ def _view(
         not_read=body["not_read"],
         disputed=body["disputed"],
         problem=problem,
-        changed=row is not None and report_body.decisions(body) != report_body.decisions(now),
+        blinded=body.get("blinded", ""),
+        changed=row is not None and report_body.said(body) != report_body.said(now),
         software=body["software"],
         body=body,
     )
@@ -350,8 +373,7 @@ def _versions(signed: Mapping[int, Report], link: Callable[[int], str]) -> tuple
 
 
 def _text(field: str, text: str, most: int, todo: str) -> str:
-    lines = unicodedata.normalize("NFC", text).replace("\r\n", "\n").replace("\r", "\n")
-    found = "".join(c if c.isprintable() or c in "\n\t\u200c\u200d" else " " for c in lines).strip()
+    found = clean_lines(text)
     if not found:
         raise Invalid(field, f"the {field} is empty", None, todo)
     if len(found) > most:

@@ -1,14 +1,13 @@
 """What readers say of cells: rows that are only added, of which the newest of each reader and reading counts.
 
-Who takes a verdict back adds an empty one. A second reader who reads blinded sees neither the model's answers nor
-the first reader's verdicts until all cells of the case are decided; from then on that reading is closed, so that what
-is seen afterwards cannot change it, and a reviewer settles what differs. Of a picture that comes later a verdict can be
-given, and no earlier one changed. A signature shows all to everybody: a reading that it cut short is closed too.
+Who takes a verdict back adds an empty one. What reads verdicts says for whom: `cervicyte.web.blinding` knows which of
+them a user may see. A blinded reading that is complete is closed, so that what is seen afterwards cannot change it, and
+a reviewer settles what differs. Of a picture that comes later a verdict can be given, and no earlier one changed.
+While it goes on, nobody but its readers decides.
 """
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -19,11 +18,11 @@ from sqlalchemy.orm import Session
 
 from cervicyte.predictions import UNSATISFACTORY
 from cervicyte.taxonomy import BETHESDA, MAPS
-from cervicyte.web import cases
-from cervicyte.web.cases import Invalid, NotFound
+from cervicyte.web import access, blinding, newest
+from cervicyte.web.cases import Invalid, clean_lines
 from cervicyte.web.categories import CATEGORIES, find_category
 from cervicyte.web.codes import Denied
-from cervicyte.web.schema import AuditRow, Case, Image, PredictionRow, Report, Review, User
+from cervicyte.web.schema import Case, Image, PredictionRow, Review, User
 from cervicyte.web.site import Site
 
 #: What a page posts to agree with the model; stored is the class that was agreed with.
@@ -36,9 +35,6 @@ COMMENT_LENGTH = 2000
 #: Labels that are no answer, so that nobody can agree or disagree with them.
 _NO_ANSWER = ("", "uncertain")
 
-#: In the audit log: a blinded reader has decided all cells; nothing else remembers it once another picture came.
-_COMPLETED = "review.completed"
-
 
 @dataclass(frozen=True)
 class Decision:
@@ -50,8 +46,8 @@ class Decision:
     reading : "first", "second" or "settled"
     verdict : as it is shown and compared: a category's code where there is one, a class, or "unsatisfactory"
     stored : as it was given; a class of the model where the reader agreed with it or chose it
-    agrees : with the model's answer of that time; None where it gave none that could be compared, and where the reader
-        is told the own verdict on a case that is read blinded
+    agrees : with the model's answer of that time; None where it gave none that could be compared, and for a reader who
+        must not know the model's answer
     """
 
     id: int
@@ -110,11 +106,15 @@ def shown(verdict: str) -> str:
     return verdict if find_category(verdict) else classes().get(verdict, verdict)
 
 
-def choices(prediction: PredictionRow | None, blind: bool = False) -> tuple[str, ...]:
-    """The verdicts that `decide` takes for a cell: agreeing, the categories, unsatisfactory, the model's classes."""
+def choices(prediction: PredictionRow | None) -> tuple[str, ...]:
+    """The verdicts that `decide` takes for a cell: agreeing, the categories, unsatisfactory, the model's classes.
+
+    To who must not know the model's answer it is as if there were none: the model's classes would tell whether it
+    refused the picture.
+    """
     found = [*(row.code for row in CATEGORIES), UNSATISFACTORY]
     if prediction is not None:
-        if not blind and prediction.label not in (*_NO_ANSWER, UNSATISFACTORY):
+        if prediction.label not in (*_NO_ANSWER, UNSATISFACTORY):
             found.insert(0, AGREE)
         found += [c for c in prediction.probabilities or {} if c not in found]
     return tuple(found)
@@ -144,11 +144,6 @@ def compare(prediction: PredictionRow | None, verdict: str) -> bool | None:
 # ---- reading
 
 
-def is_blind(session: Session, user: User, case: Case) -> bool:
-    """Whether this user must see neither model nor first reader: reads second, blinded, and has cells to decide."""
-    return cases.is_blinded(user, case) and not _closed(session, user, case)
-
-
 def mine(session: Session, user: User, image_id: str) -> Decision | None:
     """A user's own verdict on a cell; None where there is none, or it was taken back."""
     case = session.scalar(select(Case).join(Image, Image.case_id == Case.id).where(Image.id == image_id))
@@ -157,24 +152,15 @@ def mine(session: Session, user: User, image_id: str) -> Decision | None:
 
 
 def others(session: Session, user: User, case: Case, image_id: str) -> list[Decision]:
-    """What this user may see of others' verdicts on a cell, oldest first.
-
-    A blinded second reader sees none before all cells are decided; the owner of a case that is read blinded sees the
-    second reader's only after deciding the cell, so that neither leans on the other.
-    """
-    if is_blind(session, user, case):
-        return []
-    found = [d for d in _newest(session, [image_id]) if d.stored and (d.reader_id != user.id or d.reading == "settled")]
-    waits = case.blinded and case.state == "open" and case.owner_id == user.id
-    if waits and mine(session, user, image_id) is None:
-        found = [d for d in found if d.reading == "first"]
-    return sorted(found, key=lambda d: d.id)
+    """What this user may see of others' verdicts on a cell, oldest first; with them what the user settled."""
+    found = _newest(session, user, [image_id])
+    return [d for d in found if d.stored and (d.reader_id != user.id or d.reading == "settled")]
 
 
-def standing(session: Session, image_ids: Sequence[str]) -> dict[str, Standing]:
-    """What counts of each cell that anyone decided; of several first readers the newest verdict counts."""
+def standing(session: Session, user: User, image_ids: Sequence[str]) -> dict[str, Standing]:
+    """What counts of each cell, of all that this user may see; of several first readers the newest verdict counts."""
     rows: dict[str, dict[str, Decision]] = {}
-    for decision in _newest(session, image_ids):
+    for decision in _newest(session, user, image_ids):
         if decision.stored:
             rows.setdefault(decision.image_id, {})[decision.reading] = decision  # the newest comes last
     found = {}
@@ -187,11 +173,17 @@ def standing(session: Session, image_ids: Sequence[str]) -> dict[str, Standing]:
 
 def can_undo(session: Session, user: User, case: Case) -> bool:
     """Whether `undo` would find something to take back."""
-    action = "second" if cases.reading_of(user, case) == "second" else "decide"
-    if action not in cases.rights(user, case) or _closed(session, user, case):
+    if _action(user, case) not in access.rights(user, case) or blinding.is_for_others(session, user, case):
         return False
     last = _last(session, user, case)
-    return last is not None and not _stands(session, user, case, last)
+    return last is not None and not is_closed(session, user, case, last)
+
+
+def is_closed(session: Session, user: User, case: Case, own: Decision | None) -> bool:
+    """Whether a reader can give no verdict on a cell any more, or not change the own one, as others' were seen."""
+    if blinding.is_closed(session, user, case):
+        return True
+    return own is not None and blinding.stands(session, user, case, own.id)
 
 
 # ---- deciding
@@ -207,26 +199,27 @@ def decide(site: Site, user: User, image_id: str, verdict: str, comment: str = "
     Raises
     ------
     NotFound : there is no such picture for this user
-    Denied : the user may not decide here, the case is signed, or the own blinded reading is complete
+    Denied : the user may not decide here, the case is signed, its blinded reading is complete, or others read it
+        blinded and have not ended
     Invalid : no such verdict for this cell, or a comment that is too long
     """
     comment = _comment(comment)
     with site.database.write() as session:
-        image, case = _hold(session, user, image_id, "see")
-        reading = cases.reading_of(user, case)
-        cases.check(case, user, "second" if reading == "second" else "decide")
+        image, case = access.hold_image(session, user, image_id, "see")
+        _check(session, user, case)
         before = mine(session, user, image.id)
-        if _closed(session, user, case) or (before is not None and _stands(session, user, case, before)):
-            raise _complete_error()
-        prediction = _prediction(session, image.id)
-        stored = _choose(verdict, prediction, cases.is_blinded(user, case))
+        if is_closed(session, user, case, before):
+            raise _closed_error()
+        prediction = newest.prediction(session, image.id)
+        told = None if blinding.is_model_hidden(session, user, case) else prediction
+        _check_verdict(verdict, choices(told))
+        stored = told.label if told is not None and verdict == AGREE else verdict
         if before is not None and (before.stored, before.comment) == (stored, comment):
             return before
-        made = _add(site, session, user, case, image, reading, stored, comment, prediction)
-        if _closed(session, user, case):
-            detail = {"reader": user.id, "review": made.id}
-            site.ledger.append(session, user.email, _COMPLETED, case.number, detail, site.clock())
-        return _as_told(user, case, made)
+        made = _add(site, session, user, case, image, access.reading_of(user, case), stored, comment, prediction)
+        if blinding.is_closed(session, user, case):
+            blinding.note_completion(session, site, user.email, case)
+        return _told(made, blinding.is_model_hidden(session, user, case))
 
 
 def undo(site: Site, user: User, number: str) -> str | None:
@@ -237,19 +230,16 @@ def undo(site: Site, user: User, number: str) -> str | None:
     NotFound, Denied : as `decide`
     """
     with site.database.write() as session:
-        case = cases.hold(session, user, number, "see")
-        reading = cases.reading_of(user, case)
-        cases.check(case, user, "second" if reading == "second" else "decide")
-        if _closed(session, user, case):
-            raise _complete_error()
+        case = access.hold(session, user, number, "see")
+        _check(session, user, case)
         last = _last(session, user, case)
         if last is None:
             return None
-        if _stands(session, user, case, last):
-            raise _complete_error()
+        if is_closed(session, user, case, last):
+            raise _closed_error()
         image = session.get(Image, last.image_id)
         assert image is not None
-        _add(site, session, user, case, image, reading, WITHDRAWN, "", None)
+        _add(site, session, user, case, image, access.reading_of(user, case), WITHDRAWN, "", None)
         return image.id
 
 
@@ -264,39 +254,38 @@ def settle(site: Site, user: User, image_id: str, verdict: str, comment: str = "
     """
     comment = _comment(comment)
     with site.database.write() as session:
-        image, case = _hold(session, user, image_id, "settle")
-        if is_blind(session, user, case):
-            raise Denied("you read this case blinded", None, "decide all of its cells first")
-        found = standing(session, [image.id]).get(image.id, Standing())
+        image, case = access.hold_image(session, user, image_id, "settle")
+        if blinding.is_blind(session, user, case):
+            raise Denied("you read this case blinded", None, "settle it when both readers have decided every cell")
+        found = standing(session, user, [image.id]).get(image.id, Standing())
         if not found.differs:
             raise Invalid("verdict", "there are no two readings that differ", None, "load the page again")
-        prediction = _prediction(session, image.id)
-        stored = _choose(verdict, prediction, blind=True)
-        return _add(site, session, user, case, image, "settled", stored, comment, prediction)
+        prediction = newest.prediction(session, image.id)
+        _check_verdict(verdict, [choice for choice in choices(prediction) if choice != AGREE])
+        return _add(site, session, user, case, image, "settled", verdict, comment, prediction)
 
 
 # ---- inside
 
 
-def _hold(session: Session, user: User, image_id: str, action: str) -> tuple[Image, Case]:
-    nothing = NotFound("there is no such picture", None, "look it up in its case")
-    image = session.get(Image, image_id[:32].replace("\x00", ""))
-    if image is None:
-        raise nothing
-    case = session.scalar(select(Case).where(Case.id == image.case_id).with_for_update())
-    try:
-        return image, cases.check(case, user, action)
-    except NotFound:  # one that may not be seen looks like one that is not there
-        raise nothing from None
+def _action(user: User, case: Case) -> str:
+    """What a user must be allowed to do for a verdict of the own reading."""
+    return "second" if access.reading_of(user, case) == "second" else "decide"
 
 
-def _choose(verdict: str, prediction: PredictionRow | None, blind: bool) -> str:
-    allowed = choices(prediction, blind)
-    if verdict not in allowed:
-        if verdict == AGREE:
-            raise Invalid("verdict", "there is no answer of the model to agree with", None, "choose a category")
-        raise Invalid("verdict", "no such verdict", repr(verdict[:100]), f"choose one of: {', '.join(allowed)}")
-    return prediction.label if verdict == AGREE and prediction else verdict
+def _check(session: Session, user: User, case: Case) -> None:
+    access.check(case, user, _action(user, case))
+    if blinding.is_for_others(session, user, case):
+        todo = "a reviewer settles what differs once both have read"
+        raise Denied("this case is read blinded by others", None, todo)
+
+
+def _check_verdict(verdict: str, allowed: Sequence[str]) -> None:
+    if verdict in allowed:
+        return
+    if verdict == AGREE:
+        raise Invalid("verdict", "there is no answer of the model to agree with", None, "choose a category")
+    raise Invalid("verdict", "no such verdict", repr(verdict[:100]), f"choose one of: {', '.join(allowed)}")
 
 
 def _add(
@@ -330,19 +319,24 @@ def _add(
     return _decision(row, user.name)
 
 
-def _newest(session: Session, image_ids: Sequence[str]) -> list[Decision]:
-    """The newest row of each reader and reading, taken back or not, in the order in which they were added."""
+def _newest(session: Session, user: User, image_ids: Sequence[str]) -> list[Decision]:
+    """The newest row of each reader and reading that a user may see, taken back or not, as they were added."""
     found: list[Decision] = []
     for part in _parts(image_ids):
-        newest = (
+        last = (
             select(func.max(Review.id))
             .where(Review.image_id.in_(part))
             .group_by(Review.image_id, Review.reader_id, Review.reading)
         )
+        of = session.scalars(select(Image.case_id).where(Image.id.in_(part)).distinct()).all()
         rows = session.execute(
-            select(Review, User.name).join(User, User.id == Review.reader_id).where(Review.id.in_(newest))
+            select(Review, User.name, blinding.hides_model(user, of))
+            .join(User, User.id == Review.reader_id)
+            .join(Image, Image.id == Review.image_id)
+            .join(Case, Case.id == Image.case_id)
+            .where(Review.id.in_(last), blinding.may_see(user, of))
         )
-        found += [_decision(row, name) for row, name in rows]
+        found += [_told(_decision(row, name), hidden) for row, name, hidden in rows]
     return sorted(found, key=lambda d: d.id)
 
 
@@ -353,47 +347,19 @@ def _last(session: Session, user: User, case: Case) -> Decision | None:
 
 
 def _own(session: Session, user: User, case: Case, image_ids: Sequence[str]) -> list[Decision]:
-    reading = cases.reading_of(user, case)
-    newest = _newest(session, image_ids)
-    return [_as_told(user, case, d) for d in newest if d.reader_id == user.id and d.reading == reading and d.stored]
+    reading = access.reading_of(user, case)
+    given = _newest(session, user, image_ids)
+    return [d for d in given if d.reader_id == user.id and d.reading == reading and d.stored]
 
 
-def _as_told(user: User, case: Case, decision: Decision) -> Decision:
-    """Whether the own verdict agrees with the model would tell a blinded reader what the model says."""
-    return replace(decision, agrees=None) if cases.is_blinded(user, case) else decision
+def _told(decision: Decision, hidden: bool) -> Decision:
+    """Whether a verdict agrees with the model would tell a blinded reader what the model says."""
+    return replace(decision, agrees=None) if hidden else decision
 
 
-def _closed(session: Session, user: User, case: Case) -> bool:
-    """Whether a blinded reader has seen, or may see, what others say of the case."""
-    if not cases.is_blinded(user, case):
-        return False
-    signed = session.scalar(select(Report.id).where(Report.case_id == case.id).limit(1)) is not None
-    return signed or _complete(session, user, case)
-
-
-def _stands(session: Session, user: User, case: Case, own: Decision) -> bool:
-    """Whether a blinded reader's verdict was given before the reading was complete, and so before others' were seen."""
-    if not cases.is_blinded(user, case):
-        return False
-    query = select(AuditRow.detail).where(AuditRow.action == _COMPLETED, AuditRow.subject == case.number)
-    return any(d["reader"] == user.id and own.id <= d["review"] for d in session.scalars(query))
-
-
-def _complete(session: Session, user: User, case: Case) -> bool:
-    """Every picture of the case that can be read has a verdict of this user; False where there is no such picture."""
-    ids = session.scalars(select(Image.id).where(Image.case_id == case.id, Image.state != "failed")).all()
-    return bool(ids) and len(_own(session, user, case, ids)) == len(ids)
-
-
-def _complete_error() -> Denied:
-    what = "your blinded reading is closed: it was complete, or the case was signed"
+def _closed_error() -> Denied:
+    what = "the blinded reading is closed: it was complete, and both readers may have seen it"
     return Denied(what, None, "a reviewer settles what differs")
-
-
-def _prediction(session: Session, image_id: str) -> PredictionRow | None:
-    return session.scalar(
-        select(PredictionRow).where(PredictionRow.image_id == image_id).order_by(PredictionRow.id.desc()).limit(1)
-    )
 
 
 def _decision(row: Review, reader: str) -> Decision:
@@ -417,8 +383,7 @@ def _parts(ids: Sequence[str], size: int = 500) -> Iterable[Sequence[str]]:
 
 
 def _comment(text: str) -> str:
-    lines = unicodedata.normalize("NFC", text).replace("\r\n", "\n").replace("\r", "\n")
-    found = "".join(c if c.isprintable() or c in "\n\t\u200c\u200d" else " " for c in lines).strip()
+    found = clean_lines(text)
     if len(found) > COMMENT_LENGTH:
         raise Invalid(
             "comment", "the comment is too long", f"{len(found)} characters", f"at most {COMMENT_LENGTH} characters"

@@ -1,4 +1,7 @@
-"""Reading the audit log: who did what, found by words, people, actions, days. `ledger` alone writes and checks it."""
+"""Reading the audit log: who did what, found by words, people, actions, days. `ledger` alone writes and checks it.
+
+What was decided in a case is not told to an administrator who reads it blinded, nor found by its words.
+"""
 
 from __future__ import annotations
 
@@ -8,21 +11,28 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Text, cast, func, select
+from sqlalchemy import ColumnElement, Text, and_, cast, func, not_, or_, select
 from sqlalchemy.orm import Session
 
 from cervicyte.web.schema import AuditRow
 
+#: How the names of actions begin that concern verdicts.
+_VERDICTS = "review."
+
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which rows: words in subject or detail, and who, what and when; what is empty asks for nothing."""
+    """Which rows: words in subject or detail, and who, what and when; what is empty asks for nothing.
+
+    ``untold`` are numbers of cases of whose verdicts no detail is told.
+    """
 
     q: str = ""
     actor: str = ""
     action: str = ""
     since: datetime | None = None
     until: datetime | None = None
+    untold: tuple[str, ...] = ()
 
 
 def count(session: Session, wanted: Wanted) -> int:
@@ -46,8 +56,10 @@ def actions(session: Session) -> Sequence[str]:
     return session.scalars(select(AuditRow.action).distinct().order_by(AuditRow.action)).all()
 
 
-def detail(row: AuditRow) -> str:
+def detail(row: AuditRow, wanted: Wanted) -> str:
     """A row's detail as text: ``role: reader, by: invitation``."""
+    if row.action.startswith(_VERDICTS) and row.subject in wanted.untold:
+        return "blinded until the reading is complete"
     return ", ".join(f"{key}: {_text(value)}" for key, value in row.detail.items())
 
 
@@ -59,10 +71,10 @@ def _fits(wanted: Wanted) -> list[ColumnElement[bool]]:
     found: list[ColumnElement[bool]] = []
     if wanted.q:
         words = wanted.q.lower()
-        found.append(
-            func.lower(AuditRow.subject).contains(words, autoescape=True)
-            | func.lower(cast(AuditRow.detail, Text)).contains(words, autoescape=True)
-        )
+        untold = and_(AuditRow.action.startswith(_VERDICTS), AuditRow.subject.in_(wanted.untold))
+        in_detail = func.lower(cast(AuditRow.detail, Text)).contains(words, autoescape=True)
+        in_subject = func.lower(AuditRow.subject).contains(words, autoescape=True)
+        found.append(or_(in_subject, and_(in_detail, not_(untold))))
     if wanted.actor:
         found.append(AuditRow.actor == wanted.actor)
     if wanted.action:

@@ -2,7 +2,7 @@
 
 The order: at or above the operating point by P(abnormal); then what the model does not answer for (uncertain); then
 what it refuses (unsatisfactory), since nobody has looked at that; then the rest by P(abnormal); then pictures without
-an answer. Blinded readers get the order of arrival, so that the order tells them nothing.
+an answer. Who must not see the model's answers gets the order of arrival, so that the order tells nothing.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, case, false, func, not_, select, true
 from sqlalchemy.orm import Session
 
-from cervicyte.web import newest
-from cervicyte.web.cases import Listing, NotFound, check, find, is_blinded, place
+from cervicyte.web import blinding, newest
+from cervicyte.web.access import NotFound, find, find_image
+from cervicyte.web.paging import Listing, place
 from cervicyte.web.reviews import shown
 from cervicyte.web.schema import Case, Image, PredictionRow, Review, User
 from cervicyte.web.site import Site
@@ -89,11 +90,11 @@ def counts(site: Site, user: User, number: str) -> list[tuple[str, str, int]]:
 
     Raises
     ------
-    NotFound : as `cervicyte.web.cases.find`
+    NotFound : as `cervicyte.web.access.find`
     """
     with site.database.read() as session:
         case_row = find(session, user, number)
-        offered = _offered(user, case_row)
+        offered = _offered(blinding.is_model_hidden(session, user, case_row))
         numbers = [newest.how_many(_condition(name)).label(name) for name, _ in offered]
         row = session.execute(_joined(user, case_row, select(*numbers))).one()
         return [(name, words, int(found)) for (name, words), found in zip(offered, row, strict=True)]
@@ -104,26 +105,27 @@ def cells(site: Site, user: User, number: str, show: str = "all", page: int = 1,
 
     Raises
     ------
-    NotFound : as `cervicyte.web.cases.find`
+    NotFound : as `cervicyte.web.access.find`
     """
     with site.database.read() as session:
         case_row = find(session, user, number)
-        condition = _condition(show if show in dict(_offered(user, case_row)) else "all")
+        hidden = blinding.is_model_hidden(session, user, case_row)
+        condition = _condition(show if show in dict(_offered(hidden)) else "all")
         total = session.scalar(_joined(user, case_row, select(func.count(Image.id))).where(condition)) or 0
         number_, pages = place(page, total, size)
         query = _joined(user, case_row, select(Image, PredictionRow, Review)).where(condition)
-        query = query.order_by(*_order(user, case_row)).offset((number_ - 1) * size).limit(size)
-        return Listing(tuple(_cells(session, user, case_row, query)), number_, pages, total)
+        query = query.order_by(*_order(hidden)).offset((number_ - 1) * size).limit(size)
+        return Listing(tuple(_cells(session, hidden, query)), number_, pages, total)
 
 
 def order(site: Site, user: User, number: str) -> list[Step]:
     """All cells of a case in the order of reading, without what is said of them. Raises as `cells`."""
     with site.database.read() as session:
         case_row = find(session, user, number)
+        hidden = blinding.is_model_hidden(session, user, case_row)
         query = _joined(user, case_row, select(Image.id, Image.state, Review.verdict))
         return [
-            Step(i, state, shown(v) if v else None)
-            for i, state, v in session.execute(query.order_by(*_order(user, case_row)))
+            Step(i, state, shown(v) if v else None) for i, state, v in session.execute(query.order_by(*_order(hidden)))
         ]
 
 
@@ -151,9 +153,9 @@ def one(site: Site, user: User, number: str, image_id: str) -> Cell:
         query = _joined(user, case_row, select(Image, PredictionRow, Review)).where(
             Image.id == image_id[:32].replace("\x00", "")
         )
-        found = _cells(session, user, case_row, query)
+        found = _cells(session, blinding.is_model_hidden(session, user, case_row), query)
         if not found:
-            raise _no_picture()
+            raise NotFound("there is no such picture", None, "look it up in its case")
         return found[0]
 
 
@@ -166,40 +168,14 @@ def prediction(site: Site, user: User, image_id: str) -> PredictionRow | None:
     """
     with site.database.read() as session:
         image, case_row = find_image(session, user, image_id)
-        if is_blinded(user, case_row):
-            return None
-        newest_first = select(PredictionRow).where(PredictionRow.image_id == image.id).order_by(PredictionRow.id.desc())
-        return session.scalar(newest_first.limit(1))
-
-
-def find_image(session: Session, user: User | None, image_id: str, action: str = "see") -> tuple[Image, Case]:
-    """A picture and its case, for a user who may do the action with the case.
-
-    Raises
-    ------
-    NotFound : there is none, or the user may not see its case
-    Denied : the user sees it, and may not do this
-    """
-    pair = select(Image, Case).join(Case, Case.id == Image.case_id).where(Image.id == image_id[:32].replace("\x00", ""))
-    found = session.execute(pair).one_or_none()
-    if found is None:
-        raise _no_picture()
-    try:
-        return found[0], check(found[1], user, action)
-    except NotFound:
-        raise _no_picture() from None
+        return None if blinding.is_model_hidden(session, user, case_row) else newest.prediction(session, image.id)
 
 
 # ---- inside
 
 
-def _no_picture() -> NotFound:
-    return NotFound("there is no such picture", None, "look it up in its case")
-
-
-def _offered(user: User, case_row: Case) -> list[tuple[str, str]]:
-    hidden = _TELLING if is_blinded(user, case_row) else ()
-    return [row for row in FILTERS if row[0] not in hidden]
+def _offered(hidden: bool) -> list[tuple[str, str]]:
+    return [row for row in FILTERS if not hidden or row[0] not in _TELLING]
 
 
 def _joined(user: User, case_row: Case, query: Any) -> Any:
@@ -224,8 +200,8 @@ def _condition(show: str) -> ColumnElement[bool]:
     }.get(show, true())
 
 
-def _order(user: User, case_row: Case) -> tuple[Any, ...]:
-    if is_blinded(user, case_row):
+def _order(hidden: bool) -> tuple[Any, ...]:
+    if hidden:
         return (Image.position,)
     rank = case(
         (PredictionRow.id.is_(None), case((Image.state == "failed", 5), else_=4)),
@@ -237,8 +213,7 @@ def _order(user: User, case_row: Case) -> tuple[Any, ...]:
     return rank, func.coalesce(PredictionRow.p_abnormal, -1.0).desc(), Image.position
 
 
-def _cells(session: Session, user: User, case_row: Case, query: Any) -> list[Cell]:
-    hidden = is_blinded(user, case_row)
+def _cells(session: Session, hidden: bool, query: Any) -> list[Cell]:
     return [_cell(image, None if hidden else said, review, hidden) for image, said, review in session.execute(query)]
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from flask import Response, url_for
 
-from cervicyte.web import cases, exports, intake, removal, submissions, visit, worklist
+from cervicyte.web import case_list, cases, exports, intake, removal, submissions, visit, worklist
 from cervicyte.web.api import rows
 from cervicyte.web.api.common import at, files, incoming, key, limits, page_of, taken, texts
 from cervicyte.web.cases import CaseSummary
@@ -35,7 +35,7 @@ def job(number: str) -> Any:
 @at
 def list_cases(q: str, order: str, page: int, size: int, state: str = "") -> Any:
     """Those that one may see."""
-    found = cases.listing(visit.site(), visit.user(), q, state, order, page, size)
+    found = case_list.listing(visit.site(), visit.user(), q, state, order, page, size)
     return {"cases": [rows.case(row) for row in found.rows], "page": page_of(found, size)}
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from flask import Response, request
 
 from cervicyte.errors import MissingError, StorageError
-from cervicyte.web import openapi, originals, overlays, reports, reviews, single, visit, worklist
+from cervicyte.web import access, openapi, originals, overlays, reports, reviews, single, visit, worklist
 from cervicyte.web.api import rows
 from cervicyte.web.api.common import at, files
 from cervicyte.web.endpoints import FILES, PDF
@@ -42,7 +42,7 @@ def cell(id: str) -> Any:
     """A cell with all that the model said of it."""
     site, user = visit.site(), visit.user()
     with site.database.read() as session:
-        image, case = worklist.find_image(session, user, id)
+        image, case = access.find_image(session, user, id)
     found = rows.cell(worklist.one(site, user, case.number, image.id), case.number)
     said = worklist.prediction(site, user, image.id)
     return found | {"answer": rows.stored(said) if said else None}
@@ -68,7 +68,7 @@ def list_reviews(id: str) -> Any:
     """The verdicts that this reader may see."""
     user = visit.user()
     with visit.site().database.read() as session:
-        image, case = worklist.find_image(session, user, id)
+        image, case = access.find_image(session, user, id)
         mine = reviews.mine(session, user, image.id)
         found = [*([mine] if mine else []), *reviews.others(session, user, case, image.id)]
     return {"reviews": [rows.review(row, user) for row in found]}

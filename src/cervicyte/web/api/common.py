@@ -11,9 +11,9 @@ from flask import Blueprint, request
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from cervicyte.web import visit
-from cervicyte.web.cases import Listing
 from cervicyte.web.endpoints import ENDPOINTS, FILES, JSON, ROOT, Endpoint
 from cervicyte.web.intake import Receipt
+from cervicyte.web.paging import Listing
 from cervicyte.web.problems import Wrong
 from cervicyte.web.shapes import fault, from_text
 from cervicyte.web.uploads import Limits

@@ -21,7 +21,8 @@ On every page (a context processor):
 Shapes that several pages share:
     Case   .number .accession .notes .owner (name) .created_at .state ("open" | "signed") .second_reader (name or
            None) .blinded .images .done .waiting .failed .decided (int: pictures; predicted; not yet; unreadable;
-           with a verdict of this user) .abnormal .uncertain .unsatisfactory (int: answers of the model)
+           with a verdict of this user) .abnormal .uncertain .unsatisfactory (int: answers of the model; None where
+           they are hidden) .blind (bool: others' verdicts are hidden, as `cervicyte.web.blinding` says)
     Cell   .id .name .position (from 1) .state ("waiting" | "done" | "failed") .reason (of failure, or "") .width
            .height .label .bethesda (or None) .p_abnormal .flagged (at or above the operating point; None where
            that is not defined) .uncertain .quality ("good", "not checked" or why it is refused) .verdict (this
@@ -51,30 +52,38 @@ case.html          case, cells (list of Cell, the most suspicious first; to a bl
                    "passed_over": int, "refused": [{"name", "reason"}]}, 413, or 429 or 503 with Retry-After; the
                    header Idempotency-Key is the same when the same file is sent again. While pictures are waiting the
                    page is fetched every 2 s and the elements with data-live in it are put in place of the old ones.
-reading.html       case, cell (its position in the order of reading), total, decided (int), previous_url, next_url (or
-                   None), open_url (the next without a verdict, or None), strip (list of (Cell, address, is_this)),
-                   image_url, map_url (None, or a PNG of the map alone, RGBA, as opaque as it is strong), map_target
-                   (what the map speaks for), next_image (address to fetch ahead, or None), prediction (None while
-                   waiting or failed; else .model_name .model_sha256 .label .bethesda .p_abnormal .flagged
-                   .operating_point (or None) .sensitivity (that it was set for) .normal_below .abnormal_from (or None
-                   for never) .uncertain .quality .probabilities (list of (class, p)) .votes (list of .member .label
-                   .p_abnormal) .disagreement (or None)), morphology (list of (title, list of .name .value .unit .help);
-                   the first group is open, the others folded), classes (list of (class of the model, its key or "")),
-                   review (None, or this user's newest: .verdict .stored .agrees .comment .created_at), can_undo (bool),
-                   others (list of .reader .reading .verdict .comment .created_at: what this reader may see), reading
-                   ("first" | "second"), hide_model (bool: a blinded second reading shows neither answer nor map).
+reading.html       case, cell (its position in the order of reading), total (int), decided of readable (int: cells whose
+                   picture can be read), previous_url, next_url (or None), open_url (the next without a verdict, or
+                   None), strip (list of (Cell, address, is_this)), image_url, map_url (None, or a PNG of the map alone,
+                   RGBA, as opaque as it is strong), map_target (what the map speaks for), next_image (address to fetch
+                   ahead, or None), prediction (None while waiting or failed; else .model_name .model_sha256 .label
+                   .bethesda .p_abnormal .flagged .operating_point (or None) .sensitivity (that it was set for)
+                   .normal_below .abnormal_from (or None for never) .uncertain .quality .probabilities (list of (class,
+                   p)) .votes (list of .member .label .p_abnormal) .disagreement (or None)), morphology (list of (title,
+                   list of .name .value .unit .help); the first group is open, the others folded), classes (list of
+                   (class of the model, its key or "")), review (None, or this user's newest: .verdict .stored .agrees
+                   .comment .created_at), can_undo (bool), closed (bool: the blinded reading of this cell was complete,
+                   so no verdict is taken any more), for_others (bool: others read the case blinded, so none is taken
+                   yet), others (list of .reader .reading .verdict .comment .created_at: what this reader may see),
+                   reading ("first" | "second"), hide_model (bool: a blinded second reading shows neither answer nor
+                   map).
                    reading.decide posts verdict ("agree", a code of `cervicyte.web.categories`, a class of the model, or
-                   "unsatisfactory") and comment; answered with 303 to the next cell without a verdict, or to the case.
-                   reading.undo posts nothing and takes back this reader's newest decision of the case; 303 to its cell.
+                   "unsatisfactory"; the first and third not where the model is hidden) and comment; answered with 303
+                   to the next cell without a verdict, or to the case.
+                   reading.undo posts nothing and takes back this reader's newest decision of the case; 303 to its cell,
+                   or to the case with a message where there is none.
 second.html        waiting, finished (lists of Case, decided counting this reader's), blinded is said of each.
 disagreements.html rows (list of .case (number) .cell (Cell) .address .first .second (verdicts) .first_reader
                    .second_reader .model (label) .bethesda .settled (verdict or None) .settled_by), page, kappa (None,
                    or .value .low .high .n .agreement .weighted), show ("open" | "all"), show_links (dict).
                    second.settle posts verdict, comment.
-report.html        case, report (.version .versions (list of (version, address, .signed_at)) .made_at .model_name
-                   .model_sha256 .operating_point .sensitivity .signed_by .signed_at (or None) .reason (of an amendment,
-                   or "") .sha256 .state .summary (list of (category code or label, count)) .conclusion (text) .cells
-                   (list of Cell with .reader .comment) .not_read .disputed (int) .problem (text or "")), pdf_url,
+report.html        case (Case as it is now: what can be done), report (.case (what stands in the sheet, of a signed
+                   version as it was signed: .number .accession .notes .owner .second_reader (or None) .blinded
+                   .created_at .images .failed .waiting) .version .versions (list of (version, address, .signed_at))
+                   .made_at .model_name .model_sha256 .operating_point .sensitivity .signed_by .signed_at (or None)
+                   .reason (of an amendment, or "") .sha256 .state .summary (list of (category code or label, count))
+                   .conclusion (text) .cells (list of Cell with .reader .comment) .not_read .disputed (int) .problem
+                   (text or "") .blinded (what a draft says of a blinded reading that is not complete, or "")), pdf_url,
                    changed (bool: decisions changed after the signature). reports.sign posts seen (.state), conclusion,
                    reason, password; reports.reopen posts reopen-reason.
 history.html       rows (list of .at .kind ("verdict" | "report" | "upload") .case .cell (name) .address .reader
@@ -82,9 +91,10 @@ history.html       rows (list of .at .kind ("verdict" | "report" | "upload") .ca
                    readers and verdicts (lists of Choice), labels (list of Choice: how exported cells are named).
 dashboard.html     days (int), periods (list of (days, address)), today (.cases .cells .waiting .seconds (median from
                    upload to answer, or None)), dates (list of date), cases_per_day, cells_per_day (lists of int),
-                   agreement_per_day (list of float or None), agreement (None, or .value .low .high .n), drift (None,
-                   or .psi .ks .p .state ("stable" | "watch" | "drifted") .n .reference_n), score_edges (n + 1
-                   floats), score_reference, score_recent (n shares each), verdicts (list of (code or label, count)).
+                   agreement_per_day (list of float or None), agreement (None, or .value .low .high .n), drift (None, or
+                   .psi .ks .p .state ("stable" | "watch" | "drifted") .n .reference_n), score_edges (n + 1 floats),
+                   score_reference, score_recent (n shares each, none without drift), verdicts (list of (code or label,
+                   count)).
 admin_users.html   users (list of .id .name .email .role .active .second_factor .created_at .last_sign_in_at .is_me
                    .is_last_administrator), invitations (list of .id .email .role .expires_at .by), q, page.
                    admin.change posts role and active ("1" | "0"); admin.reset posts nothing and is answered by

@@ -11,7 +11,7 @@ from flask import Blueprint, request
 from werkzeug.wrappers import Response
 
 from cervicyte.errors import CervicyteError, UsageError
-from cervicyte.web import accounts, entry, trail, visit
+from cervicyte.web import accounts, blinding, entry, trail, visit
 from cervicyte.web.entry import Handed
 from cervicyte.web.pages.common import at, day_range, filters, go, page, paged, tell, values, wrong
 
@@ -140,8 +140,9 @@ def _invite(status: int = 200, handed: Handed | None = None, **more: Any) -> Any
 def _audit(check: dict[str, Any] | None = None) -> Any:
     chosen = filters("q", "actor", "action", "since", "until")
     since, until = day_range(chosen["since"], chosen["until"])
-    wanted = trail.Wanted(chosen["q"], chosen["actor"], chosen["action"], since, until)
     with visit.site().database.read() as session:
+        untold = tuple(blinding.numbers(session, visit.user()))
+        wanted = trail.Wanted(chosen["q"], chosen["actor"], chosen["action"], since, until, untold)
         where = paged(trail.count(session, wanted))
         rows = [
             {
@@ -150,7 +151,7 @@ def _audit(check: dict[str, Any] | None = None) -> Any:
                 "actor": row.actor,
                 "action": row.action,
                 "subject": row.subject,
-                "detail": trail.detail(row),
+                "detail": trail.detail(row, wanted),
                 "hash": row.hash,
             }
             for row in trail.rows(session, wanted, where.start, 50)

@@ -11,7 +11,7 @@ from flask import Blueprint, Response, flash, get_flashed_messages, jsonify, req
 from werkzeug.exceptions import BadRequest
 
 from cervicyte.errors import CervicyteError
-from cervicyte.web import cases, exports, intake, originals, removal, visit, worklist
+from cervicyte.web import access, case_list, cases, exports, intake, originals, removal, second_readers, visit, worklist
 from cervicyte.web.cases import CaseSummary, Invalid
 from cervicyte.web.exports import Download
 from cervicyte.web.originals import Picture
@@ -96,7 +96,9 @@ def assign(number: str) -> Any:
     """Give the case a second reader."""
     form = request.form
     try:
-        cases.assign(visit.site(), visit.user(), number, form.get("second_reader", ""), form.get("blinded") == "1")
+        second_readers.assign(
+            visit.site(), visit.user(), number, form.get("second_reader", ""), form.get("blinded") == "1"
+        )
     except Invalid as error:
         return _refused(number, error)
     tell("done", "Saved.")
@@ -162,7 +164,7 @@ def download(found: Download) -> Response:
 
 def _index(status: int = 200, **more: Any) -> Any:
     chosen = filters("q", "state", "order")
-    found = cases.listing(
+    found = case_list.listing(
         visit.site(), visit.user(), chosen["q"], chosen["state"], chosen["order"], asked_page(), _CASES
     )
     return page(
@@ -171,8 +173,8 @@ def _index(status: int = 200, **more: Any) -> Any:
         cases=found.rows,
         page=page_of(found, _CASES),
         filters=chosen,
-        orders=cases.ORDERS,
-        states=(("", "all"), *cases.STATES),
+        orders=case_list.ORDERS,
+        states=(("", "all"), *case_list.STATES),
         **more,
     )
 
@@ -180,7 +182,7 @@ def _index(status: int = 200, **more: Any) -> Any:
 def _show(number: str, status: int = 200, **more: Any) -> Any:
     site, user = visit.site(), visit.user()
     case = cases.get(site, user, number)
-    may = cases.rights(user, case)
+    may = access.rights(user, case)
     chosen = filters("show", "view")
     counts = worklist.counts(site, user, number)
     shown = chosen["show"] if chosen["show"] in [name for name, _, _ in counts] else "all"
@@ -192,7 +194,7 @@ def _show(number: str, status: int = 200, **more: Any) -> Any:
         status,
         case=case,
         cells=found.rows,
-        hide_model=cases.is_blinded(user, case),
+        hide_model=case.hides_model,
         page=page_of(found, _CELLS),
         view=view,
         show=shown,
@@ -205,7 +207,7 @@ def _show(number: str, status: int = 200, **more: Any) -> Any:
         max_upload_mb=visit.running().max_upload_mb,
         refused=list(_refused_files()),
         next_cell=following and url_for("reading.show", number=case.number, image_id=following),
-        second_readers=cases.second_readers(site, user, number) if "assign" in may else [],
+        second_readers=second_readers.candidates(site, user, number) if "assign" in may else [],
         no_model=_no_model(case),
         may=may,
         **more,

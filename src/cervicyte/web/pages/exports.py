@@ -13,7 +13,7 @@ blueprint = Blueprint("exports", __name__)
 
 @at(blueprint)
 def cells() -> Response:
-    """Pictures in folders of their verdicts, as `cervicyte train` reads them."""
+    """The reviewed cells with a table of their verdicts, as `cervicyte train` reads them."""
     labels = request.args.get("labels", "")
     chosen = labels if labels in [name for name, _ in exports.LABELS] else exports.LABELS[0][0]
     return download(exports.reviewed_cells(visit.site(), visit.user(), chosen))

@@ -8,7 +8,7 @@ from typing import Any
 
 from flask import Blueprint, Response, request, url_for
 
-from cervicyte.web import cases, measured, overlays, reviews, visit, worklist
+from cervicyte.web import access, blinding, cases, measured, overlays, reviews, visit, worklist
 from cervicyte.web.cases import CaseSummary, Invalid
 from cervicyte.web.pages.cases import picture
 from cervicyte.web.pages.common import at, go, page, tell, values, wrong
@@ -58,10 +58,7 @@ def undo(number: str) -> Any:
 def map(image_id: str) -> Response:
     """Where the model sees what speaks for its answer and against it."""
     site, user = visit.site(), visit.user()
-    with site.database.read() as session:
-        _, case = worklist.find_image(session, user, image_id)
-        hidden = cases.is_blinded(user, case)
-    drawn = None if hidden else overlays.overlay(site, user, visit.running().desk, image_id)
+    drawn = overlays.overlay(site, user, visit.running().desk, image_id)
     if drawn is None:
         raise visit.NotHere("there is no map of this picture")
     return picture(drawn)
@@ -74,13 +71,15 @@ def _show(number: str, image_id: str, status: int = 200, **more: Any) -> Any:
     steps = worklist.order(site, user, number)
     ids = [step.image_id for step in steps]
     place = ids.index(cell.id)
-    hidden = cases.is_blinded(user, case)
+    readable = [step for step in steps if step.state != "failed"]
     with site.database.read() as session:
-        row = cases.find(session, user, number)
+        row = access.find(session, user, number)
         mine = reviews.mine(session, user, cell.id)
         others = reviews.others(session, user, row, cell.id)
         can_undo = reviews.can_undo(session, user, row)
-    prediction = None if hidden else worklist.prediction(site, user, cell.id)
+        closed = reviews.is_closed(session, user, row, mine)
+        for_others = blinding.is_for_others(session, user, row)
+    prediction = worklist.prediction(site, user, cell.id)
     following = worklist.next_undecided(steps, cell.id)
     return page(
         "reading.html",
@@ -88,7 +87,8 @@ def _show(number: str, image_id: str, status: int = 200, **more: Any) -> Any:
         case=case,
         cell=replace(cell, position=place + 1),  # in the order of reading, as the strip has it
         total=len(steps),
-        decided=sum(step.verdict is not None for step in steps),
+        decided=sum(step.verdict is not None for step in readable),
+        readable=len(readable),
         previous_url=_address(case, ids[place - 1]) if place else None,
         next_url=_address(case, ids[place + 1]) if place + 1 < len(ids) else None,
         open_url=_address(case, following) if following else None,
@@ -103,17 +103,19 @@ def _show(number: str, image_id: str, status: int = 200, **more: Any) -> Any:
         review=mine,
         can_undo=can_undo,
         others=others,
-        reading=cases.reading_of(user, case),
-        hide_model=hidden,
-        may=_rights(case),
+        reading=access.reading_of(user, case),
+        hide_model=case.hides_model,
+        closed=closed,
+        for_others=for_others,
+        may=_rights(case) - ({"decide"} if for_others else frozenset()),
         **more,
     )
 
 
 def _rights(case: CaseSummary) -> frozenset[str]:
     """The second reader decides too; which reading that is, the domain knows."""
-    found = cases.rights(visit.user(), case)
-    return found | {"decide"} if "second" in found and cases.reading_of(visit.user(), case) == "second" else found
+    found = access.rights(visit.user(), case)
+    return found | {"decide"} if "second" in found and access.reading_of(visit.user(), case) == "second" else found
 
 
 def _address(case: CaseSummary, image_id: str) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 from flask import Blueprint, Response, request, url_for
 
 from cervicyte.errors import CervicyteError, MissingError, StorageError
-from cervicyte.web import cases, report_pdf, reports, sessions, visit
+from cervicyte.web import access, cases, report_pdf, reports, sessions, visit
 from cervicyte.web.cases import Invalid
 from cervicyte.web.pages.common import at, go, page, tell, values, wrong
 from cervicyte.web.reports import View
@@ -38,7 +38,7 @@ def sign(number: str) -> Any:
     """Sign what the readers decided; a signed report is amended by a new version."""
     site, user, form = visit.site(), visit.user(), request.form
     with site.database.read() as session:
-        cases.find(session, user, number, "sign")
+        access.find(session, user, number, "sign")
     try:
         sessions.confirm_password(site, user.id, form.get("password", ""), visit.address())
     except CervicyteError as error:
@@ -87,7 +87,7 @@ def _show(number: str, status: int = 200, **more: Any) -> Any:
         report=view,
         pdf_url=url_for("reports.pdf", number=number, version=request.args.get("version") or None),
         changed=view.changed,
-        may=cases.rights(visit.user(), case),
+        may=access.rights(visit.user(), case),
         **more,
     )
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from flask import Blueprint, request, url_for
 
-from cervicyte.web import cases, disagreements, reviews, visit, worklist
+from cervicyte.web import case_list, disagreements, reviews, visit, worklist
 from cervicyte.web.cases import CaseSummary, Invalid
 from cervicyte.web.codes import Denied
 from cervicyte.web.pages.common import asked_page, at, filters, go, page, page_of, wrong
@@ -18,7 +18,7 @@ _ROW = ("case", "first", "second", "first_reader", "second_reader", "model", "be
 @at(blueprint)
 def index() -> Any:
     """The cases in which one is the second reader."""
-    found = cases.as_second_reader(visit.site(), visit.user())
+    found = case_list.as_second_reader(visit.site(), visit.user())
     finished = [case for case in found if _is_finished(case)]
     waiting = [case for case in found if not _is_finished(case)]
     return page("second.html", waiting=waiting, finished=finished)

@@ -1,11 +1,19 @@
 // Reading with one hand on the keys: a verdict is one press, the next cell is there at once, nothing decided is lost.
 // Pages are fetched and their content swapped in, so that a lost connection leaves the cell and the comment in place.
 
-import { enhance, fetchPage } from './app.js';
+import { csrf, enhance, fetchPage } from './app.js';
 
 const KEYS = { ArrowRight: 'next', j: 'next', ArrowLeft: 'previous', k: 'previous', n: 'open' };
 const main = () => document.getElementById('main');
+const rest = () => main().focus({ preventScroll: true });
+/** Milliseconds for which a page that the browser leaves for may take. */
+const PATIENCE = 8000;
+/** A page is on its way, or the browser is leaving this one. */
 let busy = false;
+/** The timer of a page that the browser leaves for. */
+let leaving = 0;
+/** Keys that were pressed meanwhile, in their order: who types fast means the cells that follow. */
+const kept = [];
 
 /** What is remembered in this browser only: map, opacity, whether keys work. */
 const remembered = {
@@ -25,8 +33,16 @@ const remembered = {
   },
 };
 
-function say(text) {
+/** Say what went wrong; what was typed after it was meant for cells that do not come now. */
+function fail(text) {
+  kept.length = 0;
   const place = document.querySelector('[data-saying]');
+  if (place) place.textContent = text;
+}
+
+/** Say what is good to know. */
+function tell(text) {
+  const place = document.querySelector('[data-told]');
   if (place) place.textContent = text;
 }
 
@@ -35,26 +51,59 @@ async function visit(address, { options = {}, push = true } = {}) {
   if (busy) return;
   busy = true;
   try {
-    const { answer, page } = await fetchPage(address, options);
-    const fresh = page.getElementById('main');
-    if (answer.status === 503 || answer.status === 429) {
-      say('The server is busy. Nothing was saved; press again in a moment.');
-    } else if (fresh?.matches('[data-reading]')) {
-      show(page, fresh);
-      const posted = (options.method ?? 'GET') !== 'GET';
-      if (push && answer.ok && (answer.redirected || !posted)) history.pushState(null, '', answer.url);
-    } else if (options.method && page.querySelector('input[autocomplete="current-password"]')) {
-      say('Your session has ended and nothing was saved. Copy your comment, then load the page again.');
-    } else if (answer.ok) {
-      location.assign(answer.url);
-    } else {
-      say(page.querySelector('h1')?.textContent ?? `That did not work (${answer.status}).`);
-    }
+    busy = await load(address, options, push);
   } catch {
-    say('No connection. Nothing was saved; your verdict and comment are still here: press again.');
-  } finally {
     busy = false;
+    fail(`No connection. ${lost(address, options)}`);
   }
+  while (!busy && kept.length) {
+    const key = kept.shift();
+    if (!press(key)) kept.length = 0; // what follows was meant for another cell
+  }
+}
+
+/** What to do where no answer came: a verdict that is sent twice is stored once, but who takes back twice takes two. */
+function lost(address, options) {
+  if (!options.method) return 'Your comment is still here: press again.';
+  if (new URL(address, location.href).pathname === main().dataset.undo) {
+    return 'Your last verdict may be taken back or not: load the page again and look.';
+  }
+  return 'Your verdict may not be saved; it and your comment are still here: press again.';
+}
+
+/** Go to another page. The browser does not say that it was stopped, so after a while keys mean this page again. */
+function leave(address) {
+  kept.length = 0;
+  location.assign(address);
+  leaving = setTimeout(() => {
+    busy = false;
+    fail('The next page does not come. Load it again, or go on here.');
+  }, PATIENCE);
+}
+
+/** Fetch a page and show it, or say why not; true where the browser leaves for it. */
+async function load(address, options, push) {
+  const { answer, page } = await fetchPage(address, options);
+  const fresh = page.getElementById('main');
+  const told = [...page.querySelectorAll('.notes .note')].map((note) => note.textContent.trim()).join(' ');
+  if (answer.status === 503 || answer.status === 429) {
+    fail('The server is busy. Nothing was saved; press again in a moment.');
+  } else if (fresh?.matches('[data-reading]')) {
+    show(page, fresh);
+    if (!answer.ok) kept.length = 0;
+    const posted = (options.method ?? 'GET') !== 'GET';
+    if (push && answer.ok && (answer.redirected || !posted)) history.pushState(null, '', answer.url);
+  } else if (options.method && page.querySelector('input[autocomplete="current-password"]')) {
+    fail('Your session has ended and nothing was saved. Copy your comment, then load the page again.');
+  } else if (!answer.ok) {
+    fail(page.querySelector('h1')?.textContent ?? `That did not work (${answer.status}).`);
+  } else if (told) {
+    tell(told); // a page says it once: loaded again, it would not
+  } else if (kept[0]?.toLowerCase() !== 'z') {
+    leave(answer.url);
+    return true;
+  } // else the last verdict of the case is to be taken back, from here
+  return false;
 }
 
 function show(page, fresh) {
@@ -65,7 +114,6 @@ function show(page, fresh) {
   const now = document.querySelectorAll('details.fold');
   if (now.length === folds.length) now.forEach((fold, i) => (fold.open = folds[i]));
   start();
-  fresh.focus({ preventScroll: true });
 }
 
 function start() {
@@ -80,6 +128,7 @@ function start() {
   document.querySelector('.strip [aria-current]')?.scrollIntoView({ block: 'nearest', inline: 'center' });
   const next = main().dataset.nextImage;
   if (next) new Image().src = next;
+  if (document.activeElement === document.body) rest();
 }
 
 /** The map's opacity; a property set by script, which the security policy allows where it forbids style attributes. */
@@ -126,25 +175,71 @@ document.addEventListener('click', (event) => {
 });
 
 addEventListener('popstate', () => visit(location.href, { push: false }));
+addEventListener('pageshow', (event) => {
+  if (!event.persisted) return;
+  clearTimeout(leaving); // it was left, and one came back
+  busy = false;
+  kept.length = 0;
+});
 
 document.addEventListener('keydown', (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return;
   const typing = event.target.closest('input, textarea, select');
-  if (event.key === 'Escape' && typing) return typing.blur();
-  if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing || event.repeat) return;
+  if (event.key === 'Escape' && typing) return rest();
   if (typing && !typing.matches('[type="checkbox"]')) return;
   if (document.querySelector('[data-keys-on]')?.checked === false) return;
-  const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
-  if (key === 'c') document.querySelector('[data-comment]')?.focus();
-  else if (key === 'm') document.querySelector('[data-map-on]')?.click();
-  else if (key === '?') help();
-  else {
-    const target = document.querySelector(`[data-key="${CSS.escape(KEYS[key] ?? key)}"]`);
-    if (!target) return;
-    if (target.matches('a')) visit(target.href);
-    else target.form.requestSubmit(target);
-  }
-  event.preventDefault();
+  if (busy ? keep(event) : !event.repeat && press(event.key)) event.preventDefault();
 });
+
+/** Keep a key for the page that is on its way; false for those that mean nothing here. */
+function keep(event) {
+  const inComment = kept.slice(kept.lastIndexOf('Escape') + 1).some((key) => key.toLowerCase() === 'c');
+  const known = [...event.key].length === 1 || event.key in KEYS || event.key === 'Escape';
+  if (!known && !(inComment && ['Enter', 'Backspace'].includes(event.key))) return false;
+  if (!event.repeat || inComment) kept.push(event.key);
+  return true;
+}
+
+/** Do what a key says; false where it says nothing here. */
+function press(pressed) {
+  const comment = document.querySelector('[data-comment]');
+  if (comment && document.activeElement === comment) return write(comment, pressed);
+  const key = pressed.length === 1 ? pressed.toLowerCase() : pressed;
+  if (key === 'Escape') return true;
+  if (key === '?') return help();
+  if (key === 'c' && comment) {
+    comment.focus();
+    comment.setSelectionRange(comment.value.length, comment.value.length);
+    return true;
+  }
+  if (key === 'm' && document.querySelector('[data-map-on]')) {
+    document.querySelector('[data-map-on]').click();
+    return true;
+  }
+  if (key === 'z' && main().dataset.undo) {
+    // Asked of the server even where nothing seems to be there to take back: it knows, and it says so.
+    visit(main().dataset.undo, { options: { method: 'POST', body: new URLSearchParams({ csrf: csrf() }) } });
+    return true;
+  }
+  const target = document.querySelector(`[data-key="${CSS.escape(KEYS[key] ?? key)}"]`);
+  if (!target) {
+    if (/^[a-z0-9]$/.test(key) || key in KEYS) tell(`The key ${pressed.toUpperCase()} does nothing on this cell.`);
+    return false;
+  }
+  if (target.matches('a')) visit(target.href);
+  else target.form.requestSubmit(target);
+  return true;
+}
+
+/** A kept key as text of the comment; the others the browser writes itself. */
+function write(comment, key) {
+  const { selectionStart: from, selectionEnd: to } = comment;
+  if (key === 'Escape') rest();
+  else if (key === 'Backspace') comment.setRangeText('', from === to ? Math.max(0, from - 1) : from, to, 'end');
+  else if (key === 'Enter') comment.setRangeText('\n', from, to, 'end');
+  else if ([...key].length === 1) comment.setRangeText(key, from, to, 'end');
+  return true;
+}
 
 function help() {
   const fold = document.querySelector('[data-help]');
@@ -153,6 +248,7 @@ function help() {
     fold.querySelector('summary').focus();
     fold.scrollIntoView({ block: 'nearest' });
   }
+  return true;
 }
 
 start();
