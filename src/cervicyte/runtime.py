@@ -169,6 +169,8 @@ class _OpenVINO:
         self.precision = "int8" if quantised else {"f32": "float32", "bf16": "bfloat16"}.get(real, real)
         self.parallel = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
         self._ports = [compiled.output(name) for name in outputs]
+        # Looked up once by one thread: two first runs at the same moment were once seen to wait for each other here.
+        compiled.input(0).get_element_type().to_dtype()
         self._requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
         for _ in range(self.parallel):
             self._requests.put(compiled.create_infer_request())

@@ -12,6 +12,7 @@ from concurrent.futures import Future
 from datetime import datetime
 from typing import Any
 
+from cervicyte.errors import StorageError
 from cervicyte.web.database import Database
 from cervicyte.web.ledger import Entry, Ledger, entry
 
@@ -78,4 +79,13 @@ class Recorder:
                 if error is None:
                     one.turn.set_result(False)
                 else:
-                    one.turn.set_exception(error)
+                    one.turn.set_exception(_for_another(error))
+
+
+def _for_another(error: BaseException) -> StorageError:
+    """What a thread is told whose row was to be written with that of another, which failed; no two share an error."""
+    told = StorageError("the audit log could not be written", repr(error), "try again")
+    if isinstance(error, StorageError):
+        told = StorageError(error.what, error.received, error.todo)
+    told.__cause__ = error
+    return told
