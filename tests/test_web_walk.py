@@ -134,7 +134,7 @@ def _upload(person: Person, pictures: dict[str, list[Path]], folder: Path) -> No
     with zipfile.ZipFile(archive, "w") as made:
         made.write(first, f"tray/{first.name}")
         made.write(last, f"tray/{last.name}")
-        made.write(first, "../../../outside.png")
+        made.write(first, "../../../out-of-the-walk.png")
     lie = folder / "lie.png"
     lie.write_text("This is a letter, not a picture.\n")
     person.evaluate("window.stayed = true")
@@ -147,7 +147,7 @@ def _upload(person: Person, pictures: dict[str, list[Path]], folder: Path) -> No
     person.wait("!document.querySelector('[data-live-every]')", 30)
     assert person.evaluate("document.querySelectorAll('#case-cells .cells li').length") == 2 * CELLS
     assert person.evaluate("window.stayed") is True
-    assert not list(folder.parent.rglob("outside*"))
+    assert not list(folder.parent.rglob("out-of-the-walk*"))
 
 
 def _read_with_keys(person: Person, number: str, plan: dict[str, str]) -> None:
