@@ -93,6 +93,25 @@ def site(tmp_path, database_url):
     site.database.close()
 
 
+def _person(name, email, *role):
+    """A fixture: somebody with an account on the `site`, a reader unless another role is given."""
+
+    @pytest.fixture(name=name)
+    def person(site):
+        from web_site import make_user
+
+        return make_user(site, email, *role)
+
+    return person
+
+
+reader = _person("reader", "first@lab.example")
+owner = _person("owner", "owner@lab.example")
+second = _person("second", "second@lab.example")
+other = _person("other", "other@lab.example")
+reviewer = _person("reviewer", "reviewer@lab.example", "reviewer")
+
+
 @pytest.fixture
 def numbers_only(monkeypatch):
     """Leave out the audit and the report, for tests that look only at predictions and metrics."""

@@ -185,16 +185,6 @@ def first(site: Site) -> User:
 
 
 @pytest.fixture
-def second(site: Site) -> User:
-    return make_user(site, "second@lab.example")
-
-
-@pytest.fixture
-def reviewer(site: Site) -> User:
-    return make_user(site, "reviewer@lab.example", "reviewer")
-
-
-@pytest.fixture
 def twice(site: Site, first: User, second: User) -> tuple[CaseSummary, list[str]]:
     """A case of three cells: both have read the first, and the second reader the others too."""
     case, images = make_case(site, first, [0.9, 0.8, 0.1])

@@ -50,21 +50,6 @@ def bundle(tmp_path_factory):
 
 
 @pytest.fixture
-def reader(site):
-    return make_user(site)
-
-
-@pytest.fixture
-def other(site):
-    return make_user(site, "other@lab.example")
-
-
-@pytest.fixture
-def reviewer(site):
-    return make_user(site, "reviewer@lab.example", "reviewer")
-
-
-@pytest.fixture
 def administrator(site):
     return make_user(site, "admin@lab.example", "administrator")
 

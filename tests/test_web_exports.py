@@ -24,7 +24,6 @@ from cervicyte.web.tables import csv_bytes, guarded
 from commands import cervicyte as command
 from web_cases import answer, case_with, picture, review, rows, says, small_bundle
 from web_databases import on_both
-from web_site import make_user
 
 SEVERE = says("severe_dysplastic", 0.97, bethesda="HSIL")
 NORMAL = says("normal_columnar", 0.05, bethesda="NILM")
@@ -33,21 +32,6 @@ NORMAL = says("normal_columnar", 0.05, bethesda="NILM")
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory):
     return small_bundle(tmp_path_factory.mktemp("exports") / "bundle")
-
-
-@pytest.fixture
-def reader(site):
-    return make_user(site)
-
-
-@pytest.fixture
-def other(site):
-    return make_user(site, "other@lab.example")
-
-
-@pytest.fixture
-def reviewer(site):
-    return make_user(site, "reviewer@lab.example", "reviewer")
 
 
 def _unpacked(download, folder):

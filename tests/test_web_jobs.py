@@ -27,7 +27,6 @@ from cervicyte.web.jobs import Jobs
 from cervicyte.web.schema import AuditRow, Image, PredictionRow
 from web_cases import CLASSES, case_with, picture, rows, small_bundle, until
 from web_databases import on_both
-from web_site import make_user
 
 HERE = Path(__file__).parent
 
@@ -41,11 +40,6 @@ def bundle(tmp_path_factory):
 def desk(bundle):
     with Desk(bundle, queue_size=64, workers=2) as made:
         yield made
-
-
-@pytest.fixture
-def reader(site):
-    return make_user(site)
 
 
 @pytest.fixture(autouse=True)

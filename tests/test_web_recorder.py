@@ -13,7 +13,7 @@ pytest.importorskip("sqlalchemy", reason="the extra 'web' is not installed")
 from sqlalchemy import select
 
 from cervicyte.errors import StorageError, UsageError
-from cervicyte.web.ledger import Ledger
+from cervicyte.web.ledger import Ledger, entry
 from cervicyte.web.schema import AuditRow
 from web_databases import on_both
 
@@ -56,7 +56,7 @@ def _crowd(site, door) -> list[Future[list[str]]]:
 
     def add(number: int) -> list[str]:
         coming.release()
-        site.recorder.add("first@lab.example", "picture.predicted", f"picture {number}", {"n": number})
+        site.recorder.add(entry("first@lab.example", "picture.predicted", f"picture {number}", {"n": number}))
         return _subjects(site)
 
     coming = threading.Semaphore(0)
@@ -97,7 +97,7 @@ def test_a_database_that_fails_fails_all_that_wait_stores_none_of_them_and_the_n
     assert len({id(e) for e in errors}) == len(others), "two threads must not raise the same exception"
     assert _subjects(site) == ["picture 0"]
     door.fault = None
-    site.recorder.add("first@lab.example", "picture.predicted", "after")
+    site.recorder.add(entry("first@lab.example", "picture.predicted", "after"))
     assert _subjects(site) == ["picture 0", "after"]
     checked = site.ledger.verify(site.database)
     assert (checked.ok, checked.rows) == (True, 2)
@@ -105,8 +105,8 @@ def test_a_database_that_fails_fails_all_that_wait_stores_none_of_them_and_the_n
 
 def test_a_row_that_cannot_be_written_down_fails_alone(site) -> None:
     with pytest.raises(UsageError, match="JSON"):
-        site.recorder.add("a", "b", detail={"x": float("nan")})
-    site.recorder.add("a", "b", "c")
+        site.recorder.add(entry("a", "b", detail={"x": float("nan")}))
+    site.recorder.add(entry("a", "b", "c"))
     assert _subjects(site) == ["c"]
 
 
@@ -117,7 +117,7 @@ def test_threads_that_record_and_threads_that_change_things_make_one_chain(site)
 
     with ThreadPoolExecutor(N) as pool:
         acts = [pool.submit(change, i) for i in range(20)]
-        acts += [pool.submit(site.recorder.add, "a", "picture.predicted", f"picture {i}") for i in range(60)]
+        acts += [pool.submit(site.recorder.add, entry("a", "picture.predicted", f"picture {i}")) for i in range(60)]
         for act in acts:
             act.result()
     checked = site.ledger.verify(site.database)

@@ -25,16 +25,6 @@ from web_site import Clock, make_user
 
 
 @pytest.fixture
-def owner(site: Site) -> User:
-    return make_user(site, "owner@lab.example")
-
-
-@pytest.fixture
-def reviewer(site: Site) -> User:
-    return make_user(site, "reviewer@lab.example", "reviewer")
-
-
-@pytest.fixture
 def case(site: Site, owner: User) -> CaseSummary:
     made, ids = make_case(site, owner, [0.1, 0.9, None])
     reviews.decide(site, owner, ids[0], "agree")

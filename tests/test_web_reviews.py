@@ -28,21 +28,6 @@ from web_records import give_second, make_case, png, predict
 from web_site import Clock, make_user
 
 
-@pytest.fixture
-def owner(site: Site) -> User:
-    return make_user(site, "owner@lab.example")
-
-
-@pytest.fixture
-def second(site: Site) -> User:
-    return make_user(site, "second@lab.example")
-
-
-@pytest.fixture
-def reviewer(site: Site) -> User:
-    return make_user(site, "reviewer@lab.example", "reviewer")
-
-
 def _rows(site: Site) -> list[Review]:
     with site.database.read() as session:
         return list(session.query(Review).order_by(Review.id))

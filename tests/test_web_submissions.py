@@ -17,15 +17,9 @@ from cervicyte.web import case_list, cases, removal
 from cervicyte.web.submissions import submit
 from web_cases import picture, rows
 from web_databases import on_both
-from web_site import make_user
 
 HERE = Path(__file__).parent
 FILES = [(f"{i}.png", picture(i)) for i in range(3)]
-
-
-@pytest.fixture
-def reader(site):
-    return make_user(site)
 
 
 def _numbers(site, user) -> list[str]:

@@ -23,11 +23,6 @@ from web_records import make_case, png
 from web_site import PASSWORD, Clock, make_site, make_user
 
 
-@pytest.fixture
-def reviewer(site: Site) -> User:
-    return make_user(site, "reviewer@lab.example", "reviewer")
-
-
 def _signed(site: Site, reviewer: User, scores: list[float | None]) -> str:
     case, ids = make_case(site, reviewer, scores)
     reviews.decide(site, reviewer, ids[0], "HSIL")

@@ -7,14 +7,11 @@ brought meanwhile; each comes back when its own row is stored, and not before.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
 from concurrent.futures import Future
-from datetime import datetime
-from typing import Any
 
 from cervicyte.errors import StorageError
 from cervicyte.web.database import Database
-from cervicyte.web.ledger import Entry, Ledger, entry
+from cervicyte.web.ledger import Entry, Ledger
 
 
 class _Waiting:
@@ -35,22 +32,14 @@ class Recorder:
         self._waiting: list[_Waiting] = []
         self._writing = False
 
-    def add(
-        self,
-        actor: str,
-        action: str,
-        subject: str = "",
-        detail: Mapping[str, Any] | None = None,
-        at: datetime | None = None,
-    ) -> None:
-        """Store a row, and come back when it is stored. Parameters are those of `cervicyte.web.ledger.entry`.
+    def add(self, row: Entry) -> None:
+        """Store a row that `cervicyte.web.ledger.entry` made, and come back when it is stored.
 
         Raises
         ------
-        UsageError : the detail is not JSON
         StorageError : as `Database.write`; neither this row nor any that was to be written with it is stored
         """
-        mine = _Waiting(entry(actor, action, subject, detail, at))
+        mine = _Waiting(row)
         with self._lock:
             self._waiting.append(mine)
             first = not self._writing

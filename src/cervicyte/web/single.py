@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from cervicyte.errors import ImageError
 from cervicyte.predictions import Prediction
 from cervicyte.web.desk import Busy, Desk
+from cervicyte.web.ledger import entry
 from cervicyte.web.schema import User
 from cervicyte.web.site import Site
 
@@ -43,5 +44,5 @@ def predict(site: Site, desk: Desk, user: User, data: bytes) -> Answered:
         raise ImageError(said.error, None, "send a picture of one cell as PNG, JPEG, TIFF, BMP or WebP")
     sha256 = hashlib.sha256(data).hexdigest()
     detail = {"sha256": sha256, "label": said.label, "model": desk.bundle.graph_sha256}
-    site.recorder.add(user.email, "picture.predicted", "", detail, site.clock())
+    site.recorder.add(entry(user.email, "picture.predicted", "", detail, site.clock()))
     return Answered(sha256, said)
