@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import threading
 import time
 from collections.abc import Callable, Iterator
 from http.client import HTTPConnection, HTTPResponse
@@ -18,6 +17,7 @@ import waitress
 
 from cervicyte.web import connections
 from web_cases import until
+from web_threads import running
 
 #: Bytes of a part of an answer, and parts of one that fits into no buffer between the two.
 PART, LARGE = 1 << 16, 400
@@ -53,8 +53,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         outbuf_high_watermark=1 << 20,
     )
     server.channel_class = connections.Channel
-    threading.Thread(target=server.run, daemon=True).start()
-    with contextlib.closing(server):
+    with running(server):
         yield server
 
 

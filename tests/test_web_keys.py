@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -26,6 +25,7 @@ from web_preview import find_chromium
 from web_process import Person
 from web_records import CLASSES, make_case, predict
 from web_site import PASSWORD, make_site, make_user
+from web_threads import running
 
 CELLS = 100
 #: What the keys of verdicts store; agreeing stores the class that the model names.
@@ -128,17 +128,15 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
                 failed.append(answer.status)
             return answer
 
-        server = waitress.create_server(app, sockets=[listening], threads=4)
-        threading.Thread(target=server.run, daemon=True).start()
-        person = Person(program, root, folder / "downloads")
-        try:
-            person.visit("/sign-in")
-            person.submit("main form", email=owner.email, password=PASSWORD)
-            yield Lab(site, owner, person, failed)
-        finally:
-            person.close()
-            server.close()
-            site.database.close()
+        with running(waitress.create_server(app, sockets=[listening], threads=4)):
+            person = Person(program, root, folder / "downloads")
+            try:
+                person.visit("/sign-in")
+                person.submit("main form", email=owner.email, password=PASSWORD)
+                yield Lab(site, owner, person, failed)
+            finally:
+                person.close()
+        site.database.close()
 
 
 def test_a_hundred_cells_are_read_with_the_keyboard_alone_however_fast_it_is_typed(lab: Lab) -> None:
