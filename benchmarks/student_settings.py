@@ -63,7 +63,9 @@ def scores(model: Model, training: CellTable) -> tuple[float, float, float, floa
     both = zip(model.members, model.temperatures, strict=True)
     votes = np.mean([softmax(member.oof, temperature) for member, temperature in both], axis=0)
     codes = np.searchsorted([training.system.classes.index(c) for c in model.classes], training.codes)
-    abnormal, p_abnormal = model.abnormal[codes], votes[:, model.abnormal].sum(axis=1)
+    if model.abnormal_classes is None:
+        raise SystemExit(f"which classes of {training.system.name} are abnormal is not defined")
+    abnormal, p_abnormal = model.abnormal_classes[codes], votes[:, model.abnormal_classes].sum(axis=1)
     told = votes[np.arange(len(codes)), codes]
     return (
         float((votes.argmax(axis=1) == codes).mean()),
