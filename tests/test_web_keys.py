@@ -21,6 +21,7 @@ from cervicyte.web.categories import CATEGORIES
 from cervicyte.web.schema import Review, User
 from cervicyte.web.site import Site
 from cervicyte.web.visit import Running
+from web_cases import until
 from web_preview import find_chromium
 from web_process import Person
 from web_records import CLASSES, make_case, predict
@@ -215,6 +216,7 @@ def test_the_last_verdict_of_a_case_is_taken_back_though_it_was_typed_ahead(lab:
     case, images = make_case(lab.site, lab.owner, [0.9, 0.8])
     lab.begin(case.number)
     lab.type("15z")
+    until(lambda: lab.rows(images) == 3)  # the page says "1 of 2" after the first key too
     lab.wait(1, 2)
     assert lab.stands(images) == {images[0]: ("NILM", "")}
     lab.type("66")  # and a key too many at the end of a case changes nothing
