@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -129,7 +130,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
                 failed.append(answer.status)
             return answer
 
-        with running(waitress.create_server(app, sockets=[listening], threads=4)):
+        with closing(site.database), running(waitress.create_server(app, sockets=[listening], threads=4)):
             person = Person(program, root, folder / "downloads")
             try:
                 person.visit("/sign-in")
@@ -137,7 +138,6 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
                 yield Lab(site, owner, person, failed)
             finally:
                 person.close()
-        site.database.close()
 
 
 def test_a_hundred_cells_are_read_with_the_keyboard_alone_however_fast_it_is_typed(lab: Lab) -> None:
