@@ -15,7 +15,7 @@ from cervicyte import images, pool
 from cervicyte.cells import CellTable
 from cervicyte.errors import DataError
 from cervicyte.nuclei import Nucleus, find_nuclei, smeared
-from cervicyte.pool import LEAST_SIDE, cut, frame
+from cervicyte.pool import LEAST_SIDE, WIDE, WIDE_SIDES, cut, frame
 from generated_cells import save
 
 
@@ -119,14 +119,25 @@ def test_smeared_borders_are_seen_and_whole_fields_are_not(wide, angle) -> None:
     assert smeared(field).mean() < 0.1
 
 
-@given(st.floats(0, 1000), st.floats(0, 1000), st.floats(8, 60), st.floats(0, 1))
-def test_a_frame_is_a_square_about_its_nucleus(x, y, diameter, fraction) -> None:
-    left, top, right, bottom = frame(Nucleus(x, y, diameter), fraction)
-    assert right - left == bottom - top >= LEAST_SIDE
-    assert right - left >= 1.3 * diameter - 1
+@given(st.floats(0, 1000), st.floats(0, 1000), st.floats(8, 60), st.integers(0, 2**32 - 1))
+def test_a_frame_lies_about_its_nucleus(x, y, diameter, seed) -> None:
+    left, top, right, bottom = frame(Nucleus(x, y, diameter), np.random.default_rng(seed))
+    assert max(right - left, bottom - top) >= LEAST_SIDE
+    assert left < x + 0.5 < right
+    assert top < y + 0.5 < bottom
     assert abs((left + right) / 2 - x - 0.5) <= 1
     assert abs((top + bottom) / 2 - y - 0.5) <= 1
-    assert frame(Nucleus(x, y, diameter), 1.0)[2] - frame(Nucleus(x, y, diameter), 1.0)[0] >= right - left
+
+
+def test_frames_are_as_wide_as_cells_or_wider_and_not_all_square() -> None:
+    random = np.random.default_rng(0)
+    boxes = np.array([frame(Nucleus(300, 300, 16.0), random) for _ in range(2000)])
+    sides = boxes[:, 2:] - boxes[:, :2]
+    longer = sides.max(axis=1)
+    assert 0.9 * WIDE < (longer >= WIDE_SIDES[0]).mean() < 1.1 * WIDE + 0.1  # a few of the tight ones are as wide
+    assert np.median(longer[longer < WIDE_SIDES[0]]) < 2.6 * 16
+    assert 0.35 < (sides[:, 0] == sides[:, 1]).mean() < 0.5
+    assert np.abs(np.log(sides[:, 0] / sides[:, 1])).max() > 0.8
 
 
 def test_a_pool_has_each_field_once_and_tells_what_it_left_out(fields) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 
-from cervicyte import pool
+from cervicyte import crisp, pool
 from cervicyte.augment import get_augmentation
 from cervicyte.backbones import find_weights, get_backbone
 from cervicyte.errors import UsageError
@@ -83,7 +83,7 @@ def _distilled(
         )
         for layer in _SIGHT
     ]
-    unlabelled = pool.cut(crops, _CROPS, part.seed)
+    unlabelled = crisp.write(pool.cut(crops, _CROPS, part.seed))
     schedule = Schedule(**{f.name: getattr(part, f.name) for f in fields(Schedule)})
     shape = Shape(side=part.size) if part.size else Shape()
     return DistilledMember(

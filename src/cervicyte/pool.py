@@ -1,7 +1,7 @@
 """The unlabelled pool: crops about nuclei of whole fields, on which a small network learns what a large one says.
 
-No label is read. A field's crops are framed like single-cell pictures, from a nucleus that nearly fills the frame to
-a small one in a wide cell.
+No label is read. A third of a field's crops are framed like single-cell pictures, from a nucleus that nearly fills the
+frame to a small one in a wide cell. Fields show a cell in few pixels, so the others are wider: their detail is real.
 """
 
 from __future__ import annotations
@@ -31,14 +31,21 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 #: Raised when the same inputs would give other crops.
-POOL_FORMAT = 1
+POOL_FORMAT = 2
 
 #: Side of a single-cell picture over the diameter of its nucleus: (quantile, value). Measured by
 #: `cervicyte.segment` on 731 Herlev cells (200 and 224 px copies, each padded to a square).
 FRAMING = ((0.05, 1.35), (0.1, 1.44), (0.25, 1.68), (0.5, 2.16), (0.75, 3.08), (0.9, 8.4), (0.95, 11.96))
 
-#: A box with fewer pixels a side shows nothing once it is enlarged.
+#: A box with fewer pixels along its longer side shows nothing once it is enlarged.
 LEAST_SIDE = 24
+
+#: Share of the crops that are wider than a cell, and the side of these in pixels, drawn evenly in its logarithm.
+WIDE, WIDE_SIDES = 0.65, (56, 200)
+
+#: Share of the crops that are square, and the spread of the logarithm of the others' width over height: single cells
+#: are cut out tightly, and few of them are as wide as high.
+SQUARE, ASPECT = 0.4, 0.4
 
 #: Most crops of one field.
 PER_FIELD = 64
@@ -155,7 +162,7 @@ def _key(fields: list[tuple[_File, ...]], most: int, seed: int) -> str:
         "fields": [[f.digest for f in copies] for copies in fields],
         "most": most,
         "seed": seed,
-        "framing": FRAMING,
+        "framing": [FRAMING, WIDE, WIDE_SIDES, SQUARE, ASPECT],
         "bounds": [LEAST_SIDE, PER_FIELD, _MOST_SMEARED],
         "search": {name: value for name, value in vars(nuclei).items() if name.isupper()},
         "pixels": {name: version(name) for name in ("pillow", "opencv-python-headless", "numpy")},
@@ -182,32 +189,33 @@ def _boxes(copies: tuple[_File, ...], seed: int) -> _Cut:
     boxes = []
     for nucleus in nuclei.find_nuclei(field):
         name = f"{file.digest}|{nucleus.x:.1f}|{nucleus.y:.1f}|{seed}"
-        box = frame(nucleus, _fraction(f"framing|{name}"))
-        left, top, right, bottom = box
+        left, top, right, bottom = box = frame(nucleus, np.random.default_rng(_number(f"framing|{name}")))
         inside = left >= 0 and top >= 0 and right <= field.shape[1] and bottom <= field.shape[0]
         if inside and smear[top:bottom, left:right].mean() <= _MOST_SMEARED:
             boxes.append((_fraction(f"order|{name}"), box))
     return _Cut(file, tuple(box for _, box in sorted(boxes)[:PER_FIELD]), tuple(problems))
 
 
-def frame(nucleus: nuclei.Nucleus, fraction: float) -> Box:
-    """A square box about a nucleus, as wide as single-cell pictures are.
-
-    Parameters
-    ----------
-    fraction : 0 for the tightest framing, 1 for the widest; evenly drawn fractions give the distribution `FRAMING`
-    """
+def frame(nucleus: nuclei.Nucleus, random: np.random.Generator) -> Box:
+    """A box about a nucleus: as wide as single-cell pictures are, which is what `FRAMING` tells, or wider."""
     quantiles, values = zip(*FRAMING, strict=True)
-    quantile = quantiles[0] + fraction * (quantiles[-1] - quantiles[0])
-    factor = float(np.exp(np.interp(quantile, quantiles, np.log(values))))
-    side = max(LEAST_SIDE, round(factor * nucleus.diameter))
-    left, top = round(nucleus.x + 0.5 - side / 2), round(nucleus.y + 0.5 - side / 2)
-    return (left, top, left + side, top + side)
+    factor = float(np.exp(np.interp(random.uniform(quantiles[0], quantiles[-1]), quantiles, np.log(values))))
+    wide = float(np.exp(random.uniform(*np.log(WIDE_SIDES))))
+    side = max(LEAST_SIDE, wide if random.random() < WIDE else factor * nucleus.diameter)
+    stretch = 0.0 if random.random() < SQUARE else random.normal(0, ASPECT)
+    width, height = (max(1, round(side * np.exp(min(0.0, turn)))) for turn in (stretch, -stretch))
+    left, top = round(nucleus.x + 0.5 - width / 2), round(nucleus.y + 0.5 - height / 2)
+    return (left, top, left + width, top + height)
+
+
+def _number(text: str) -> int:
+    """A whole number that follows from a text and looks drawn."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6])
 
 
 def _fraction(text: str) -> float:
     """A number in [0, 1) that follows from a text and looks drawn."""
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6]) / 2**48
+    return _number(text) / 2**48
 
 
 def _spread(counts: Sequence[int], most: int) -> list[int]:
