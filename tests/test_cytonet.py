@@ -213,6 +213,23 @@ def test_a_student_listens_to_its_teacher() -> None:
     assert (trainer.logits(student, small).argmax(axis=1) != codes).mean() > 0.8
 
 
+def test_most_views_are_small_and_the_last_ones_whole(monkeypatch) -> None:
+    """Each step sees half as many crops as cells, of the same size; statistics are settled on whole views."""
+    shape, schedule = replace(TINY, side=48), replace(QUICK, epochs=5)
+    told, codes = lessons(1)[1:]
+    start = Cytonet(shape, 0).get_arrays()
+    trainer = StudentTrainer(
+        Foundation(start, np.ones((8, 2), np.float32), "key", ()), shape, schedule, Weighing(), False
+    )
+    sides: list[int] = []
+    monkeypatch.setattr(
+        distillation, "view", lambda image, side, random: (sides.append(side), view(image, side, random))[1]
+    )
+    trainer.train("cells", codes, 2, 0, lambda: (told, told))
+    both = len(codes) * 3 // 2
+    assert sorted(sides) == [32] * 3 * both + [48] * (2 * both + len(codes))
+
+
 def test_lessons_are_not_asked_for_where_the_student_is_known() -> None:
     foundation = made_foundation()
     told, codes = lessons(1)[1:]
@@ -256,7 +273,9 @@ def test_a_killed_training_goes_on_and_ends_as_if_it_had_not_been(own_cache, mon
     started = []
     real = distillation._Run._batches
     monkeypatch.setattr(
-        distillation._Run, "_batches", lambda self, pixels, epoch: (started.append(epoch), real(self, pixels, epoch))[1]
+        distillation._Run,
+        "_batches",
+        lambda self, pixels, epoch, side: (started.append(epoch), real(self, pixels, epoch, side))[1],
     )
     resumed = made_foundation(epochs=30)
     assert started[0] >= 4
