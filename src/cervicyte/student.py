@@ -37,7 +37,7 @@ from cervicyte.splits import Folds
 from cervicyte.teachers import FittedTeacher, Teacher
 
 #: How the network first learns to see.
-FOUNDATION = Schedule(epochs=20, batch_size=64, learning_rate=2e-3, weight_decay=0.05, averaging=0.995)
+FOUNDATION = Schedule(epochs=50, batch_size=64, learning_rate=4e-3, weight_decay=0.05, averaging=0.995)
 
 #: Side in pixels of the pictures that training views are cut from.
 _SOURCE_SIDE = 128
