@@ -3,7 +3,7 @@
     python benchmarks/cytonet.py DATA --weights FOLDER --crops FOLDER... --out DIR [--seeds 1] [--changes]
 
 In each fold the teacher and the student see that fold's training cells only. Metrics and intervals are those of
-`benchmarks/system_a.py`; differences of AUROC are paired over acquisitions. ``--changes`` then tells how many test
+`benchmarks/system_a.py`; differences are paired over acquisitions. ``--changes`` then tells how many test
 cells keep their label when they are turned, mirrored, shifted, compressed or stained otherwise, each judged by the
 student of its own fold. The same students as graphs in float32, bfloat16 and int8 (calibrated on 64 training cells of
 the fold) tell what a precision costs; the band of uncertain cells set for 2 % error tells how many are still answered.
@@ -34,7 +34,6 @@ from cervicyte.crossvalidation import cross_validate
 from cervicyte.datasets import load
 from cervicyte.files import write_json
 from cervicyte.fitting import Model, fit_model
-from cervicyte.metrics import auroc
 from cervicyte.quantise import quantise
 from cervicyte.recipes import Recipe, load_recipe
 from cervicyte.results import Predictions
@@ -51,7 +50,11 @@ CALIBRATION = 64
 #: How close P(abnormal) may be to the operating point for a cell to count as away from it.
 AWAY = 0.1
 
+#: Metrics whose differences are told.
+COMPARED = ("7 classes", "normal/abnormal", "AUROC")
+
 Change = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+Metric = Callable[[Predictions, np.ndarray], float]
 
 
 def main() -> None:
@@ -97,9 +100,12 @@ def main() -> None:
     for name in runs:
         for seed, run in enumerate(runs[name]):
             run.to_csv(options.out / f"{re.sub(r'[^a-z0-9]+', '_', name.lower())}_{seed}.csv")
-    differences = {name: difference(runs["cytonet"], runs[name]) for name in runs if name != "cytonet"}
-    for name, (value, low, high) in differences.items():
-        print(f"AUROC of cytonet minus that of {name}: {value:+.4f} ({low:+.4f} to {high:+.4f})")
+    differences: dict[str, dict[str, tuple[float, float, float]]] = {}
+    for name in runs:
+        if name != "cytonet":
+            differences[name] = {m: difference(runs["cytonet"], runs[name], METRICS[m]) for m in COMPARED}
+        for metric, (value, low, high) in differences.get(name, {}).items():
+            print(f"{metric} of cytonet minus that of {name}: {value:+.4f} ({low:+.4f} to {high:+.4f})")
     strictly = runs[f"cytonet, answers set for {STRICT:.0%} error"]
     wrong = [float((run.called_abnormal != run.abnormal)[~run.uncertain].mean()) for run in strictly]
     print(f"answers set for {STRICT:.0%} error: {np.mean(wrong):.1%} of the answered cells wrong")
@@ -138,14 +144,14 @@ def at_precisions(judged: Predictions, models: list[Model], cells: CellTable, fo
     }
 
 
-def difference(runs: list[Predictions], others: list[Predictions]) -> tuple[float, float, float]:
-    """Difference of mean AUROC and its 95 % interval, resampling acquisitions for both alike."""
+def difference(runs: list[Predictions], others: list[Predictions], metric: Metric) -> tuple[float, float, float]:
+    """Difference of a metric's means and its 95 % interval, resampling acquisitions for both alike."""
     groups, inverse = np.unique(runs[0].groups.astype(str), return_inverse=True)
     rows_of = [np.flatnonzero(inverse == g) for g in range(len(groups))]
     random = np.random.default_rng(0)
 
     def mean(some: list[Predictions], rows: np.ndarray) -> float:
-        return float(np.mean([auroc(run.abnormal[rows], run.p_abnormal[rows]) for run in some]))
+        return float(np.mean([metric(run, rows) for run in some]))
 
     spread = []
     for _ in range(1000):
