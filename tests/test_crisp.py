@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import settings as profile
 from hypothesis import strategies as st
 
-from cervicyte import crisp, images
+from cervicyte import crisp, images, shelf
 from cervicyte.cells import Cell, CellTable
 from cervicyte.crisp import SHARPNESS, SIDE, level, sharpness, write
 from cervicyte.errors import DataError
@@ -89,10 +89,10 @@ def test_crops_become_files_in_their_order_and_keep_group_and_label(crops) -> No
     assert list(made.groups) == list(crops.groups)
     assert set(made.labels) == {"unlabelled"}
     assert [c.box for c in made.cells] == [None] * 6
+    digest = dict(zip(crops.paths, crops.digests(), strict=True))
     for cell, crop in zip(made.cells, crops.cells, strict=True):
-        expected = images.resize(images.load(crop.path, crop.box)[12:53], 16).astype(int)
-        middle = images.resize(images.load(cell.path)[24:105, 24:105], 16).astype(int)
-        assert np.abs(middle.mean((0, 1)) - expected.mean((0, 1))).max() < 20
+        expected = crisp.crisp(images.load(crop.path, crop.box), level(f"{digest[crop.path]}|{crop.box}"))
+        np.testing.assert_array_equal(images.load(cell.path), expected)
 
 
 def test_what_was_written_is_kept_and_what_is_gone_is_written_again(crops, monkeypatch) -> None:
@@ -112,6 +112,21 @@ def test_a_field_that_can_no_longer_be_read_is_left_out_and_said(crops, monkeypa
     Path(crops.paths[0]).write_bytes(b"no picture")
     made = write(crops)
     assert list(made.groups) == list(crops.groups[3:])
-    assert "1 fields cannot be read" in capsys.readouterr().err
-    with pytest.raises(DataError, match="no field can be read"):
+    assert "3 crops cannot be made, the first of" in capsys.readouterr().err
+    with pytest.raises(DataError, match="no crop can be made"):
         write(crops.subset(np.arange(3)))
+
+
+def test_a_field_that_is_gone_costs_only_the_crops_that_are_not_written_yet(crops) -> None:
+    made = write(crops)
+    Path(made.paths[1]).unlink()
+    again = CellTable(crops.cells, UNLABELLED, _digests=dict(crops._digests))
+    Path(crops.paths[0]).unlink()
+    assert write(again).paths == [*made.paths[:1], *made.paths[2:]]
+
+
+def test_working_files_do_not_push_them_out(crops, monkeypatch) -> None:
+    monkeypatch.setenv("CERVICYTE_CACHE_GB", "1")
+    made = write(crops)
+    shelf.make_room(10**9)
+    assert all(Path(p).exists() for p in made.paths)

@@ -15,7 +15,7 @@ from cervicyte import images, pool
 from cervicyte.cells import CellTable
 from cervicyte.errors import DataError
 from cervicyte.nuclei import Nucleus, find_nuclei, smeared
-from cervicyte.pool import LEAST_SIDE, WIDE, WIDE_SIDES, cut, frame
+from cervicyte.pool import FRAMING, LEAST_SIDE, WIDE, WIDE_SIDES, cut, frame
 from generated_cells import save
 
 
@@ -122,7 +122,7 @@ def test_smeared_borders_are_seen_and_whole_fields_are_not(wide, angle) -> None:
 @given(st.floats(0, 1000), st.floats(0, 1000), st.floats(8, 60), st.integers(0, 2**32 - 1))
 def test_a_frame_lies_about_its_nucleus(x, y, diameter, seed) -> None:
     left, top, right, bottom = frame(Nucleus(x, y, diameter), np.random.default_rng(seed))
-    assert max(right - left, bottom - top) >= LEAST_SIDE
+    assert max(right - left, bottom - top) >= min(max(LEAST_SIDE, FRAMING[0][1] * diameter - 1), WIDE_SIDES[0])
     assert left < x + 0.5 < right
     assert top < y + 0.5 < bottom
     assert abs((left + right) / 2 - x - 0.5) <= 1

@@ -1,4 +1,4 @@
-"""Crops of fields as single-cell pictures look: on a square, enlarged, and as sharp.
+"""Crops of fields as single-cell pictures look: on a square of one size, and about as sharp.
 
 A field shows a cell in a few dozen pixels. Enlarged as it is, it is far smoother than a picture of one cell, and what a
 network learns to see in it does not hold there: features learnt on such crops explained nothing of a large network's
@@ -8,17 +8,16 @@ features of single cells.
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 
-from cervicyte import images, shelf
+from cervicyte import images, settings
 from cervicyte.cells import Cell, CellTable
 from cervicyte.errors import DataError, ImageError
-from cervicyte.files import atomic_write
+from cervicyte.files import atomic_write, printable
 from cervicyte.progress import say, track
 
 #: Raised when the same crops would give other pictures.
@@ -47,41 +46,42 @@ def write(crops: CellTable) -> CellTable:
 
     Returns
     -------
-    the same crops as files of their own, in the same order; those of a field that cannot be read are left out, and said
+    the same crops as files of their own, in the same order; those that cannot be made are left out, and it is said
 
     Raises
     ------
-    DataError : no field can be read
+    DataError : not one can be made
     StorageError : the disk is full
+
+    Notes
+    -----
+    They lie beside the exported networks, not in the bounded folder of working files: a training reads them again long
+    after they were written, and must not lose them to what it writes meanwhile.
     """
-    digests = crops.digests()
-    named = [f"{digest}|{c.box}" for digest, c in zip(digests, crops.cells, strict=True)]
+    named = [f"{digest}|{c.box}" for digest, c in zip(crops.digests(), crops.cells, strict=True)]
     about = {"format": FORMAT, "crops": named, "side": SIDE, "sharpness": SHARPNESS, "by": [_RADIUS, _MOST, _STEPS]}
     about |= {"pixels": {name: version(name) for name in ("pillow", "opencv-python-headless", "numpy")}}
     key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
-    folder = shelf.folder() / "crisp" / key[:40]
-    shelf.make_room(len(named) * 3 * SIDE**2)  # they take less: PNG packs them
+    folder = settings.get_path("cache_dir") / "crops" / key[:40]
     made: list[Cell] = []
     lost: dict[str, str] = {}
-    rows = track(list(zip(named, crops.cells, strict=True)), "pictures of crops")
-    for path, some in itertools.groupby(rows, key=lambda row: row[1].path):
-        field: np.ndarray | None = None
-        for name, crop in some:
-            file = folder / f"{hashlib.sha256(name.encode()).hexdigest()[:24]}.png"
-            if not file.exists():
-                try:
-                    field = images.load(path) if field is None else field
-                    _write(file, crisp(images.crop(field, crop.box or (0, 0, *field.shape[1::-1])), level(name)))
-                except ImageError as error:
-                    lost[path] = error.one_line
-                    break
-            shelf.used(file)
-            made.append(Cell(str(file), crop.label, crop.group, source=crop.source))
+    opened, field = "", np.empty(0)
+    for name, crop in track(list(zip(named, crops.cells, strict=True)), "pictures of crops"):
+        file = folder / f"{hashlib.sha256(name.encode()).hexdigest()[:24]}.png"
+        if not file.exists():
+            try:
+                if crop.path != opened:
+                    field, opened = images.load(crop.path), crop.path
+                _write(file, crisp(field if crop.box is None else images.crop(field, crop.box), level(name)))
+            except ImageError as error:
+                lost[f"{crop.path} {crop.box}"] = error.one_line
+                continue
+        made.append(Cell(str(file), crop.label, crop.group, source=crop.source))
     if lost:
-        path, reason = next(iter(lost.items()))
-        say(f"{len(lost)} fields cannot be read any more, the first of {path}: {reason}")
+        where, reason = next(iter(lost.items()))
+        say(f"{len(lost)} crops cannot be made, the first of {printable(where)}: {reason}")
     if not made:
-        raise DataError("no field can be read", f"{len(lost)} fields", "look at their files")
+        raise DataError("no crop can be made of the fields", f"{len(lost)} crops", "look at the files of the fields")
     return crops.with_cells(made)
 
 
@@ -93,7 +93,9 @@ def level(name: str) -> float:
 
 
 def crisp(image: np.ndarray, wanted: float) -> np.ndarray:
-    """A crop on a square of its border's median colour, enlarged, and sharpened where it is smoother than wanted.
+    """A crop on a square of its border's median colour, in one size, and sharpened where it is smoother than wanted.
+
+    What is far too smooth becomes sharper, but not as sharp as wanted: detail is enhanced to a limit, not invented.
 
     Parameters
     ----------

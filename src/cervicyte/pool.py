@@ -40,7 +40,8 @@ FRAMING = ((0.05, 1.35), (0.1, 1.44), (0.25, 1.68), (0.5, 2.16), (0.75, 3.08), (
 #: A box with fewer pixels along its longer side shows nothing once it is enlarged.
 LEAST_SIDE = 24
 
-#: Share of the crops that are wider than a cell, and the side of these in pixels, drawn evenly in its logarithm.
+#: Share of the crops that are wider than most cells, and the side of these in pixels, drawn evenly in its logarithm. A
+#: nucleus of more than 40 pixels, rare in the fields that this was made for, may fill or overfill such a box.
 WIDE, WIDE_SIDES = 0.65, (56, 200)
 
 #: Share of the crops that are square, and the spread of the logarithm of the others' width over height: single cells
@@ -197,7 +198,7 @@ def _boxes(copies: tuple[_File, ...], seed: int) -> _Cut:
 
 
 def frame(nucleus: nuclei.Nucleus, random: np.random.Generator) -> Box:
-    """A box about a nucleus: as wide as single-cell pictures are, which is what `FRAMING` tells, or wider."""
+    """A box about a nucleus, as wide as single-cell pictures are (`FRAMING`) or as `WIDE_SIDES` tells."""
     quantiles, values = zip(*FRAMING, strict=True)
     factor = float(np.exp(np.interp(random.uniform(quantiles[0], quantiles[-1]), quantiles, np.log(values))))
     wide = float(np.exp(random.uniform(*np.log(WIDE_SIDES))))
