@@ -101,10 +101,9 @@ def main() -> None:
         for seed, run in enumerate(runs[name]):
             run.to_csv(options.out / f"{re.sub(r'[^a-z0-9]+', '_', name.lower())}_{seed}.csv")
     differences: dict[str, dict[str, tuple[float, float, float]]] = {}
-    for name in runs:
-        if name != "cytonet":
-            differences[name] = {m: difference(runs["cytonet"], runs[name], METRICS[m]) for m in COMPARED}
-        for metric, (value, low, high) in differences.get(name, {}).items():
+    for name in [name for name in runs if name != "cytonet"]:
+        differences[name] = {m: difference(runs["cytonet"], runs[name], METRICS[m]) for m in COMPARED}
+        for metric, (value, low, high) in differences[name].items():
             print(f"{metric} of cytonet minus that of {name}: {value:+.4f} ({low:+.4f} to {high:+.4f})")
     strictly = runs[f"cytonet, answers set for {STRICT:.0%} error"]
     wrong = [float((run.called_abnormal != run.abnormal)[~run.uncertain].mean()) for run in strictly]

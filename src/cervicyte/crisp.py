@@ -18,6 +18,7 @@ from cervicyte import images, settings
 from cervicyte.cells import Cell, CellTable
 from cervicyte.errors import DataError, ImageError
 from cervicyte.files import atomic_write, printable
+from cervicyte.pool import drawn
 from cervicyte.progress import say, track
 
 #: Raised when the same crops would give other pictures.
@@ -87,9 +88,7 @@ def write(crops: CellTable) -> CellTable:
 
 def level(name: str) -> float:
     """How sharp a crop becomes: drawn as `SHARPNESS` tells, and the same each time for the same name."""
-    quantiles, values = zip(*SHARPNESS, strict=True)
-    drawn = np.random.default_rng(list(hashlib.sha256(name.encode()).digest())).uniform(quantiles[0], quantiles[-1])
-    return float(np.exp(np.interp(drawn, quantiles, np.log(values))))
+    return drawn(SHARPNESS, np.random.default_rng(list(hashlib.sha256(name.encode()).digest())))
 
 
 def crisp(image: np.ndarray, wanted: float) -> np.ndarray:

@@ -199,14 +199,19 @@ def _boxes(copies: tuple[_File, ...], seed: int) -> _Cut:
 
 def frame(nucleus: nuclei.Nucleus, random: np.random.Generator) -> Box:
     """A box about a nucleus, as wide as single-cell pictures are (`FRAMING`) or as `WIDE_SIDES` tells."""
-    quantiles, values = zip(*FRAMING, strict=True)
-    factor = float(np.exp(np.interp(random.uniform(quantiles[0], quantiles[-1]), quantiles, np.log(values))))
+    factor = drawn(FRAMING, random)
     wide = float(np.exp(random.uniform(*np.log(WIDE_SIDES))))
     side = max(LEAST_SIDE, wide if random.random() < WIDE else factor * nucleus.diameter)
     stretch = 0.0 if random.random() < SQUARE else random.normal(0, ASPECT)
     width, height = (max(1, round(side * np.exp(min(0.0, turn)))) for turn in (stretch, -stretch))
     left, top = round(nucleus.x + 0.5 - width / 2), round(nucleus.y + 0.5 - height / 2)
     return (left, top, left + width, top + height)
+
+
+def drawn(table: Sequence[tuple[float, float]], random: np.random.Generator) -> float:
+    """A positive number, spread as a table of (quantile, value) says, and evenly in its logarithm in between."""
+    quantiles, values = zip(*table, strict=True)
+    return float(np.exp(np.interp(random.uniform(quantiles[0], quantiles[-1]), quantiles, np.log(values))))
 
 
 def _number(text: str) -> int:
