@@ -14,7 +14,8 @@ from PIL import Image
 
 from cervicyte import figures, metrics, report, splits
 from cervicyte.errors import StorageError, UsageError
-from cervicyte.results import Evaluation, Predictions
+from cervicyte.plots import data_uri
+from cervicyte.results import DIFFERS, Evaluation, Predictions
 from cervicyte.taxonomy import BINARY, HERLEV, LabelSystem
 
 HOSTILE = (
@@ -212,7 +213,7 @@ def test_what_else_differs_between_two_protocols_is_said_with_the_numbers(tmp_pa
     report.write_report([grouped, published], tmp_path)
     assert "The same recipe shows" in read(tmp_path).words
     assert "not all that differs" not in read(tmp_path).words
-    told = {**published.facts, report.DIFFERS: "its members make no views of their own"}
+    told = {**published.facts, DIFFERS: "its members make no views of their own"}
     marked = dataclasses.replace(published, facts=told)
     for pair in ([grouped, marked], [marked, grouped]):
         report.write_report(pair, tmp_path)
@@ -306,7 +307,7 @@ def test_missed_abnormal_cells_come_first_the_worst_at_the_head(tmp_path):
 
 def test_figures_are_the_same_each_time(tmp_path):
     p = predictions(tmp_path / "cells")
-    assert figures.data_uri(figures.roc(p)) == figures.data_uri(figures.roc(p))
+    assert data_uri(figures.roc(p)) == data_uri(figures.roc(p))
 
 
 def test_a_full_disk_leaves_the_old_page(tmp_path, monkeypatch):

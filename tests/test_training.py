@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cervicyte import bundling, datasets, facts, files, gate, report, splits, training
+from cervicyte import bundling, datasets, facts, files, gate, splits, training
 from cervicyte.calibration import Answers, Limits
 from cervicyte.cells import CellTable
 from cervicyte.crossvalidation import cross_validate
@@ -23,6 +23,7 @@ from cervicyte.features import MorphologyExtractor
 from cervicyte.fitting import fit_model
 from cervicyte.members import FinetunedMember, LinearMember
 from cervicyte.recipes import Recipe, load_recipe
+from cervicyte.results import DIFFERS
 from cervicyte.training import train
 from commands import cervicyte, inside, read, three_parts
 
@@ -304,9 +305,9 @@ def test_the_facts_name_the_crops_and_what_else_the_published_way_changes(few) -
     linear, tuned = Recipe("l"), Recipe("t", method="finetune", backbone="ResNet50", published_validation=0.12)
     assert told("grouped", linear, crops=few)["Crops"] == few.fingerprint
     assert "Crops" not in told("grouped", linear)
-    assert report.DIFFERS not in told("as-published", linear)  # the copies and their division alone
-    assert report.DIFFERS not in told("grouped", tuned)
-    differs = told("as-published", tuned)[report.DIFFERS]
+    assert DIFFERS not in told("as-published", linear)  # the copies and their division alone
+    assert DIFFERS not in told("grouped", tuned)
+    differs = told("as-published", tuned)[DIFFERS]
     assert "average no flips" in differs
     assert "12%" in differs
 

@@ -20,9 +20,7 @@ from sqlalchemy import func, select
 from cervicyte.errors import CervicyteError, UsageError
 from cervicyte.web import accounts, authenticator, codes, entry, limits, secrets, sessions, tokens
 from cervicyte.web.accounts import ACTIONS, may
-from cervicyte.web.codes import Denied
-from cervicyte.web.limits import TooMany
-from cervicyte.web.mail import MailError
+from cervicyte.web.errors import DeniedError, MailError, TooManyRequestsError
 from cervicyte.web.schema import Base, Code, User, UserSession
 from web_databases import on_both
 from web_site import HERE, OTHER, PASSWORD, cheap, make_site, make_user
@@ -80,7 +78,7 @@ def test_the_first_start_gives_a_link_that_makes_one_administrator(site):
     user = entry.set_up(site, _token(link), " First@Lab.Example ", "First R.", PASSWORD)
     assert (user.email, user.role, user.name) == (FIRST, "administrator", "First R.")
     assert entry.setup_link(site) is None
-    with pytest.raises(Denied):
+    with pytest.raises(DeniedError):
         entry.set_up(site, _token(link), "eve@lab.example", "", PASSWORD)
 
 
@@ -89,7 +87,7 @@ def test_of_many_who_open_the_set_up_link_at_once_one_becomes_administrator(site
     names = iter("abcdefgh")
     found = _at_once(lambda: entry.set_up(site, _token(links[0]), f"{next(names)}@x.example", "", PASSWORD))
     assert sorted(type(f).__name__ for f in found) == ["Denied"] * 5 + ["User"]
-    with pytest.raises(Denied):
+    with pytest.raises(DeniedError):
         entry.set_up(site, _token(links[1]), "z@x.example", "", PASSWORD)
 
 
@@ -99,9 +97,9 @@ def test_the_set_up_link_ends_after_a_day_and_a_weak_password_leaves_it_good(sit
         entry.set_up(site, token, FIRST, "", "short")
     entry.check_link(site, "setup", token)
     site.clock.forward(hours=25)
-    with pytest.raises(Denied):
+    with pytest.raises(DeniedError):
         entry.check_link(site, "setup", token)
-    with pytest.raises(Denied):
+    with pytest.raises(DeniedError):
         entry.set_up(site, token, FIRST, "", PASSWORD)
 
 
@@ -116,7 +114,7 @@ def test_registration_is_closed_unless_it_is_opened(site):
         lambda: entry.check_link(site, "invitation", "x"),
         lambda: entry.accept_invitation(site, "x", "", PASSWORD),
     ):
-        with pytest.raises(Denied, match="closed"):
+        with pytest.raises(DeniedError, match="closed"):
             act()
     assert site.mailer.sent == []
 
@@ -125,12 +123,12 @@ def test_an_account_that_an_administrator_makes_has_no_password_until_its_owner_
     handed = entry.add_user(site, "admin", "First@Lab.example", "First", "reviewer")
     assert handed.mailed
     assert handed.link in site.mailer.sent[-1].text
-    with pytest.raises(Denied):
+    with pytest.raises(DeniedError):
         sessions.sign_in(site, FIRST, "", HERE)
     user = entry.reset_by_link(site, _token(handed.link), PASSWORD)
     assert (user.email, user.role) == (FIRST, "reviewer")
     assert sessions.sign_in(site, FIRST, PASSWORD, HERE).user.id == user.id
-    with pytest.raises(Denied):
+    with pytest.raises(DeniedError):
         entry.reset_by_link(site, _token(handed.link), OTHER)
     with pytest.raises(UsageError, match="already"):
         entry.add_user(site, "admin", FIRST, "", "reader")
@@ -138,11 +136,11 @@ def test_an_account_that_an_administrator_makes_has_no_password_until_its_owner_
 
 def test_an_invitation_is_for_its_address_and_role_once_and_for_a_week(site):
     site = replace(site, registration="invitation")
-    with pytest.raises(Denied):
+    with pytest.raises(DeniedError):
         entry.start_registration(site, FIRST, HERE)
     first = entry.invite(site, "admin", FIRST, "reader")
     second = entry.invite(site, "admin", FIRST, "reviewer")
-    with pytest.raises(Denied):
+    with pytest.raises(DeniedError):
         entry.check_link(site, "invitation", _token(first.link))
     assert entry.check_link(site, "invitation", _token(second.link)).email == FIRST
     found = _at_once(lambda: entry.accept_invitation(site, _token(second.link), "First", PASSWORD))
@@ -154,11 +152,11 @@ def test_an_invitation_is_for_its_address_and_role_once_and_for_a_week(site):
         (waiting,) = entry.invitations(site, session)
     assert (waiting.email, waiting.issued_by) == ("bob@lab.example", "admin")
     entry.withdraw(site, "admin", waiting.id)
-    with pytest.raises(Denied):
+    with pytest.raises(DeniedError):
         entry.accept_invitation(site, _token(third.link), "", PASSWORD)
     fourth = entry.invite(site, "admin", "bob@lab.example", "reader")
     site.clock.forward(days=8)
-    with pytest.raises(Denied):
+    with pytest.raises(DeniedError):
         entry.accept_invitation(site, _token(fourth.link), "", PASSWORD)
     assert _token(fourth.link) not in _everything(site)
 
@@ -196,7 +194,7 @@ def test_registering_an_address_that_has_an_account_looks_the_same_from_outside(
     assert "code is" in coded.text
     answers = set()
     for email in (FIRST, "new@lab.example", "nobody@lab.example"):
-        with pytest.raises(Denied) as denied:
+        with pytest.raises(DeniedError) as denied:
             entry.finish_registration(site, email, "WRONG-WRONG", "", PASSWORD, HERE)
         answers.add(str(denied.value))
     assert len(answers) == 1
@@ -209,11 +207,11 @@ def test_a_code_takes_five_attempts_at_the_same_moment_too_and_then_the_right_on
     _at_once(lambda: entry.finish_registration(site, FIRST, "AAAAA-AAAAA", "", PASSWORD, HERE), 8)
     with site.database.read() as session:
         assert session.scalar(select(Code.attempts)) == codes.MOST_ATTEMPTS
-    with pytest.raises(Denied):
+    with pytest.raises(DeniedError):
         entry.finish_registration(site, FIRST, code, "", PASSWORD, HERE)
     entry.start_registration(site, FIRST, HERE)
     site.clock.forward(minutes=31)
-    with pytest.raises(Denied):
+    with pytest.raises(DeniedError):
         entry.finish_registration(site, FIRST, site.mailer.code(), "", PASSWORD, HERE)
 
 
@@ -230,7 +228,7 @@ def test_nobody_can_have_others_flooded_with_mail(site):
     site = replace(site, registration="open")
     for _ in range(5):
         entry.start_registration(site, FIRST, HERE)
-    with pytest.raises(TooMany):
+    with pytest.raises(TooManyRequestsError):
         entry.ask_reset(site, FIRST, "198.51.100.7")
     assert len(site.mailer.sent) == 5
 
@@ -249,7 +247,7 @@ def test_a_forgotten_password_is_replaced_by_a_mailed_code_and_everything_open_e
     assert sorted(type(f).__name__ for f in found) == ["Denied"] * 4 + ["User"]
     assert sessions.load(site, signed.token) is None
     assert tokens.load(site, key.text) is None
-    with pytest.raises(Denied):
+    with pytest.raises(DeniedError):
         sessions.sign_in(site, FIRST, PASSWORD, HERE)
     assert sessions.sign_in(site, FIRST, OTHER, HERE).user.id == user.id
     assert "was changed" in site.mailer.sent[-1].text
@@ -264,7 +262,7 @@ def test_asking_for_a_new_password_tells_nobody_who_has_an_account(site):
         before = len(_actions(site))
         answers.add(repr(entry.ask_reset(site, email, HERE)))
         rows.append(len(_actions(site)) - before)
-        with pytest.raises(Denied) as denied:
+        with pytest.raises(DeniedError) as denied:
             entry.reset_by_code(site, email, "AAAAA-AAAAA", OTHER, HERE)
         answers.add(str(denied.value))
     assert len(answers) == 2  # None, and one and the same refusal
@@ -288,7 +286,7 @@ def test_a_link_of_one_purpose_opens_no_other_door(site):
     site = replace(site, registration="invitation")
     token = _token(entry.invite(site, "admin", FIRST, "administrator").link)
     for purpose in ("setup", "reset", "sign-in"):
-        with pytest.raises(Denied):
+        with pytest.raises(DeniedError):
             entry.check_link(site, purpose, token)
 
 
@@ -348,7 +346,7 @@ def test_a_new_password_ends_every_session_and_opens_one(site):
     user = make_user(site)
     signed = [sessions.sign_in(site, FIRST, PASSWORD, HERE) for _ in range(2)]
     for wrong, new, error in (
-        (OTHER, OTHER, Denied),
+        (OTHER, OTHER, DeniedError),
         (PASSWORD, PASSWORD, UsageError),
         (PASSWORD, "short", UsageError),
     ):
@@ -370,7 +368,7 @@ def test_a_wrong_password_no_user_and_a_disabled_one_are_answered_alike(site):
         (FIRST, OTHER), ("nobody@lab.example", PASSWORD), ("gone@lab.example", PASSWORD), ("no address", PASSWORD),
         ("a\x00b@x\r\n", PASSWORD), ("\ud800", PASSWORD), (FIRST, ""), (FIRST, "x" * 5000),
     ):  # fmt: skip
-        with pytest.raises(Denied) as denied:
+        with pytest.raises(DeniedError) as denied:
             sessions.sign_in(site, email, password, HERE)
         answers.add(str(denied.value))
     assert len(answers) == 1
@@ -384,7 +382,7 @@ def test_every_answer_to_a_sign_in_costs_one_hash(site, monkeypatch):
     check = site.hasher.check
     monkeypatch.setattr(site.hasher, "check", lambda *a: checked.append(a[0]) or check(*a))
     for email in (FIRST, "nobody@lab.example", "no address"):
-        with pytest.raises(Denied):
+        with pytest.raises(DeniedError):
             sessions.sign_in(site, email, OTHER, HERE)
     assert len(checked) == 3
     assert checked[1:] == [None, None]
@@ -393,18 +391,18 @@ def test_every_answer_to_a_sign_in_costs_one_hash(site, monkeypatch):
 def test_passwords_are_not_tried_out_on_one_account_or_from_one_address(site):
     make_user(site)
     for i in range(limits.PASSWORD_BY_ACCOUNT.most):
-        with pytest.raises(Denied):
+        with pytest.raises(DeniedError):
             sessions.sign_in(site, FIRST, OTHER, f"198.51.100.{i}")
     for email in (FIRST, "First@LAB.example "):
-        with pytest.raises(TooMany) as told:
+        with pytest.raises(TooManyRequestsError) as told:
             sessions.sign_in(site, email, PASSWORD, "203.0.113.9")
     assert 0 < told.value.retry_after_s <= 15 * 60 + 1
     site.clock.forward(minutes=16)
     assert sessions.sign_in(site, FIRST, PASSWORD, "203.0.113.9")
     for i in range(limits.PASSWORD_BY_ADDRESS.most):
-        with pytest.raises(Denied):
+        with pytest.raises(DeniedError):
             sessions.sign_in(site, f"user{i}@lab.example", OTHER, HERE)
-    with pytest.raises(TooMany):
+    with pytest.raises(TooManyRequestsError):
         sessions.sign_in(site, "other@lab.example", PASSWORD, HERE)
 
 
@@ -428,9 +426,9 @@ def test_the_password_is_asked_again_before_a_signature(site):
     user = make_user(site)
     assert sessions.confirm_password(site, user.id, PASSWORD, HERE) is None
     for _ in range(limits.PASSWORD_BY_ACCOUNT.most):
-        with pytest.raises(Denied):
+        with pytest.raises(DeniedError):
             sessions.confirm_password(site, user.id, OTHER, HERE)
-    with pytest.raises(TooMany):
+    with pytest.raises(TooManyRequestsError):
         sessions.confirm_password(site, user.id, PASSWORD, HERE)
 
 
@@ -481,7 +479,7 @@ def test_a_code_of_the_authenticator_counts_once_also_at_the_same_moment(site):
         code,
         totp.at(site.clock() - timedelta(seconds=30)),
     ):  # this one, and one that is earlier and still in the window
-        with pytest.raises(Denied, match="wrong or was used"):
+        with pytest.raises(DeniedError, match="wrong or was used"):
             sessions.second_step(site, ticket, old, HERE)
     site.clock.forward(seconds=30)
     assert sessions.second_step(site, ticket, totp.at(site.clock()), HERE)
@@ -491,12 +489,12 @@ def test_the_code_that_confirmed_the_authenticator_signs_nobody_in(site):
     user = make_user(site)
     secret = authenticator.start(site, user.id).secret
     assert authenticator.pending(site, user.id).secret == secret
-    with pytest.raises(Denied):
+    with pytest.raises(DeniedError):
         authenticator.confirm(site, user.id, "000000", "")
     code = pyotp.TOTP(secret).at(site.clock())
     authenticator.confirm(site, user.id, code, "")
     ticket = sessions.sign_in(site, FIRST, PASSWORD, HERE).ticket
-    with pytest.raises(Denied):
+    with pytest.raises(DeniedError):
         sessions.second_step(site, ticket, code, HERE)
     with pytest.raises(UsageError):
         authenticator.start(site, user.id)
@@ -508,15 +506,15 @@ def test_a_ticket_has_five_attempts_ten_minutes_and_one_use(site):
     ticket = sessions.sign_in(site, FIRST, PASSWORD, HERE).ticket
     wrong = "000000" if totp.at(site.clock()) != "000000" else "111111"
     for _ in range(codes.MOST_ATTEMPTS):
-        with pytest.raises(Denied):
+        with pytest.raises(DeniedError):
             sessions.second_step(site, ticket, wrong, HERE)
-    with pytest.raises(Denied, match="attempts"):
+    with pytest.raises(DeniedError, match="attempts"):
         sessions.second_step(site, ticket, totp.at(site.clock()), HERE)
     ticket = sessions.sign_in(site, FIRST, PASSWORD, HERE).ticket
     site.clock.forward(minutes=11)
-    with pytest.raises(Denied, match="too long"):
+    with pytest.raises(DeniedError, match="too long"):
         sessions.second_step(site, ticket, totp.at(site.clock()), HERE)
-    with pytest.raises(Denied):
+    with pytest.raises(DeniedError):
         sessions.second_step(site, "unknown", totp.at(site.clock()), HERE)
 
 
@@ -526,10 +524,10 @@ def test_codes_are_not_tried_out_over_many_tickets(site):
     wrong = "000000" if totp.at(site.clock()) != "000000" else "111111"
     for i in range(limits.CODE_BY_ACCOUNT.most):
         ticket = sessions.sign_in(site, FIRST, PASSWORD, f"198.51.100.{i}").ticket
-        with pytest.raises(Denied):
+        with pytest.raises(DeniedError):
             sessions.second_step(site, ticket, wrong, f"198.51.100.{i}")
     ticket = sessions.sign_in(site, FIRST, PASSWORD, HERE).ticket
-    with pytest.raises(TooMany):
+    with pytest.raises(TooManyRequestsError):
         sessions.second_step(site, ticket, totp.at(site.clock()), HERE)
 
 
@@ -537,7 +535,7 @@ def test_the_second_step_goes_off_only_with_the_password(site):
     user = make_user(site)
     _enrol(site, user)
     signed = _sign_in_with_code(site, user)
-    with pytest.raises(Denied):
+    with pytest.raises(DeniedError):
         authenticator.remove(site, user.id, OTHER, HERE, signed.token)
     authenticator.remove(site, user.id, PASSWORD, HERE, signed.token)
     assert sessions.load(site, signed.token)

@@ -24,10 +24,10 @@ from cervicyte.web import api, case_list, limits, overlays, reports, reviews, se
 from cervicyte.web.app import create_app
 from cervicyte.web.desk import Desk
 from cervicyte.web.endpoints import ENDPOINTS, ROOT
+from cervicyte.web.errors import BusyError, TooManyRequestsError
 from cervicyte.web.jobs import Jobs
 from cervicyte.web.ledger import Ledger
 from cervicyte.web.originals import Picture
-from cervicyte.web.queue import Busy
 from cervicyte.web.schema import AuditRow, Base
 from cervicyte.web.shapes import fault, from_text
 from cervicyte.web.visit import Running
@@ -217,7 +217,7 @@ def test_what_is_no_picture_is_refused_with_its_reason(world, data: bytes) -> No
 
 def test_a_full_queue_and_a_model_that_is_missing_ask_to_come_again(world, monkeypatch) -> None:
     def busy(*_: object) -> Any:
-        raise Busy("the queue is full", 9, 7)
+        raise BusyError("the queue is full", 9, 7)
 
     monkeypatch.setattr(world.desk, "submit", busy)
     answer = world.me("POST", "/predict", {"Content-Type": "image/png"}, data=cell(1))
@@ -299,7 +299,7 @@ def test_an_upload_of_nothing_usable_leaves_no_case(world) -> None:
 
 def test_too_many_uploads_are_asked_to_wait_and_leave_no_case(world, monkeypatch) -> None:
     def many(*_: object) -> None:
-        raise limits.TooMany("too many uploads", 90)
+        raise TooManyRequestsError("too many uploads", 90)
 
     before = _counts(world.site)[:2]
     monkeypatch.setattr(limits, "take", many)

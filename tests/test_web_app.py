@@ -23,9 +23,9 @@ from cervicyte.errors import MissingError, StorageError
 from cervicyte.web import accounts, cases, entry, limits, maps, reviews, second_readers, security, trail
 from cervicyte.web.app import create_app
 from cervicyte.web.desk import Desk
+from cervicyte.web.errors import BusyError, TooManyRequestsError
 from cervicyte.web.jobs import Jobs
 from cervicyte.web.pages import ROUTES
-from cervicyte.web.queue import Busy
 from cervicyte.web.schema import Base, Image
 from cervicyte.web.visit import Running
 from web_client import ROOT, Person, cell, small_bundle
@@ -271,8 +271,8 @@ def test_errors_have_one_shape_for_programs(world) -> None:
     ("error", "status", "wait"),
     [
         (StorageError("the database is busy", "sqlite:////srv/secret/x", "try again"), 503, "5"),
-        (Busy("the queue is full", 9, 7), 503, "7"),
-        (limits.TooMany("too many sign-ins that failed", 90), 429, "90"),
+        (BusyError("the queue is full", 9, 7), 503, "7"),
+        (TooManyRequestsError("too many sign-ins that failed", 90), 429, "90"),
         (StorageError("the disk of the database is full", "/srv/secret", "free some space"), 507, None),
         (OSError(28, "No space left on device", "/srv/secret"), 507, None),
         (MissingError("the image is not in the store", "/srv/secret", "restore it"), 500, None),

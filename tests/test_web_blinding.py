@@ -33,9 +33,9 @@ from cervicyte.web import (
 )
 from cervicyte.web.answers import Answer
 from cervicyte.web.app import create_app
-from cervicyte.web.cases import CaseSummary, Invalid
-from cervicyte.web.codes import Denied
+from cervicyte.web.cases import CaseSummary
 from cervicyte.web.endpoints import ROOT as API
+from cervicyte.web.errors import DeniedError, InvalidFieldError
 from cervicyte.web.history import Filters
 from cervicyte.web.schema import AuditRow, Image, User
 from cervicyte.web.site import Site
@@ -206,14 +206,14 @@ def test_a_draft_holds_the_own_verdicts_alone_says_so_and_is_not_signed(
     with site.database.read() as session:
         own = reports.draft(session, first, case.number, site.clock())
         every = reports.draft(session, reviewer, case.number, site.clock())
-        with pytest.raises(Denied, match="blinded"):
+        with pytest.raises(DeniedError, match="blinded"):
             reports.draft(session, second, case.number, site.clock())
     assert [(c.verdict, c.reader) for c in own.cells] == [("HSIL", "first"), (None, ""), (None, "")]
     assert own.disputed == 0
     assert "your verdicts alone" in own.blinded
     assert own.body["blinded"] == own.blinded
     assert (every.cells[0].disputed, "can be signed when both" in every.blinded) == (True, True)
-    with pytest.raises(Invalid, match="not complete"):
+    with pytest.raises(InvalidFieldError, match="not complete"):
         reports.sign(site, reviewer, case.number, "High grade.", seen=every.state)
     for image in images[1:]:
         reviews.decide(site, first, image, "LSIL")
@@ -233,7 +233,7 @@ def test_who_reads_blinded_signs_nothing_and_settles_nothing(site: Site, reviewe
         lambda: reviews.settle(site, reviewer, image, "HSIL"),
     )
     for act in acts:
-        with pytest.raises(Denied, match="blinded"):
+        with pytest.raises(DeniedError, match="blinded"):
             act()
 
 
@@ -276,10 +276,10 @@ def test_the_owner_is_bound_by_a_complete_reading_as_the_second_reader_is(
             lambda u=user: reviews.decide(site, u, images[0], "NILM"),
             lambda u=user: reviews.undo(site, u, case.number),
         ):
-            with pytest.raises(Denied, match="closed"):
+            with pytest.raises(DeniedError, match="closed"):
                 act()
     intake.upload(site, first, case.number, [("later.png", png(9))])
-    with pytest.raises(Denied, match="closed"):
+    with pytest.raises(DeniedError, match="closed"):
         reviews.decide(site, first, images[0], "NILM")
     second_readers.assign(site, first, case.number, second.id, False)
     assert reviews.decide(site, first, images[0], "NILM").verdict == "NILM"  # no longer a blinded reading
@@ -302,7 +302,7 @@ def test_a_reading_that_a_failure_completed_stands_when_a_picture_comes_later(
         assert not blinding.is_blind(session, first, access.find(session, first, case.number))
         assert session.query(AuditRow).filter_by(action="review.completed").one().actor == "system"
     intake.upload(site, first, case.number, [("later.png", png(9))])
-    with pytest.raises(Denied, match="closed"):
+    with pytest.raises(DeniedError, match="closed"):
         reviews.decide(site, first, image, "NILM")
 
 
@@ -321,7 +321,7 @@ def test_a_reading_that_assigning_completed_stands_when_a_picture_comes_later(
         assert [d.verdict for d in reviews.others(session, first, row, image)] == ["LSIL"]
     intake.upload(site, first, case.number, [("later.png", png(9))])
     for user in (first, second):
-        with pytest.raises(Denied, match="closed"):
+        with pytest.raises(DeniedError, match="closed"):
             reviews.decide(site, user, image, "NILM")
 
 
@@ -346,7 +346,7 @@ def test_who_was_a_second_reader_stays_one_and_no_third_person_decides(
             lambda u=user: reviews.decide(site, u, two, "HSIL"),
             lambda u=user: reviews.undo(site, u, case.number),
         ):
-            with pytest.raises(Denied, match="read blinded"):
+            with pytest.raises(DeniedError, match="read blinded"):
                 act()
         page = _signed_in(site, user).get(f"/cases/{case.number}/cells/{one}").text
         assert "settles what differs" in page
@@ -357,7 +357,7 @@ def test_who_was_a_second_reader_stays_one_and_no_third_person_decides(
     with site.database.read() as session:
         row = access.find(session, other, case.number)
         assert {d.verdict for d in reviews.others(session, other, row, one)} == {"SCC", "HSIL"}
-    with pytest.raises(Denied, match="closed"):
+    with pytest.raises(DeniedError, match="closed"):
         reviews.decide(site, other, one, "HSIL")  # who has read second is bound as the two are
     reviews.decide(site, reviewer, two, "SCC")
     assert reviews.settle(site, reviewer, two, "HSIL").verdict == "HSIL"
@@ -370,7 +370,7 @@ def test_what_the_model_says_opens_no_verdict_to_who_must_not_know_it(site: Site
     give_second(site, first, case, second)
     said = set()
     for image in images:
-        with pytest.raises(Invalid) as caught:
+        with pytest.raises(InvalidFieldError) as caught:
             reviews.decide(site, second, image, "severe_dysplastic")
         said.add(str(caught.value))
     assert len(said) == 1
@@ -420,7 +420,7 @@ def test_another_second_reader_reads_the_whole_case_and_what_was_seen_stands(
         reviews.decide(site, first, image, "LSIL")
     other = make_user(site, "other@lab.example")
     give_second(site, first, case, other)
-    with pytest.raises(Denied, match="closed"):
+    with pytest.raises(DeniedError, match="closed"):
         reviews.decide(site, first, images[0], "NILM")
     for n, image in enumerate(images):
         with site.database.read() as session:

@@ -34,10 +34,8 @@ from cervicyte.web import (
     tokens,
     worklist,
 )
-from cervicyte.web.access import NotFound
-from cervicyte.web.cases import CaseSummary, Invalid
-from cervicyte.web.codes import Denied
-from cervicyte.web.queue import Busy
+from cervicyte.web.cases import CaseSummary
+from cervicyte.web.errors import BusyError, DeniedError, InvalidFieldError, NotFoundError, TooManyRequestsError
 from cervicyte.web.schema import AuditRow, Case, Image, PredictionRow, Review, Upload
 from web_cases import answer, case_with, picture, review, rows, says, small_bundle
 from web_databases import on_both
@@ -91,22 +89,22 @@ def test_a_case_that_is_not_ones_own_looks_like_none(site, reader, other, review
         lambda: removal.delete(site, other, case.number, case.number),
         lambda: worklist.cells(site, other, case.number),
     ):
-        with pytest.raises(NotFound, match="no such case"):
+        with pytest.raises(NotFoundError, match="no such case"):
             act()
     for act in (originals.original, originals.stored, originals.thumbnail, worklist.prediction):
-        with pytest.raises(NotFound, match="no such picture"):
+        with pytest.raises(NotFoundError, match="no such picture"):
             act(site, other, image.id)
-        with pytest.raises(NotFound, match="no such picture"):
+        with pytest.raises(NotFoundError, match="no such picture"):
             act(site, reader, "0" * 32)
     assert case_list.listing(site, other).total == 0
     assert cases.get(site, reviewer, case.number).number == case.number
-    with pytest.raises(Denied, match="may not"):
+    with pytest.raises(DeniedError, match="may not"):
         intake.upload(site, reviewer, case.number, [("a.png", picture(1))])
 
 
 def test_another_cases_cell_is_not_shown_under_a_case(site, reader) -> None:
     one, two = case_with(site, reader, 1), case_with(site, reader, 1, first=5)
-    with pytest.raises(NotFound):
+    with pytest.raises(NotFoundError):
         worklist.one(site, reader, one.number, rows(site, two.number)[0].id)
 
 
@@ -120,7 +118,7 @@ def test_a_signed_case_does_not_change(site, reader, administrator) -> None:
         lambda: intake.retry(site, reader, case.number),
         lambda: removal.delete(site, reader, case.number, case.number),
     ):
-        with pytest.raises(Denied, match="signed"):
+        with pytest.raises(DeniedError, match="signed"):
             act()
     removal.delete(site, administrator, case.number, case.number)
     assert case_list.listing(site, administrator).total == 0
@@ -128,11 +126,11 @@ def test_a_signed_case_does_not_change(site, reader, administrator) -> None:
 
 @pytest.mark.parametrize(("accession", "notes", "field"), [("x" * 81, "", "accession"), ("", "x" * 2001, "notes")])
 def test_what_is_too_long_is_refused_beside_its_field(site, reader, accession, notes, field) -> None:
-    with pytest.raises(Invalid, match="too long") as caught:
+    with pytest.raises(InvalidFieldError, match="too long") as caught:
         cases.create(site, reader, accession, notes)
     assert caught.value.field == field
     case = cases.create(site, reader)
-    with pytest.raises(Invalid):
+    with pytest.raises(InvalidFieldError):
         cases.edit(site, reader, case.number, accession, notes)
 
 
@@ -140,11 +138,11 @@ def test_the_second_reader_is_another_person_who_has_not_read_the_case(site, rea
     case = case_with(site, reader, 1)
     assert {i for i, _ in second_readers.candidates(site, reader, case.number)} == {other.id, reviewer.id}
     for who in (reader.id, "0" * 32):
-        with pytest.raises(Invalid) as caught:
+        with pytest.raises(InvalidFieldError) as caught:
             second_readers.assign(site, reader, case.number, who, True)
         assert caught.value.field == "second_reader"
     review(site, reviewer, rows(site, case.number)[0].id, "HSIL")
-    with pytest.raises(Invalid, match="as the first reader"):
+    with pytest.raises(InvalidFieldError, match="as the first reader"):
         second_readers.assign(site, reader, case.number, reviewer.id, True)
     second_readers.assign(site, reader, case.number, other.id, True)
     assert [c.number for c in case_list.as_second_reader(site, other)] == [case.number]
@@ -336,7 +334,7 @@ def test_an_upload_that_was_taken_is_answered_again_when_its_case_was_signed(sit
     assert intake.upload(site, reader, one.number, unread(), "k-1") == first
     assert intake.upload(site, reader, two.number, meanwhile(two), "k-1") == first
     for case, key, files in ((one, "k-2", unread()), (two, "", unread()), (three, "k-2", meanwhile(three))):
-        with pytest.raises(Denied, match="signed"):
+        with pytest.raises(DeniedError, match="signed"):
             intake.upload(site, reader, case.number, files, key)
         assert len(rows(site, case.number)) == 1
 
@@ -432,7 +430,7 @@ def test_too_many_uploads_are_asked_to_wait(site, reader, monkeypatch) -> None:
     case = cases.create(site, reader)
     monkeypatch.setattr(limits, "UPLOAD_BY_USER", replace(limits.UPLOAD_BY_USER, most=1))
     intake.upload(site, reader, case.number, [("a.png", picture(1))], "once")
-    with pytest.raises(limits.TooMany):
+    with pytest.raises(TooManyRequestsError):
         intake.upload(site, reader, case.number, [("b.png", picture(2))])
     assert intake.upload(site, reader, case.number, [], "once").accepted == 1  # answered before
 
@@ -443,7 +441,7 @@ def test_failed_pictures_wait_again_when_asked(site, reader, administrator, bund
     answer(site, bundle, case.number, ["damaged", says("normal_columnar", 0.1)])
     assert intake.retry(site, reader, case.number) == 1
     assert [(r.state, r.reason) for r in rows(site, case.number)] == [("waiting", ""), ("done", "")]
-    with pytest.raises(Denied):
+    with pytest.raises(DeniedError):
         intake.retry_all(site, reader)
     assert intake.retry_all(site, administrator) == 0
 
@@ -478,11 +476,11 @@ def test_a_deleted_case_leaves_nothing_but_what_others_have(site, reader, bundle
     gone, kept = case_with(site, reader, 3), case_with(site, reader, 1)  # one picture in both
     answer(site, bundle, gone.number, [says("normal_columnar", 0.1)])
     digests = [r.sha256 for r in rows(site, gone.number)]
-    with pytest.raises(Invalid) as caught:
+    with pytest.raises(InvalidFieldError) as caught:
         removal.delete(site, reader, gone.number, "yes")
     assert caught.value.field == "confirm"
     removal.delete(site, reader, gone.number, f" {gone.number.lower()} ")
-    with pytest.raises(NotFound):
+    with pytest.raises(NotFoundError):
         cases.get(site, reader, gone.number)
     assert [site.vault.has(d) for d in digests] == [True, False, False]
     with site.database.read() as session:
@@ -502,7 +500,7 @@ def test_a_case_that_is_signed_at_this_moment_is_no_longer_its_owners_to_delete(
         return erase(*arguments)
 
     monkeypatch.setattr(removal, "erase", meanwhile)
-    with pytest.raises(Denied, match="signed"):
+    with pytest.raises(DeniedError, match="signed"):
         removal.delete(site, reader, case.number, case.number)
     assert cases.get(site, reader, case.number).images == 1
     assert "case.deleted" not in _actions(site)
@@ -526,7 +524,7 @@ def test_a_picture_that_goes_while_it_comes_is_asked_for_again(site, reader, mon
         return hold(*args)
 
     monkeypatch.setattr(intake, "hold", meanwhile)
-    with pytest.raises(Busy):
+    with pytest.raises(BusyError):
         intake.upload(site, reader, case.number, [("a.png", picture(1))])
     assert rows(site, case.number) == []
 
@@ -542,9 +540,9 @@ def test_a_case_from_its_upload_to_its_end(site, reader, other, bundle) -> None:
     assert dict((n, c) for n, _, c in worklist.counts(site, reader, case.number))["undecided"] == 7
     second_readers.assign(site, reader, case.number, other.id, True)
     assert case_list.listing(site, other, q="p-1\x00").rows[0].abnormal is None
-    with pytest.raises(NotFound):
+    with pytest.raises(NotFoundError):
         worklist.one(site, reader, case.number, "\x00")
-    with pytest.raises(Invalid):
+    with pytest.raises(InvalidFieldError):
         second_readers.assign(site, reader, case.number, "\x00", True)
     for act in (
         lambda: accounts.change(site, "admin", "\x00"),

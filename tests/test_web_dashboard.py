@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from cervicyte.web import dashboard, drift, reviews
-from cervicyte.web.codes import Denied
 from cervicyte.web.drift import Scores
+from cervicyte.web.errors import DeniedError
 from cervicyte.web.site import Site
 from web_databases import on_both
 from web_records import give_second, make_case
@@ -34,7 +34,7 @@ def test_the_page_counts_days_cells_and_agreement(site: Site) -> None:
     reviews.decide(site, owner, two, "LSIL")
     with site.database.read() as session:
         found = dashboard.overview(session, reviewer, 7, site.clock())
-        with pytest.raises(Denied):
+        with pytest.raises(DeniedError):
             dashboard.overview(session, owner, 7, site.clock())
         later = dashboard.overview(session, reviewer, 7, site.clock().replace(year=2027))
     assert [d.isoformat() for d in found["dates"]][-3:] == ["2026-03-01", "2026-03-02", "2026-03-03"]

@@ -17,8 +17,7 @@ from sqlalchemy import select
 import cervicyte
 from cervicyte.errors import UsageError
 from cervicyte.web import cases, exports, intake, second_readers
-from cervicyte.web.access import NotFound
-from cervicyte.web.codes import Denied
+from cervicyte.web.errors import DeniedError, NotFoundError
 from cervicyte.web.schema import AuditRow, Image
 from cervicyte.web.tables import csv_bytes, guarded
 from commands import cervicyte as command
@@ -141,16 +140,16 @@ def test_only_what_one_may_export_goes(site, reader, other, reviewer, bundle) ->
     review(site, reader, rows(site, case.number)[0].id, "NILM")
     with pytest.raises(UsageError, match="no reviewed cell"):
         exports.reviewed_cells(site, other)
-    with pytest.raises(NotFound):
+    with pytest.raises(NotFoundError):
         exports.case_table(site, other, case.number)
     second_readers.assign(site, reader, case.number, other.id, True)
-    with pytest.raises(Denied):
+    with pytest.raises(DeniedError):
         exports.case_table(site, other, case.number)
     assert _table(exports.all_table(site, other)) == []
     assert len(_table(exports.all_table(site, reviewer))) == 2
     second_readers.assign(site, reader, case.number, reviewer.id, True)  # who reads it blinded now
     assert _table(exports.all_table(site, reviewer)) == []
-    with pytest.raises(Denied, match="blinded"):
+    with pytest.raises(DeniedError, match="blinded"):
         exports.case_table(site, reviewer, case.number)
     with pytest.raises(UsageError, match="labels"):
         exports.reviewed_cells(site, reader, "colours")

@@ -26,8 +26,9 @@ from sqlalchemy import delete, func, select, text
 from cervicyte.errors import CervicyteError, MissingError, StorageError, UsageError
 from cervicyte.web import limits, secrets
 from cervicyte.web.database import FILE, Database, after_commit
+from cervicyte.web.errors import MailError, TooManyRequestsError
 from cervicyte.web.ledger import HEADS, Ledger
-from cervicyte.web.mail import Mailer, MailError, Message, normal_address
+from cervicyte.web.mail import Mailer, Message, normal_address
 from cervicyte.web.schema import Attempt, AuditRow, Base, User
 from cervicyte.web.vault import Vault
 from web_databases import on_both
@@ -620,7 +621,7 @@ def test_the_attempt_too_many_is_told_when_to_come_again(site):
     limit, at = limits.Limit("x", 3, timedelta(minutes=10), "too many"), NOON
     for i in range(3):
         limits.take(site.database, limit, "first", at + timedelta(minutes=i))
-    with pytest.raises(limits.TooMany) as told:
+    with pytest.raises(TooManyRequestsError) as told:
         limits.take(site.database, limit, "first", at + timedelta(minutes=3))
     assert told.value.retry_after_s == 7 * 60 + 1
     assert isinstance(told.value, CervicyteError)
@@ -637,7 +638,7 @@ def test_at_the_same_moment_no_more_pass_than_may(site):
     def attempt(_):
         try:
             return bool(limits.take(site.database, limit, "first", NOON))
-        except limits.TooMany:
+        except TooManyRequestsError:
             return False
 
     with ThreadPoolExecutor(8) as pool:

@@ -20,9 +20,10 @@ from sqlalchemy import exc, func, select
 from cervicyte import images, morphology
 from cervicyte.bundle import Bundle
 from cervicyte.errors import BundleError, StorageError
-from cervicyte.web import access, answers, cases, intake, jobs, removal
+from cervicyte.web import answers, cases, intake, jobs, removal
 from cervicyte.web.database import Database
-from cervicyte.web.desk import Busy, Desk
+from cervicyte.web.desk import Desk
+from cervicyte.web.errors import BusyError, NotFoundError
 from cervicyte.web.jobs import Jobs
 from cervicyte.web.schema import AuditRow, Image, PredictionRow
 from web_cases import CLASSES, case_with, picture, rows, small_bundle, until
@@ -244,7 +245,7 @@ def test_a_busy_desk_is_asked_again(site, reader, desk, monkeypatch) -> None:
     def sometimes(sources):
         if busy:
             busy.pop()
-            raise Busy("the queue is full", "256", 0)
+            raise BusyError("the queue is full", "256", 0)
         return submit(sources)
 
     monkeypatch.setattr(desk, "submit", sometimes)
@@ -265,7 +266,7 @@ def test_a_case_deleted_meanwhile_gets_no_row(site, reader, desk, monkeypatch) -
     store = answers.store
 
     def late(*args):
-        with contextlib.suppress(access.NotFound):
+        with contextlib.suppress(NotFoundError):
             removal.delete(site, reader, case.number, case.number)
         return store(*args)
 

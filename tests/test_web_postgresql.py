@@ -22,8 +22,8 @@ from cervicyte.errors import CervicyteError, StorageError, UsageError
 from cervicyte.web import accounts, backups, entry, intake, jobs, limits, removal, restoring, sessions
 from cervicyte.web.database import Database
 from cervicyte.web.desk import Desk
+from cervicyte.web.errors import TooManyRequestsError
 from cervicyte.web.jobs import Jobs
-from cervicyte.web.limits import TooMany
 from cervicyte.web.schema import Base, Code, Image, PredictionRow, User, UserSession
 from web_cases import answer, case_with, rows, says, small_bundle, until
 from web_databases import KINDS
@@ -161,7 +161,7 @@ def test_an_account_is_made_once_and_a_limit_holds_at_the_same_moment(site):
     assert _kinds(found) == ["Handed"] + ["UsageError"] * 7
     limit = replace(limits.PASSWORD_BY_ACCOUNT, most=3)
     found = _at_once(lambda: limits.take(site.database, limit, "first", site.clock()))
-    assert sum(isinstance(f, TooMany) for f in found) == 5
+    assert sum(isinstance(f, TooManyRequestsError) for f in found) == 5
 
 
 def test_appends_at_the_same_moment_make_one_chain_and_changes_show(site):

@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 
 from cervicyte.web import access, cases, report_body, report_pdf, reports, reviews
-from cervicyte.web.access import NotFound
-from cervicyte.web.cases import CaseSummary, Invalid
-from cervicyte.web.codes import Denied
+from cervicyte.web.cases import CaseSummary
+from cervicyte.web.errors import DeniedError, InvalidFieldError, NotFoundError
 from cervicyte.web.reports import View
 from cervicyte.web.schema import AuditRow, Image, Report, User
 from cervicyte.web.site import Site
@@ -74,12 +73,12 @@ def test_nothing_is_signed_while_pictures_wait_and_what_has_no_answer_is_named(
     found = _draft(site, reviewer, case)
     assert (found.case.waiting, found.not_read) == (2, 2)
     assert "2 pictures wait for the model." in _words(report_pdf.render(found, site.vault.get))
-    with pytest.raises(Invalid, match="2 pictures wait for the model"):
+    with pytest.raises(InvalidFieldError, match="2 pictures wait for the model"):
         reports.sign(site, reviewer, case.number, "High grade.")
     predict(site, ids[1], 0.8)
     with site.database.write() as session:
         session.get_one(Image, ids[1]).state = "done"
-    with pytest.raises(Invalid, match="a picture waits for the model"):
+    with pytest.raises(InvalidFieldError, match="a picture waits for the model"):
         reports.sign(site, reviewer, case.number, "High grade.")
     _fail(site, ids[2])
     signed = reports.sign(site, reviewer, case.number, "High grade.")
@@ -91,19 +90,19 @@ def test_nothing_is_signed_while_pictures_wait_and_what_has_no_answer_is_named(
     assert "the stored image" in words
     with site.database.write() as session:
         session.get_one(Image, ids[2]).state = "waiting"  # asked again by an administrator
-    with pytest.raises(Invalid, match="a picture waits"):
+    with pytest.raises(InvalidFieldError, match="a picture waits"):
         reports.sign(site, reviewer, case.number, "None.", "read again")
 
 
 @on_both
 def test_a_signature_is_bound_to_what_was_shown(site: Site, owner: User, reviewer: User, case: CaseSummary) -> None:
-    with pytest.raises(Denied):
+    with pytest.raises(DeniedError):
         reports.sign(site, owner, case.number, "Carcinoma.")
     seen = _draft(site, reviewer, case).state
     reviews.undo(site, owner, case.number)
-    with pytest.raises(Invalid, match="changed while"):
+    with pytest.raises(InvalidFieldError, match="changed while"):
         reports.sign(site, reviewer, case.number, "Carcinoma.", seen=seen)
-    with pytest.raises(Invalid) as caught:
+    with pytest.raises(InvalidFieldError) as caught:
         reports.sign(site, reviewer, case.number, "  ")
     assert caught.value.field == "conclusion"
     signed = reports.sign(site, reviewer, case.number, "Carcinoma.", seen=_draft(site, reviewer, case).state)
@@ -125,10 +124,10 @@ def test_an_amendment_is_a_new_version_and_keeps_the_old(
     assert isinstance(clock, Clock)
     first = reports.sign(site, reviewer, case.number, "Carcinoma.")
     clock.forward(hours=1)
-    with pytest.raises(Invalid) as caught:
+    with pytest.raises(InvalidFieldError) as caught:
         reports.sign(site, reviewer, case.number, "None.")
     assert caught.value.field == "reason"
-    with pytest.raises(Denied):
+    with pytest.raises(DeniedError):
         reports.reopen(site, owner, case.number, "a mistake")
     reports.reopen(site, reviewer, case.number, "a mistake")
     assert not _view(site, owner, case).changed
@@ -146,34 +145,34 @@ def test_an_amendment_is_a_new_version_and_keeps_the_old(
     assert (new.version, new.reason, new.sha256, new.changed) == (2, "read again", second.sha256, False)
     assert [(v, link) for v, link, _ in new.versions] == [(1, "/v1"), (2, "/v2")]
     assert old.problem == new.problem == ""
-    with pytest.raises(NotFound):
+    with pytest.raises(NotFoundError):
         _view(site, owner, case, 3)
 
 
 @on_both
 def test_what_cannot_be_signed_says_why(site: Site, owner: User, reviewer: User) -> None:
     empty = cases.create(site, owner)
-    with pytest.raises(Invalid, match="no picture"):
+    with pytest.raises(InvalidFieldError, match="no picture"):
         reports.sign(site, reviewer, empty.number, "Nothing.")
     second = make_user(site, "second@lab.example")
     case, (image, other) = make_case(site, owner, [0.9, 0.8])
     give_second(site, owner, case, second)
     reviews.decide(site, owner, image, "HSIL")
     reviews.decide(site, second, image, "NILM")
-    with pytest.raises(Denied, match="blinded"):
+    with pytest.raises(DeniedError, match="blinded"):
         _draft(site, second, case)
     reviews.decide(site, second, other, "NILM")
-    with pytest.raises(Invalid, match="blinded reading is not complete"):
+    with pytest.raises(InvalidFieldError, match="blinded reading is not complete"):
         reports.sign(site, reviewer, case.number, "High grade.")
     reviews.decide(site, owner, other, "NILM")
-    with pytest.raises(Invalid, match="differ"):
+    with pytest.raises(InvalidFieldError, match="differ"):
         reports.sign(site, reviewer, case.number, "High grade.")
     reviews.settle(site, reviewer, image, "ASC-H")
     signed = reports.sign(site, reviewer, case.number, "High grade.")
     assert [(c.verdict, c.reader) for c in signed.cells] == [("ASC-H", "reviewer"), ("NILM", "owner")]
     assert signed.body["cells"][0]["first"]["verdict"] == "HSIL"
     assert _view(site, second, case).sha256 == signed.sha256
-    with pytest.raises(NotFound):
+    with pytest.raises(NotFoundError):
         _draft(site, make_user(site, "stranger@lab.example"), case)
 
 

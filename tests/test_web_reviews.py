@@ -17,9 +17,7 @@ from cervicyte.web import (
     second_readers,
     worklist,
 )
-from cervicyte.web.access import NotFound
-from cervicyte.web.cases import Invalid
-from cervicyte.web.codes import Denied
+from cervicyte.web.errors import DeniedError, InvalidFieldError, NotFoundError
 from cervicyte.web.history import Filters
 from cervicyte.web.schema import AuditRow, Review, User
 from cervicyte.web.site import Site
@@ -63,7 +61,7 @@ def test_no_answer_can_neither_be_agreed_with_nor_differed_from(site: Site, owne
     assert reviews.decide(site, owner, waiting, "NILM").agrees is None
     predict(site, other, 0.5, label="uncertain")
     assert reviews.decide(site, owner, other, "NILM").agrees is None
-    with pytest.raises(Invalid, match="no answer"):
+    with pytest.raises(InvalidFieldError, match="no answer"):
         reviews.decide(site, owner, other, "agree")
 
 
@@ -77,10 +75,10 @@ def test_classes_without_categories_are_compared_by_their_side(site: Site, owner
 @pytest.mark.parametrize("verdict", ["", "agree ", "hsil", "'; DROP TABLE reviews; --", "\x00"])
 def test_what_is_no_verdict_is_refused(site: Site, owner: User, verdict: str) -> None:
     _, (image,) = make_case(site, owner, [0.9])
-    with pytest.raises(Invalid) as caught:
+    with pytest.raises(InvalidFieldError) as caught:
         reviews.decide(site, owner, image, verdict)
     assert caught.value.field == "verdict"
-    with pytest.raises(Invalid) as caught:
+    with pytest.raises(InvalidFieldError) as caught:
         reviews.decide(site, owner, image, "NILM", "x" * 2001)
     assert caught.value.field == "comment"
     assert not _rows(site)
@@ -115,15 +113,15 @@ def test_undo_takes_back_the_newest_that_stands_and_deletes_nothing(site: Site, 
 def test_others_cases_do_not_exist_and_signed_ones_stand(site: Site, owner: User, second: User) -> None:
     case, (image,) = make_case(site, owner, [0.9])
     for act in (lambda: reviews.decide(site, second, image, "NILM"), lambda: reviews.undo(site, second, case.number)):
-        with pytest.raises(NotFound):
+        with pytest.raises(NotFoundError):
             act()
-    with pytest.raises(NotFound):
+    with pytest.raises(NotFoundError):
         reviews.decide(site, owner, "f" * 32, "NILM")
-    with pytest.raises(Denied):
+    with pytest.raises(DeniedError):
         reviews.settle(site, owner, image, "NILM")
     with site.database.write() as session:
         access.find(session, owner, case.number).state = "signed"
-    with pytest.raises(Denied, match="signed"):
+    with pytest.raises(DeniedError, match="signed"):
         reviews.decide(site, owner, image, "NILM")
 
 
@@ -134,7 +132,7 @@ def test_blinded_readers_see_nothing_of_each_other_until_both_have_decided_all(
     case, (one, two) = make_case(site, owner, [0.9, 0.1])
     reviews.decide(site, owner, one, "HSIL")
     give_second(site, owner, case, second)
-    with pytest.raises(Invalid):
+    with pytest.raises(InvalidFieldError):
         reviews.decide(site, second, one, "agree")
     reviews.decide(site, second, one, "LSIL")
     with site.database.read() as session:
@@ -170,7 +168,7 @@ def test_blinded_readers_see_nothing_of_each_other_until_both_have_decided_all(
         }
         assert [d.reading for d in reviews.others(session, reviewer, row, one)] == ["first", "second"]
     for act in (lambda: reviews.decide(site, second, two, "SCC"), lambda: reviews.undo(site, second, case.number)):
-        with pytest.raises(Denied, match="complete"):
+        with pytest.raises(DeniedError, match="complete"):
             act()
 
 
@@ -190,14 +188,14 @@ def test_who_reads_second_cannot_lift_the_blinding_and_nobody_puts_it_back(
     case, (one, _) = make_case(site, owner, [0.9, 0.1])
     give_second(site, owner, case, reviewer)
     for reader, blinded in (("", True), (reviewer.id, False)):
-        with pytest.raises(Denied):
+        with pytest.raises(DeniedError):
             second_readers.assign(site, reviewer, case.number, reader, blinded)
     give_second(site, owner, case, reviewer, blinded=False)
     give_second(site, owner, case, reviewer)  # nothing has been read yet
     reviews.decide(site, reviewer, one, "NILM")
     give_second(site, owner, case, reviewer, blinded=False)
     for reader_ in (reviewer, second):
-        with pytest.raises(Invalid, match="without blinding"):
+        with pytest.raises(InvalidFieldError, match="without blinding"):
             give_second(site, owner, case, reader_)
 
 
@@ -217,7 +215,7 @@ def test_what_was_seen_changes_no_blinded_reading_when_a_picture_comes_later(
         assert blinding.is_blind(session, second, row)
         assert not reviews.can_undo(session, second, row)
     for act in (lambda: reviews.decide(site, second, one, "HSIL"), lambda: reviews.undo(site, second, case.number)):
-        with pytest.raises(Denied, match="closed"):
+        with pytest.raises(DeniedError, match="closed"):
             act()
     reviews.decide(site, second, late, "LSIL")
     assert reviews.undo(site, second, case.number) == late
@@ -235,13 +233,13 @@ def test_a_signature_waits_for_a_blinded_reading_and_opening_again_changes_no_ve
     give_second(site, owner, case, second)
     for user, image in ((owner, one), (second, one), (owner, two)):
         reviews.decide(site, user, image, "HSIL")
-        with pytest.raises(Invalid, match="not complete"):
+        with pytest.raises(InvalidFieldError, match="not complete"):
             reports.sign(site, reviewer, case.number, "High grade.")
     reviews.decide(site, second, two, "HSIL")
     reports.sign(site, reviewer, case.number, "High grade.")
     reports.reopen(site, reviewer, case.number, "to be read again")
     for user in (owner, second):
-        with pytest.raises(Denied, match="closed"):
+        with pytest.raises(DeniedError, match="closed"):
             reviews.decide(site, user, two, "NILM")
     reviews.decide(site, reviewer, two, "NILM")  # differs now from the second reading
     reviews.settle(site, reviewer, two, "NILM")
@@ -262,10 +260,10 @@ def test_disagreements_are_settled_and_opened_again_by_a_new_reading(
         assert [(r.image_id, r.first, r.second, r.model) for r in found.rows] == [
             (one, "HSIL", "LSIL", "severe_dysplastic")
         ]
-        with pytest.raises(Denied):
+        with pytest.raises(DeniedError):
             disagreements.listing(session, owner)
     reviews.settle(site, reviewer, one, "ASC-H", "between the two")
-    with pytest.raises(Invalid, match="differ"):
+    with pytest.raises(InvalidFieldError, match="differ"):
         reviews.settle(site, reviewer, two, "SCC")
     with site.database.read() as session:
         assert disagreements.listing(session, reviewer).total == 0
@@ -311,7 +309,7 @@ def test_kappa_counts_what_the_two_readers_said_and_nobody_else(
     with site.database.read() as session:
         assert reviews.standing(session, reviewer, [two])[two].first.reader == "reviewer"  # type: ignore[union-attr]
         found = disagreements.kappa(session, reviewer)
-        with pytest.raises(Denied):
+        with pytest.raises(DeniedError):
             disagreements.kappa(session, owner)
     assert found
     assert (found.n, found.agreement) == (2, 0.0)

@@ -14,6 +14,7 @@ pytest.importorskip("sqlalchemy", reason="the extra 'web' is not installed")
 
 from cervicyte.errors import StorageError
 from cervicyte.web import case_list, cases, removal
+from cervicyte.web.errors import InvalidFieldError
 from cervicyte.web.submissions import submit
 from web_cases import picture, rows
 from web_databases import on_both
@@ -111,7 +112,7 @@ def test_what_breaks_off_or_cannot_be_used_makes_no_case_and_is_not_in_the_log(s
         patch.setattr(type(site.vault), "put", full)
         with pytest.raises(StorageError):
             submit(site, reader, FILES, key="k")
-    with pytest.raises(cases.Invalid):
+    with pytest.raises(InvalidFieldError):
         submit(site, reader, FILES, "x" * (cases.ACCESSION_LENGTH + 1), key="k")
     assert _numbers(site, reader) == []
     assert site.ledger.verify(site.database).rows == before

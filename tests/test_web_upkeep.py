@@ -14,8 +14,7 @@ from typer.testing import CliRunner
 from cervicyte.cli_site import site as commands
 from cervicyte.errors import MissingError, StorageError
 from cervicyte.web import access, backups, cases, removal, reports, restoring, reviews, sessions, upkeep
-from cervicyte.web.cases import Invalid
-from cervicyte.web.codes import Denied
+from cervicyte.web.errors import DeniedError, InvalidFieldError
 from cervicyte.web.schema import AuditRow, Case, User
 from cervicyte.web.site import Site
 from web_databases import on_both
@@ -37,9 +36,9 @@ def test_retention_deletes_signed_cases_alone_and_the_audit_log_keeps_that_they_
     clock = site.clock
     assert isinstance(clock, Clock)
     admin = make_user(site, "admin@lab.example", "administrator")
-    with pytest.raises(Denied):
+    with pytest.raises(DeniedError):
         upkeep.set_retention(site, reviewer, 10)
-    with pytest.raises(Invalid):
+    with pytest.raises(InvalidFieldError):
         upkeep.set_retention(site, admin, 36501)
     old = _signed(site, reviewer, [0.9, 0.8])
     make_case(site, reviewer, [0.9])  # open, and its picture is one of the signed case too

@@ -13,7 +13,7 @@ from urllib.parse import quote, urlencode
 import jinja2
 
 import cervicyte
-from cervicyte.web import show
+from cervicyte.web.environment import prepare
 from cervicyte.web.pages import ROUTES
 
 WEB = Path(cervicyte.__file__).parent / "web"
@@ -43,7 +43,7 @@ class Undefined(jinja2.StrictUndefined):
 def environment() -> jinja2.Environment:
     """Jinja as the application sets it up, with addresses from `ROUTES`."""
     found = jinja2.Environment(loader=jinja2.FileSystemLoader(WEB / "templates"), autoescape=True, undefined=Undefined)
-    show.prepare(found)
+    prepare(found)
     found.globals["url_for"] = url_for
     return found
 

@@ -12,9 +12,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
-
 if TYPE_CHECKING:
+    __version__: str
     from cervicyte.bundle import Bundle
     from cervicyte.cells import CellTable
     from cervicyte.datasets import load
@@ -48,6 +47,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return import_module("cervicyte.versions").own_version()
     if name not in _HOMES:
         raise AttributeError(f"module 'cervicyte' has no attribute {name!r}")
     return getattr(import_module(f"cervicyte.{_HOMES[name]}"), name)

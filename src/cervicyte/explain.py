@@ -22,16 +22,7 @@ from cervicyte.bundle import Bundle
 from cervicyte.calibration import softmax
 from cervicyte.descriptors import describe
 from cervicyte.errors import BundleError, ImageError, UsageError
-from cervicyte.evidence import (
-    Evidence,
-    Explanation,
-    Target,
-    find_target,
-    member_weights,
-    place_map,
-    shares,
-    upsample,
-)
+from cervicyte.evidence import Evidence, Explanation, Target, find_target, member_weights, place_map, shares, upsample
 from cervicyte.files import printable
 from cervicyte.heatmap import overlay, write_png
 from cervicyte.inference import GraphExtractor

@@ -7,7 +7,6 @@ and the engine on the same images. A network that fails the check is never used.
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import io
 import json
 import logging
@@ -24,6 +23,7 @@ from cervicyte.backbones import Backbone, Weights, import_keras
 from cervicyte.errors import CervicyteError, DataError, MissingError, UsageError
 from cervicyte.files import atomic_write, sha256_file, write_json
 from cervicyte.progress import say
+from cervicyte.versions import version_of
 
 #: Instead of a layer's name: the tensor on which the last two blocks (`Backbone.tail`) hang.
 BEFORE_TAIL = "before-tail"
@@ -214,14 +214,6 @@ def _recipe(backbone: Backbone, weights: Weights | None, layer: str | None) -> d
         "layer": layer,
         "versions": {name: version_of(name) for name in versions},
     }
-
-
-def version_of(package: str) -> str | None:
-    """An installed package's version, without importing it."""
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def _whole(path: Path) -> bool:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 
-import cervicyte
 from cervicyte import audit, bundle, features, files, gate, metrics, report, splits
 from cervicyte.calibration import Answers, Limits
 from cervicyte.cells import CellTable
@@ -19,6 +18,7 @@ from cervicyte.errors import CervicyteError, DataError, UsageError
 from cervicyte.files import printable, write_json
 from cervicyte.results import Evaluation
 from cervicyte.taxonomy import BINARY, MAPS, LabelMap, LabelSystem, find_map
+from cervicyte.versions import own_version
 
 
 @dataclass(frozen=True)
@@ -188,6 +188,6 @@ def _facts(cells: CellTable, model: bundle.Bundle, precision: str, protocol: str
         "Precision": precision,
         "Seed": str(seed),
         "Data fingerprint": cells.fingerprint,
-        "cervicyte": cervicyte.__version__,
+        "cervicyte": own_version(),
         "Made": datetime.now(UTC).isoformat(timespec="seconds"),
     }

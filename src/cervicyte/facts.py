@@ -6,14 +6,14 @@ import platform
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
-import cervicyte
 from cervicyte import splits
 from cervicyte.backbones import get_backbone
 from cervicyte.cells import CellTable
 from cervicyte.ensemble import get_rule
 from cervicyte.members import Member
 from cervicyte.recipes import Part, Recipe
-from cervicyte.report import DIFFERS
+from cervicyte.results import DIFFERS
+from cervicyte.versions import own_version
 
 
 def describe(
@@ -43,7 +43,7 @@ def describe(
         "Seed": str(seed),
         "Data fingerprint": cells.fingerprint,
         **({"Crops": crops} if crops else {}),
-        "cervicyte": cervicyte.__version__,
+        "cervicyte": own_version(),
         "Python": platform.python_version(),
         "Made": datetime.now(UTC).isoformat(timespec="seconds"),
     }

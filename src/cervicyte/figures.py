@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import base64
-import io
-import warnings
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cervicyte import metrics
-from cervicyte.files import atomic_write
+from cervicyte.plots import BLUE, GREEN, GREY, INK, ORANGE, canvas, class_label
 from cervicyte.results import Predictions
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito 2008: distinct under the common kinds of colour blindness.
-BLUE, ORANGE, GREEN, INK, GREY = "#0072B2", "#D55E00", "#009E73", "#1c2733", "#8a949e"
 
 #: Resamples behind the bands of the curves (percentiles of a curve need fewer than those of a number).
 _BAND_RESAMPLES = 300
@@ -75,10 +69,10 @@ CAPTIONS: Mapping[str, tuple[str, str]] = {
 
 def confusion_matrix(table: Mapping[str, Any]) -> Figure:
     """Counts and row percentages of one confusion matrix, ``{"classes": [...], "counts": [[...]]}``."""
-    names, counts = [label(c) for c in table["classes"]], np.asarray(table["counts"], dtype=float)
+    names, counts = [class_label(c) for c in table["classes"]], np.asarray(table["counts"], dtype=float)
     k = len(names)
     side = max(3.4, 1.9 + 0.72 * k)
-    figure, axes = _canvas(side + 0.6, side)
+    figure, axes = canvas(side + 0.6, side)
     rows = counts.sum(axis=1, keepdims=True)
     share = np.divide(counts, rows, out=np.zeros_like(counts), where=rows > 0)
     axes.imshow(share, cmap="Blues", vmin=0, vmax=1.15, aspect="equal")
@@ -103,7 +97,7 @@ def confusion_matrix(table: Mapping[str, Any]) -> Figure:
 
 def roc(p: Predictions, seed: int = 0) -> Figure:
     """ROC curve of P(abnormal) with its band and the operating point; without one, a curve for each class."""
-    figure, axes = _canvas(4.6, 4.4)
+    figure, axes = canvas(4.6, 4.4)
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=(0, (4, 3)), label="chance")
     if p.abnormal is None or p.p_abnormal is None:
         _each_class(axes, p, _roc_points)
@@ -124,7 +118,7 @@ def roc(p: Predictions, seed: int = 0) -> Figure:
 
 def precision_recall(p: Predictions, seed: int = 0) -> Figure:
     """Precision-recall curve of P(abnormal) with its band; without one, a curve for each class."""
-    figure, axes = _canvas(4.6, 4.4)
+    figure, axes = canvas(4.6, 4.4)
     if p.abnormal is None or p.p_abnormal is None:
         _each_class(axes, p, _pr_points)
     else:
@@ -149,7 +143,7 @@ def reliability(correct: np.ndarray, confidence: np.ndarray, what: str, of: str)
 
     ``correct`` bool (n,), ``confidence`` float (n,); ``what`` names the horizontal, ``of`` the vertical axis.
     """
-    figure, (axes, below) = _canvas(4.6, 4.8, rows=(4, 1))
+    figure, (axes, below) = canvas(4.6, 4.8, rows=(4, 1))
     bins = metrics.mass_bins(confidence)
     member = np.unique(bins)[:, None] == bins[None, :]
     x, y = metrics.mean(confidence, member), metrics.mean(correct, member)
@@ -170,7 +164,7 @@ def reliability(correct: np.ndarray, confidence: np.ndarray, what: str, of: str)
 
 def risk_coverage(p: Predictions) -> Figure:
     """Error among answered cells against the share answered, and the point that abstention has in force."""
-    figure, axes = _canvas(4.6, 4.4)
+    figure, axes = canvas(4.6, 4.4)
     wrong = p.predicted != p.labels
     x, y = metrics.risk_coverage(~wrong, p.probabilities.max(axis=1))
     top = float(y[-1])
@@ -196,7 +190,7 @@ def risk_coverage(p: Predictions) -> Figure:
 def per_class(values: Mapping[str, Mapping[str, Any]]) -> Figure:
     """Recall and precision of each class with their intervals, from ``metrics["per_class"]``."""
     names = list(values)
-    figure, axes = _canvas(6.2, 1.4 + 0.52 * len(names))
+    figure, axes = canvas(6.2, 1.4 + 0.52 * len(names))
     for name, colour, shift in (("recall", BLUE, -0.19), ("precision", GREEN, 0.19)):
         at = [i for i, c in enumerate(names) if values[c][name]["value"] is not None]
         if not at:
@@ -206,7 +200,7 @@ def per_class(values: Mapping[str, Mapping[str, Any]]) -> Figure:
         places = np.array(at) + shift
         axes.barh(places, x, height=0.34, color=colour, alpha=0.8, label=name)
         axes.errorbar(x, places, xerr=_arms(cells), fmt="none", ecolor=INK, elinewidth=1.1, capsize=2.5)
-    axes.set_yticks(range(len(names)), [f"{label(c)}  ({values[c]['n']})" for c in names])
+    axes.set_yticks(range(len(names)), [f"{class_label(c)}  ({values[c]['n']})" for c in names])
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.set_xlim(0, 1.02)
     _percent(axes, x=True, y=False)
@@ -218,7 +212,7 @@ def per_class(values: Mapping[str, Mapping[str, Any]]) -> Figure:
 
 def training_curves(curves: Mapping[str, Sequence[Sequence[Mapping[str, float | None]]]]) -> Figure:
     """Loss of each training of each fine-tuned member over its epochs: rows as `TrainedTail.history` has them."""
-    figure, every = _canvas(6.2, 0.6 + 2.3 * len(curves), rows=[1] * len(curves))
+    figure, every = canvas(6.2, 0.6 + 2.3 * len(curves), rows=[1] * len(curves))
     for axes, (name, histories) in zip(every if len(curves) > 1 else [every], curves.items(), strict=True):
         for k, history in enumerate(histories):
             first = k == 0
@@ -244,7 +238,7 @@ def protocols(results: Mapping[str, Mapping[str, Any]], shown: Sequence[tuple[st
     """Dots with intervals: each metric of ``shown`` (title, section, name) under each protocol."""
     colours = (BLUE, ORANGE, GREEN, INK, GREY)
     rows = [row for row in shown if any(_value(m, row) is not None for m in results.values())]
-    figure, axes = _canvas(6.6, 1.3 + len(rows) * (0.24 + 0.19 * len(results)))
+    figure, axes = canvas(6.6, 1.3 + len(rows) * (0.24 + 0.19 * len(results)))
     lowest = 1.0
     for k, (protocol, found) in enumerate(results.items()):
         at = [i for i, row in enumerate(rows) if _value(found, row) is not None]
@@ -253,7 +247,9 @@ def protocols(results: Mapping[str, Mapping[str, Any]], shown: Sequence[tuple[st
         arms = _arms(cells)
         places = np.array(at) + (k - (len(results) - 1) / 2) * (0.62 / max(1, len(results)))
         kind = {"color": colours[k % 5], "fmt": "osD^v"[k % 5]}
-        axes.errorbar(x, places, xerr=arms, markersize=6, elinewidth=1.6, capsize=0, label=label(protocol), **kind)
+        axes.errorbar(
+            x, places, xerr=arms, markersize=6, elinewidth=1.6, capsize=0, label=class_label(protocol), **kind
+        )
         lowest = min(lowest, float((x - arms[0]).min(initial=1)))
     axes.set_yticks(range(len(rows)), [row[0] for row in rows])
     axes.set_ylim(len(rows) - 0.5, -0.5)
@@ -265,55 +261,6 @@ def protocols(results: Mapping[str, Mapping[str, Any]], shown: Sequence[tuple[st
     axes.grid(visible=False, axis="y")
     _legend(axes, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=min(4, len(results)))
     return figure
-
-
-def save(figure: Figure, path: Path | str) -> None:
-    """Write a figure as PNG (160 dots per inch), atomically; raises StorageError."""
-    with atomic_write(path, "wb") as stream:
-        stream.write(_render(figure, "png"))
-
-
-def data_uri(figure: Figure) -> str:
-    """A figure as an SVG data URI, its letters as outlines: sharp in print and the same everywhere."""
-    return "data:image/svg+xml;base64," + base64.b64encode(_render(figure, "svg")).decode("ascii")
-
-
-def label(name: object) -> str:
-    """A class name as figures print it: no underscores, one short line, and never read as a formula."""
-    text = "".join(ch if ch.isprintable() else "?" for ch in str(name)).replace("_", " ")
-    return (text if len(text) <= 26 else text[:25] + "…").replace("$", r"\$")
-
-
-def _render(figure: Figure, kind: str) -> bytes:
-    import matplotlib
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    FigureCanvasAgg(figure)
-    stream = io.BytesIO()
-    with warnings.catch_warnings(), matplotlib.rc_context({"svg.hashsalt": "cervicyte"}):
-        # Letters that the font lacks are drawn as boxes; the report's tables spell them.
-        warnings.filterwarnings("ignore", message="Glyph .* missing")
-        metadata = {"Date": None} if kind == "svg" else {}
-        figure.savefig(stream, format=kind, dpi=160, facecolor="white", metadata=metadata)
-    figure.set_layout_engine("none")  # laid out once; the next format keeps the places
-    return stream.getvalue()
-
-
-def _canvas(width: float, height: float, rows: Sequence[float] = (1,)) -> Any:
-    """A figure of the house style and its axes (a tuple of them where there are several rows)."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
-    every = figure.subplots(len(rows), 1, squeeze=False, gridspec_kw={"height_ratios": list(rows)})[:, 0]
-    for axes in every:
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.spines[["left", "bottom"]].set_color(GREY)
-        axes.grid(visible=True, color="#e3e7ea", linewidth=0.8)
-        axes.set_axisbelow(True)
-        axes.tick_params(labelsize=8.5, colors=INK, color=GREY)
-        axes.xaxis.label.set(size=9, color=INK)
-        axes.yaxis.label.set(size=9, color=INK)
-    return figure, (tuple(every) if len(rows) > 1 else every[0])
 
 
 def _legend(axes: Axes, **place: Any) -> None:
@@ -396,4 +343,4 @@ def _each_class(axes: Axes, p: Predictions, points: Callable[..., tuple[np.ndarr
         mine = p.labels == name
         if mine.any() and not mine.all():
             x, y = points(*metrics.ranked(mine, p.probabilities[:, i]))
-            axes.plot(x, y, linewidth=1.6, linestyle=styles[(i // 7) % 4], label=label(name))
+            axes.plot(x, y, linewidth=1.6, linestyle=styles[(i // 7) % 4], label=class_label(name))

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cervicyte import figures
 from cervicyte.errors import UsageError
 from cervicyte.evidence import Explanation
 from cervicyte.files import printable
 from cervicyte.morphology import MEASUREMENTS
+from cervicyte.plots import GREY, INK, class_label, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -97,7 +97,7 @@ def write_png(explanation: Explanation, path: Path | str, opacity: float = 0.5) 
     image = explanation.prediction.path
     if image and os.path.exists(path) and os.path.exists(image) and os.path.samefile(path, image):
         raise UsageError("the figure would replace its image", printable(path), "choose another name")
-    figures.save(draw(explanation, opacity), path)
+    save_figure(draw(explanation, opacity), path)
 
 
 def draw(explanation: Explanation, opacity: float = 0.5) -> Figure:
@@ -109,16 +109,16 @@ def draw(explanation: Explanation, opacity: float = 0.5) -> Figure:
     rows = 2 if len(maps) > 1 else 1
     figure = Figure(figsize=(7.4, 3.7 + 1.9 * (rows - 1)), layout="constrained", facecolor="white")
     upper, *lower = figure.subfigures(rows, 1, height_ratios=[3.7, 1.9][:rows], squeeze=False)[:, 0]
-    odds = [f"P({figures.label(name)}) {p:.3f}" for name, p in explanation.probabilities.items()]
-    title = ",  ".join([figures.label(explanation.prediction.label), *odds])
-    upper.suptitle(title, fontsize=12, color=figures.INK, weight="bold")
+    odds = [f"P({class_label(name)}) {p:.3f}" for name, p in explanation.probabilities.items()]
+    title = ",  ".join([class_label(explanation.prediction.label), *odds])
+    upper.suptitle(title, fontsize=12, color=INK, weight="bold")
     if explanation.map is None:
         left, right = upper.subplots(1, 2, width_ratios=(1, 1.15))
         _picture(left, outlined(explanation), "nucleus (yellow) and cell (turquoise)")
         _bars(right, explanation)
     else:
         left, right, bar = upper.subplots(1, 3, width_ratios=(1, 1, 0.045))
-        end, target = limit(explanation.map), figures.label(explanation.target)
+        end, target = limit(explanation.map), class_label(explanation.target)
         _picture(left, explanation.image, _sizes(explanation.measurements))
         _picture(right, overlay(explanation, opacity), f"red speaks for {target}, blue against it")
         _scale(upper, bar, end, opacity, target)
@@ -138,7 +138,7 @@ def _picture(axes: Axes, image: np.ndarray, below: str) -> None:
     axes.set_xticks([])
     axes.set_yticks([])
     axes.spines[:].set_visible(False)
-    axes.set_xlabel(below, fontsize=7.5, color=figures.INK)
+    axes.set_xlabel(below, fontsize=7.5, color=INK)
 
 
 def _scale(figure: Any, axes: Axes, end: float, opacity: float, target: str) -> None:
@@ -151,8 +151,8 @@ def _scale(figure: Any, axes: Axes, end: float, opacity: float, target: str) -> 
     colours = blend(white, values, end, opacity)[0] / 255
     bar = figure.colorbar(ScalarMappable(Normalize(-end, end), ListedColormap(colours.tolist())), cax=axes)
     bar.outline.set_visible(False)
-    bar.ax.tick_params(labelsize=8, colors=figures.INK, color=figures.GREY)
-    bar.set_label(f"against  –  log-odds of {target}  –  for", fontsize=8.5, color=figures.INK)
+    bar.ax.tick_params(labelsize=8, colors=INK, color=GREY)
+    bar.set_label(f"against  –  log-odds of {target}  –  for", fontsize=8.5, color=INK)
 
 
 def _members(figure: Any, explanation: Explanation, maps: Mapping[str, np.ndarray], opacity: float) -> None:
@@ -166,16 +166,16 @@ def _members(figure: Any, explanation: Explanation, maps: Mapping[str, np.ndarra
     for axes, name in zip(every, shown, strict=False):
         member = found[name]
         _picture(axes, blend(explanation.image, maps[name], end, opacity), "")
-        axes.set_title(figures.label(name), fontsize=8, color=figures.INK)
-        axes.set_xlabel(f"weight {member.weight:.2f}, log-odds {member.log_odds:+.1f}", fontsize=7, color=figures.INK)
+        axes.set_title(class_label(name), fontsize=8, color=INK)
+        axes.set_xlabel(f"weight {member.weight:.2f}, log-odds {member.log_odds:+.1f}", fontsize=7, color=INK)
     words = [f"members, colours to {end:.1f} log-odds"]
     words += [f"{len(maps) - len(shown)} more maps are not drawn"] * (len(maps) > len(shown))
     words += [
-        f"no map: {figures.label(m.name)} (weight {m.weight:.2f}, log-odds {m.log_odds:+.1f})"
+        f"no map: {class_label(m.name)} (weight {m.weight:.2f}, log-odds {m.log_odds:+.1f})"
         for m in explanation.members
         if m.grid is None
     ][:2]
-    figure.supxlabel(";  ".join(words), fontsize=7.5, color=figures.INK)
+    figure.supxlabel(";  ".join(words), fontsize=7.5, color=INK)
 
 
 def _bars(axes: Axes, explanation: Explanation) -> None:
@@ -184,29 +184,29 @@ def _bars(axes: Axes, explanation: Explanation) -> None:
     measured = next(m.values for m in explanation.members if m.values is not None)
     parts = list(explanation.contributions.items())
     first, rest = parts[:_ROWS], parts[_ROWS:]
-    rows = [(f"{figures.label(name)}  {measured[name]:.3g} {_short(units[name])}", value) for name, value in first]
+    rows = [(f"{class_label(name)}  {measured[name]:.3g} {_short(units[name])}", value) for name, value in first]
     rows.append((f"the other {len(rest)} measurements", sum(value for _, value in rest)))
     rows.append(("the average cell", explanation.baseline))
     values = np.array([value for _, value in rows])
     colours = [_hex(FOR if value > 0 else AGAINST) for value in values]
     axes.barh(range(len(rows)), values, height=0.72, color=colours)
-    axes.axvline(0, color=figures.GREY, linewidth=0.8)
-    axes.axhline(len(first) - 0.5, color=figures.GREY, linewidth=0.6, linestyle=(0, (4, 3)))
+    axes.axvline(0, color=GREY, linewidth=0.8)
+    axes.axhline(len(first) - 0.5, color=GREY, linewidth=0.6, linestyle=(0, (4, 3)))
     axes.set_yticks(range(len(rows)), [name for name, _ in rows])
     axes.set_ylim(len(rows) - 0.4, -0.6)
     reach = 1.3 * max(0.1, float(np.abs(values).max()))
     axes.set_xlim(-reach, reach)
     for place, value in enumerate(values):
         beside, side = value + np.copysign(0.02 * reach, value), "left" if value >= 0 else "right"
-        axes.text(beside, place, f"{value:+.2f}", va="center", ha=side, fontsize=7, color=figures.INK)
-    axes.tick_params(labelsize=7.5, colors=figures.INK, color=figures.GREY)
+        axes.text(beside, place, f"{value:+.2f}", va="center", ha=side, fontsize=7, color=INK)
+    axes.tick_params(labelsize=7.5, colors=INK, color=GREY)
     axes.tick_params(axis="y", length=0)
     axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.spines["bottom"].set_color(figures.GREY)
+    axes.spines["bottom"].set_color(GREY)
     total = float(values.sum())
-    target = figures.label(explanation.target)
-    axes.set_xlabel("against  –  log-odds  –  for", fontsize=8.5, color=figures.INK)
-    axes.set_title(f"{target}: sum {total:+.2f}", fontsize=9, color=figures.INK)
+    target = class_label(explanation.target)
+    axes.set_xlabel("against  –  log-odds  –  for", fontsize=8.5, color=INK)
+    axes.set_title(f"{target}: sum {total:+.2f}", fontsize=9, color=INK)
 
 
 def _short(unit: str) -> str:

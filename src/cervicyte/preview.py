@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cervicyte import figures, images
+from cervicyte import images
 from cervicyte.errors import CervicyteError, DataError, UsageError
 from cervicyte.files import printable
 from cervicyte.filters import parse_step
+from cervicyte.plots import GREY, INK, class_label, save_figure
 from cervicyte.progress import track
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ def preview(inputs: Iterable[Path | str], chain: tuple[str, ...], path: Path | s
     if not rows:
         first = next(iter(failed.items()), ("no input", "0 files"))
         raise DataError("no picture could be drawn", ": ".join(first), "name images that can be read")
-    figures.save(draw(rows, chain), path)
+    save_figure(draw(rows, chain), path)
     return Preview(Path(path), chain, tuple(rows), failed, left_out)
 
 
@@ -146,7 +147,7 @@ def draw(rows: Sequence[Filtered], chain: Sequence[str]) -> Figure:
     steps = (text.replace(":", "\n", 1).replace(":", ", ") for text in chain)
     titles = ("before", *(f"after {step}" for step in steps), "histogram before", "histogram after")
     for axes, title in zip(every[0], titles, strict=True):
-        axes.set_title(title, fontsize=9, color=figures.INK)
+        axes.set_title(title, fontsize=9, color=INK)
     for line, row in zip(every, rows, strict=True):
         for axes, picture in zip(line, row.pictures, strict=False):
             axes.imshow(picture, interpolation="nearest")
@@ -154,16 +155,16 @@ def draw(rows: Sequence[Filtered], chain: Sequence[str]) -> Figure:
             axes.set_yticks([])
             axes.spines[:].set_visible(False)
         size = f"{row.size[0]} x {row.size[1]}"
-        line[0].set_xlabel(f"{figures.label(row.name)}\n{size}", fontsize=7.5, color=figures.INK)
+        line[0].set_xlabel(f"{class_label(row.name)}\n{size}", fontsize=7.5, color=INK)
         for axes, ms in zip(line[1:], row.milliseconds, strict=False):
-            axes.set_xlabel(f"{ms:.2f} ms" if ms < 1 else f"{ms:.1f} ms", fontsize=7.5, color=figures.INK)
+            axes.set_xlabel(f"{ms:.2f} ms" if ms < 1 else f"{ms:.1f} ms", fontsize=7.5, color=INK)
         before, after = line[-2:]
         top = 1.05 * np.sqrt(max(row.before.max(), row.after.max()))
         for axes, shares in ((before, row.before), (after, row.after)):
             _bars(axes, shares)
             axes.set_ylim(0, top)
-        before.set_ylabel("root of the share of pixels", fontsize=7, color=figures.INK)
-    every[0, -1].legend(fontsize=6.5, frameon=False, labelcolor=figures.INK, loc="upper left", handlelength=1.2)
+        before.set_ylabel("root of the share of pixels", fontsize=7, color=INK)
+    every[0, -1].legend(fontsize=6.5, frameon=False, labelcolor=INK, loc="upper left", handlelength=1.2)
     return figure
 
 
@@ -177,8 +178,8 @@ def _bars(axes: Axes, shares: np.ndarray) -> None:
     axes.set_xticks([0, 128, 255])
     axes.set_yticks([])
     axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.spines["bottom"].set_color(figures.GREY)
-    axes.tick_params(labelsize=7, colors=figures.INK, color=figures.GREY)
+    axes.spines["bottom"].set_color(GREY)
+    axes.tick_params(labelsize=7, colors=INK, color=GREY)
 
 
 def _histogram(image: np.ndarray) -> np.ndarray:

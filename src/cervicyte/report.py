@@ -13,7 +13,8 @@ import numpy as np
 from cervicyte import figures, images, metrics
 from cervicyte.errors import ImageError, UsageError
 from cervicyte.files import atomic_write, printable, write_json
-from cervicyte.results import Evaluation, Predictions
+from cervicyte.plots import data_uri, save_figure
+from cervicyte.results import DIFFERS, Evaluation, Predictions
 from cervicyte.splits import PROTOCOLS, Protocol
 
 if TYPE_CHECKING:
@@ -34,8 +35,6 @@ EXTERNAL_LEAKING = Protocol(
     "LEAKING: some of these cells, or siblings or copies of them, trained the model.",
 )
 
-#: The fact that says what besides the division differs from a run under the grouped protocol.
-DIFFERS = "Differs from grouped"
 
 #: Rows of the side-by-side table: title, section, name, unit ("%" or ""), and whether less is better.
 Row = tuple[str, str, str, str, bool]
@@ -115,7 +114,7 @@ def write_report(
     write_json(folder / "metrics.json", _plain(contents))
     first.predictions.to_csv(folder / "predictions.csv")
     for name, figure in pictures.items():
-        figures.save(figure, folder / "figures" / f"{name}.png")
+        save_figure(figure, folder / "figures" / f"{name}.png")
     for name in figures.CAPTIONS.keys() - pictures.keys():  # of an earlier run in the same folder
         (folder / "figures" / f"{name}.png").unlink(missing_ok=True)
     with atomic_write(folder / "report.html") as stream:
@@ -266,7 +265,7 @@ def _page(
         tags={name: _tag(protocol) for name, protocol in protocols.items()},
         tables=_tables(named),
         tiles=_tiles(first),
-        pictures={name: (figures.data_uri(figure), *figures.CAPTIONS[name]) for name, figure in pictures.items()},
+        pictures={name: (data_uri(figure), *figures.CAPTIONS[name]) for name, figure in pictures.items()},
         commands=list(dict.fromkeys(e.command for e in named.values() if e.command)),
         mistakes=_mistakes(p, mistakes),
         counts=counts or {c: (v["n"], v["groups"]) for c, v in m["per_class"].items()},

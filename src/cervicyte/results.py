@@ -173,3 +173,7 @@ class Evaluation:
     facts: dict[str, str]
     warnings: tuple[str, ...]
     command: str
+
+
+#: The fact that says what besides the division differs from a run under the grouped protocol.
+DIFFERS = "Differs from grouped"

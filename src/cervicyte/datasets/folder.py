@@ -8,16 +8,7 @@ from pathlib import Path
 
 from cervicyte.cells import Cell, CellTable
 from cervicyte.datasets import grouping, table
-from cervicyte.datasets.base import (
-    SPLITS,
-    UNGROUPED,
-    Dataset,
-    Listing,
-    examples,
-    left_out,
-    list_files,
-    passed_over,
-)
+from cervicyte.datasets.base import SPLITS, UNGROUPED, Dataset, Listing, examples, left_out, list_files, passed_over
 from cervicyte.datasets.rows import SUFFIXES
 from cervicyte.errors import DataError
 from cervicyte.files import printable

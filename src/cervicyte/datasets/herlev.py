@@ -6,15 +6,7 @@ import re
 from pathlib import Path
 
 from cervicyte.cells import Cell, CellTable
-from cervicyte.datasets.base import (
-    Dataset,
-    Listing,
-    class_folders,
-    count_note,
-    left_out,
-    list_files,
-    passed_over,
-)
+from cervicyte.datasets.base import Dataset, Listing, class_folders, count_note, left_out, list_files, passed_over
 from cervicyte.errors import DataError
 from cervicyte.taxonomy import HERLEV
 

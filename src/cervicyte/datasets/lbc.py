@@ -7,15 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 from cervicyte.cells import Cell, CellTable
-from cervicyte.datasets.base import (
-    Dataset,
-    Listing,
-    class_folders,
-    counted_note,
-    left_out,
-    list_files,
-    passed_over,
-)
+from cervicyte.datasets.base import Dataset, Listing, class_folders, counted_note, left_out, list_files, passed_over
 from cervicyte.errors import DataError
 from cervicyte.taxonomy import BETHESDA
 

@@ -10,9 +10,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, or_, select, true
 from sqlalchemy.orm import Session
 
-from cervicyte.errors import CervicyteError
 from cervicyte.web.accounts import ACTIONS, CaseLike, may
-from cervicyte.web.codes import Denied
+from cervicyte.web.errors import DeniedError, NotFoundError
 from cervicyte.web.schema import Case, Image, User
 
 #: No number has these letters: they are taken for digits.
@@ -21,17 +20,13 @@ _READ_AS = str.maketrans("OIL", "011")
 _ANYWHERE = ("new", "dashboard", "see_all", "administer")
 
 
-class NotFound(CervicyteError):  # noqa: N818  (as HTTP's 404 is)
-    """What is asked for does not exist, or may not be seen by who asks; nobody can tell which."""
-
-
 def find(session: Session, user: User | None, number: str, action: str = "see") -> Case:
     """A case by its number, for a user who may do the action with it.
 
     Raises
     ------
-    NotFound : there is none, or the user may not see it
-    Denied : the user sees it, and may not do this
+    NotFoundError : there is none, or the user may not see it
+    DeniedError : the user sees it, and may not do this
     """
     return check(session.scalar(select(Case).where(Case.number == _normal(number))), user, action)
 
@@ -47,7 +42,7 @@ def find_image(session: Session, user: User, image_id: str) -> tuple[Image, Case
 
     Raises
     ------
-    NotFound : there is none, or the user may not see its case
+    NotFoundError : there is none, or the user may not see its case
     """
     return _check_image(session.execute(_picture(image_id)).one_or_none(), user, "see")
 
@@ -57,8 +52,8 @@ def hold_image(session: Session, user: User, image_id: str, action: str) -> tupl
 
     Raises
     ------
-    NotFound : as `find_image`
-    Denied : the user sees it, and may not do this
+    NotFoundError : as `find_image`
+    DeniedError : the user sees it, and may not do this
     """
     return _check_image(session.execute(_picture(image_id).with_for_update(of=Case)).one_or_none(), user, action)
 
@@ -66,11 +61,11 @@ def hold_image(session: Session, user: User, image_id: str, action: str) -> tupl
 def check(case: Case | None, user: User | None, action: str) -> Case:
     """The same for a case that was read otherwise. Raises what `find` raises."""
     if case is None or not may(user, "see", case):
-        raise NotFound("there is no such case", None, "look it up in the list of cases")
+        raise NotFoundError("there is no such case", None, "look it up in the list of cases")
     if not may(user, action, case):
         if case.state == "signed":
-            raise Denied("the case is signed and no longer changes", None, "amend its report")
-        raise Denied("you may not do this with this case", None, "ask its reader or a reviewer")
+            raise DeniedError("the case is signed and no longer changes", None, "amend its report")
+        raise DeniedError("you may not do this with this case", None, "ask its reader or a reviewer")
     return case
 
 
@@ -104,8 +99,8 @@ def _picture(image_id: str) -> Any:
 def _check_image(found: Any, user: User, action: str) -> tuple[Image, Case]:
     try:
         case = check(found and found[1], user, action)
-    except NotFound:  # one that may not be seen looks like one that is not there
-        raise NotFound("there is no such picture", None, "look it up in its case") from None
+    except NotFoundError:  # one that may not be seen looks like one that is not there
+        raise NotFoundError("there is no such picture", None, "look it up in its case") from None
     return found[0], case
 
 

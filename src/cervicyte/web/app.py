@@ -26,22 +26,13 @@ from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from cervicyte.errors import CervicyteError
-from cervicyte.web import access, api, security, show, uploads, visit
+from cervicyte.web import access, api, security, uploads, visit
+from cervicyte.web.environment import prepare
+from cervicyte.web.errors import AddressNotFoundError
 from cervicyte.web.metrics import MEDIA_TYPE, Metrics
-from cervicyte.web.pages import (
-    ROUTES,
-    account,
-    dashboard,
-    exports,
-    history,
-    reading,
-    reports,
-    second,
-    sign_in,
-    upkeep,
-)
+from cervicyte.web.pages import ROUTES, account, dashboard, exports, history, reading, reports, second, sign_in, upkeep
 from cervicyte.web.pages import cases as case_pages
-from cervicyte.web.visit import NotHere, Running
+from cervicyte.web.visit import Running
 
 _STATIC = Path(__file__).parent / "static"
 _BLUEPRINTS = (sign_in, case_pages, reading, second, reports, history, exports, dashboard, upkeep, account)
@@ -82,7 +73,7 @@ def create_app(running: Running) -> Flask:
     if running.proxies:
         count = running.proxies
         app.wsgi_app = ProxyFix(app.wsgi_app, count, count, count)  # type: ignore[method-assign]
-    show.prepare(app.jinja_env)
+    prepare(app.jinja_env)
     app.jinja_env.undefined = StrictUndefined  # a page with a gap is a bug, not a page
     visit.install(app, running)
     security.protect(app)
@@ -169,7 +160,7 @@ def _count(app: Flask, metrics: Metrics) -> None:
         """For Prometheus, with the token of an administrator."""
         asking = visit.user()
         if asking.role != "administrator":
-            raise NotHere
+            raise AddressNotFoundError
         return Response(metrics.text(), content_type=MEDIA_TYPE)
 
     app.add_url_rule("/metrics", "metrics", numbers)

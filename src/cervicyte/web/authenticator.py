@@ -8,7 +8,7 @@ from sqlalchemy import update
 
 from cervicyte.errors import UsageError
 from cervicyte.web import accounts, limits, secrets, sessions
-from cervicyte.web.codes import Denied
+from cervicyte.web.errors import DeniedError
 from cervicyte.web.schema import User
 from cervicyte.web.site import Site
 
@@ -49,8 +49,8 @@ def confirm(site: Site, user_id: str, code: str, token: str) -> None:
 
     Raises
     ------
-    Denied : the code is wrong
-    TooMany : too many were wrong
+    DeniedError : the code is wrong
+    TooManyRequestsError : too many were wrong
     """
     with site.database.read() as session:
         user = accounts.find(session, user_id)
@@ -58,7 +58,7 @@ def confirm(site: Site, user_id: str, code: str, token: str) -> None:
     secret = user.totp_pending
     step = secrets.totp_step(secret, code, site.clock()) if secret else None
     if step is None:
-        raise Denied("the code is wrong", None, "type the six digits that the authenticator shows now")
+        raise DeniedError("the code is wrong", None, "type the six digits that the authenticator shows now")
     with site.database.write() as session:
         taken = session.execute(
             update(User)
@@ -67,7 +67,7 @@ def confirm(site: Site, user_id: str, code: str, token: str) -> None:
             .execution_options(synchronize_session=False)
         )
         if taken.rowcount != 1:  # type: ignore[attr-defined]
-            raise Denied("the secret was replaced meanwhile", None, "start again")
+            raise DeniedError("the secret was replaced meanwhile", None, "start again")
         accounts.end_all(session, user_id, but=secrets.digest(token))
         site.ledger.append(session, user.email, "authenticator.on", user.email, at=site.clock())
     limits.clear(site.database, limits.CODE_BY_ACCOUNT, user.email)
@@ -78,8 +78,8 @@ def remove(site: Site, user_id: str, password: str, address: str, token: str) ->
 
     Raises
     ------
-    Denied : the password is wrong
-    TooMany : too many were wrong
+    DeniedError : the password is wrong
+    TooManyRequestsError : too many were wrong
     """
     sessions.confirm_password(site, user_id, password, address)
     with site.database.write() as session:

@@ -25,10 +25,11 @@ from sqlalchemy import select
 from sqlalchemy.engine import URL
 from sqlalchemy.orm import Session
 
-from cervicyte import __version__
 from cervicyte.errors import MissingError, StorageError
 from cervicyte.files import sha256_file, storage_errors
+from cervicyte.versions import own_version
 from cervicyte.web.database import Database
+from cervicyte.web.errors import PictureDeletedError
 from cervicyte.web.ledger import HEADS
 from cervicyte.web.schema import AuditHead, AuditRow, Image
 from cervicyte.web.site import Site
@@ -65,10 +66,6 @@ class Backup:
     verified: bool
 
 
-class Gone(MissingError):  # noqa: N818  (what happened: nobody's error)
-    """A picture of the snapshot was deleted before it was copied."""
-
-
 def make(site: Site, actor: str, path: Path | None = None) -> Backup:
     """Make a backup while the site works, read it again, and note it in the audit log.
 
@@ -93,7 +90,7 @@ def make(site: Site, actor: str, path: Path | None = None) -> Backup:
                 stream.flush()
                 check(Path(stream.name))
             break
-        except Gone:
+        except PictureDeletedError:
             if attempt + 1 == _ATTEMPTS:
                 raise
     size, images = path.stat().st_size, manifest["images"]
@@ -190,7 +187,7 @@ def image_name(digest: str) -> str:
 def _write(site: Site, stream: IO[bytes], at: datetime) -> dict[str, Any]:
     manifest: dict[str, Any] = {
         "format": FORMAT,
-        "software": f"cervicyte {__version__}",
+        "software": f"cervicyte {own_version()}",
         "at": at.isoformat(),
         "database": "sqlite" if site.database.is_sqlite else "postgresql",
         "files": {},
@@ -264,7 +261,9 @@ def _image(site: Site, digest: str) -> bytes:
     except MissingError as error:
         with site.database.read() as session:
             if session.scalar(select(Image.id).where(Image.sha256 == digest).limit(1)) is None:
-                raise Gone(error.what, error.received, "make the backup again, while nobody deletes") from error
+                raise PictureDeletedError(
+                    error.what, error.received, "make the backup again, while nobody deletes"
+                ) from error
         raise
 
 

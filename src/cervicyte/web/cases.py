@@ -12,12 +12,11 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from cervicyte.errors import UsageError
 from cervicyte.web import blinding, newest
 from cervicyte.web.access import find, hold
 from cervicyte.web.accounts import may
-from cervicyte.web.codes import Denied
 from cervicyte.web.database import lock
+from cervicyte.web.errors import DeniedError, InvalidFieldError
 from cervicyte.web.schema import Case, Image, PredictionRow, Review, User
 from cervicyte.web.site import Site
 
@@ -27,14 +26,6 @@ _NUMBER_LENGTH = 6
 
 #: Longest accession number and notes, in characters.
 ACCESSION_LENGTH, NOTES_LENGTH = 80, 2000
-
-
-class Invalid(UsageError):  # noqa: N818
-    """A value that cannot be used; ``field`` is the name of the form's field that it came from."""
-
-    def __init__(self, field: str, what: str, received: object = None, todo: str | None = None) -> None:
-        self.field = field
-        super().__init__(what, received, todo)
 
 
 @dataclass(frozen=True)
@@ -134,8 +125,8 @@ def create(site: Site, user: User, accession: str = "", notes: str = "") -> Case
 
     Raises
     ------
-    Denied : the user may not
-    Invalid : the accession number or the notes are too long
+    DeniedError : the user may not
+    InvalidFieldError : the accession number or the notes are too long
     """
     fields = check_new(user, accession, notes)
     with site.database.write() as session:
@@ -147,7 +138,7 @@ def create(site: Site, user: User, accession: str = "", notes: str = "") -> Case
 def check_new(user: User, accession: str, notes: str) -> tuple[str, str]:
     """Accession number and notes as they are stored, where this user may open a case with them. Raises as `create`."""
     if not may(user, "new"):
-        raise Denied("you may not open a case", None, "ask your administrator")
+        raise DeniedError("you may not open a case", None, "ask your administrator")
     return _accession(accession), _notes(notes)
 
 
@@ -184,8 +175,8 @@ def edit(site: Site, user: User, number: str, accession: str, notes: str) -> Non
 
     Raises
     ------
-    NotFound, Denied : as `cervicyte.web.access.find`
-    Invalid : as `create`
+    NotFoundError, DeniedError : as `cervicyte.web.access.find`
+    InvalidFieldError : as `create`
     """
     accession, notes = _accession(accession), _notes(notes)
     with site.database.write() as session:
@@ -236,7 +227,7 @@ def _new_number(session: Session) -> str:
 def _accession(text: str) -> str:
     found = " ".join("".join(c if c.isprintable() else " " for c in unicodedata.normalize("NFC", text)).split())
     if len(found) > ACCESSION_LENGTH:
-        raise Invalid(
+        raise InvalidFieldError(
             "accession",
             "the accession number is too long",
             f"{len(found)} characters",
@@ -248,7 +239,7 @@ def _accession(text: str) -> str:
 def _notes(text: str) -> str:
     found = clean_lines(text)
     if len(found) > NOTES_LENGTH:
-        raise Invalid(
+        raise InvalidFieldError(
             "notes", "the notes are too long", f"{len(found)} characters", f"at most {NOTES_LENGTH} characters"
         )
     return found

@@ -12,9 +12,9 @@ from datetime import datetime, timedelta
 from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
-from cervicyte.errors import CervicyteError
 from cervicyte.web import secrets
 from cervicyte.web.database import Database
+from cervicyte.web.errors import DeniedError
 from cervicyte.web.schema import Code
 
 #: How long each works.
@@ -23,17 +23,13 @@ TYPED, SECOND_STEP = timedelta(minutes=30), timedelta(minutes=10)
 MOST_ATTEMPTS = 5
 
 
-class Denied(CervicyteError):  # noqa: N818  (as HTTP's 403 is)
-    """A password, code, link or right that is not accepted; says nothing of which accounts there are."""
+def _bad_link() -> DeniedError:
+    return DeniedError("the link was used, withdrawn or is too old", None, "ask for a new one")
 
 
-def _bad_link() -> Denied:
-    return Denied("the link was used, withdrawn or is too old", None, "ask for a new one")
-
-
-def bad_code() -> Denied:
+def bad_code() -> DeniedError:
     """What a wrong, old, used or never issued code is answered with, one like the other."""
-    return Denied(
+    return DeniedError(
         "the code is wrong or too old", None, f"look at the newest mail; after {MOST_ATTEMPTS} attempts ask for another"
     )
 
@@ -75,7 +71,7 @@ def look_up(session: Session, purpose: str, token: str, at: datetime) -> Code:
 
     Raises
     ------
-    Denied : there is none, it was used, or it is too old
+    DeniedError : there is none, it was used, or it is too old
     """
     code = session.scalar(
         select(Code).where(
@@ -92,7 +88,7 @@ def use(session: Session, code: Code, at: datetime) -> None:
 
     Raises
     ------
-    Denied : another used it first, it was withdrawn, or it has become too old
+    DeniedError : another used it first, it was withdrawn, or it has become too old
     """
     taken = session.execute(
         update(Code)
@@ -121,7 +117,7 @@ def check_typed(database: Database, purpose: str, email: str, typed: str, at: da
 
     Raises
     ------
-    Denied : it is wrong, too old, used, had its attempts, or there never was one
+    DeniedError : it is wrong, too old, used, had its attempts, or there never was one
     """
     with database.read() as session:
         code = session.scalar(

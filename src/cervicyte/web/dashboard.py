@@ -16,8 +16,8 @@ from sqlalchemy.orm import Session
 
 from cervicyte.web import agreement, blinding, drift, reviews
 from cervicyte.web.accounts import may
-from cervicyte.web.codes import Denied
 from cervicyte.web.drift import Scores
+from cervicyte.web.errors import DeniedError
 from cervicyte.web.schema import Case, Image, PredictionRow, Review, User
 
 #: Periods to choose from, in days.
@@ -39,10 +39,10 @@ def overview(session: Session, user: User, days: int, at: datetime) -> dict[str,
 
     Raises
     ------
-    Denied : the user may not see it
+    DeniedError : the user may not see it
     """
     if not may(user, "dashboard"):
-        raise Denied("the dashboard is for reviewers and administrators", None, "ask one of them")
+        raise DeniedError("the dashboard is for reviewers and administrators", None, "ask one of them")
     today = at.astimezone(UTC).date()
     dates = [today - timedelta(days=days - 1 - k) for k in range(days)]
     since, midnight = (datetime.combine(d, time(), UTC) for d in (dates[0], today))

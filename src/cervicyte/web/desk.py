@@ -21,10 +21,9 @@ from cervicyte.evidence import Explanation
 from cervicyte.features import odd_cells
 from cervicyte.predictions import Prediction
 from cervicyte.settings import available_threads
+from cervicyte.web.errors import StoppedError
 from cervicyte.web.explanations import Explanations
-from cervicyte.web.queue import Busy, Item, Queue, Source, Statistics, Stopped
-
-__all__ = ["Busy", "Desk", "Health", "Source", "Statistics", "Stopped"]
+from cervicyte.web.queue import Item, Queue, Source, Statistics
 
 #: Seconds without a single answer, while pictures wait, after which the desk calls itself stuck.
 STUCK_S = 120.0
@@ -110,9 +109,9 @@ class Desk:
 
         Raises
         ------
-        Busy : the queue is full
+        BusyError : the queue is full
         UsageError : more pictures, or more bytes, than the queue ever holds
-        Stopped : the desk is closed, or its threads have died
+        StoppedError : the desk is closed, or its threads have died
         """
         return self._queue.submit(sources)
 
@@ -125,9 +124,9 @@ class Desk:
 
         Raises
         ------
-        Busy : too many callers wait for an explanation
+        BusyError : too many callers wait for an explanation
         ImageError, UsageError, BundleError : as `cervicyte.explain.explain`
-        Stopped : the desk is closed, or its threads have died
+        StoppedError : the desk is closed, or its threads have died
         """
         self._queue.check()
         start = time.perf_counter()
@@ -146,7 +145,7 @@ class Desk:
         dead = len(self._workers) + len(self._runners) - workers - runners
         try:
             self._queue.check()
-        except Stopped as error:
+        except StoppedError as error:
             problems.append(error.what)
         else:
             if dead > len(problems):
@@ -162,11 +161,13 @@ class Desk:
 
         Parameters
         ----------
-        timeout_s : seconds to wait; what has no answer then gets `Stopped`. None waits for all
+        timeout_s : seconds to wait; what has no answer then gets `StoppedError`. None waits for all
         """
         drained = self._queue.drain(timeout_s)
         if not drained:
-            self._queue.stop(Stopped("the desk was closed before it came to these pictures", todo="send them again"))
+            self._queue.stop(
+                StoppedError("the desk was closed before it came to these pictures", todo="send them again")
+            )
         patience = time.monotonic() + 1.0
         for thread in self._workers + self._runners:  # one that hangs in the engine is not waited for
             thread.join(None if drained else max(0.0, patience - time.monotonic()))
@@ -252,7 +253,9 @@ class Desk:
                 self._living[kind] -= 1
                 last = not self._living[kind]
             if last:
-                self._queue.stop(Stopped(f"every {kind} of the desk has died", repr(error), "start cervicyte again"))
+                self._queue.stop(
+                    StoppedError(f"every {kind} of the desk has died", repr(error), "start cervicyte again")
+                )
 
 
 def _bytes(source: Source) -> bytes:
@@ -263,4 +266,4 @@ def _for_caller(error: BaseException) -> Exception:
     """What ends a thread of the desk must not end its caller's as well."""
     if isinstance(error, Exception):
         return error
-    return Stopped("a thread of the desk has died", repr(error), "send the pictures again")
+    return StoppedError("a thread of the desk has died", repr(error), "send the pictures again")

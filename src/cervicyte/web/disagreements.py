@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from cervicyte.web import access, agreement, blinding, newest, reviews
 from cervicyte.web.accounts import may
-from cervicyte.web.codes import Denied
+from cervicyte.web.errors import DeniedError
 from cervicyte.web.paging import Listing, place
 from cervicyte.web.schema import Case, Image, PredictionRow, Review, User
 
@@ -50,7 +50,7 @@ def listing(session: Session, user: User, show: str = "open", page: int = 1, siz
 
     Raises
     ------
-    Denied : the user is no reviewer
+    DeniedError : the user is no reviewer
     """
     found = [
         (image, number, standing)
@@ -70,7 +70,7 @@ def kappa(session: Session, user: User) -> agreement.Kappa | None:
 
     Raises
     ------
-    Denied : the user is no reviewer
+    DeniedError : the user is no reviewer
     """
     _check(user)
     first = newest.verdict(Image, Case, Case.owner_id, "first")
@@ -84,7 +84,7 @@ def kappa(session: Session, user: User) -> agreement.Kappa | None:
 
 def _check(user: User) -> None:
     if not may(user, "see_all"):
-        raise Denied("disagreements are for reviewers", None, "ask a reviewer")
+        raise DeniedError("disagreements are for reviewers", None, "ask a reviewer")
 
 
 def _read_twice(session: Session, user: User) -> list[tuple[str, str, reviews.Standing]]:

@@ -15,9 +15,9 @@ from sqlalchemy.orm import Session
 
 from cervicyte.errors import UsageError
 from cervicyte.web import accounts, codes, limits, mail, secrets
-from cervicyte.web.codes import Denied
 from cervicyte.web.database import lock
-from cervicyte.web.mail import MailError, normal_address
+from cervicyte.web.errors import DeniedError, MailError
+from cervicyte.web.mail import normal_address
 from cervicyte.web.schema import Code, Token, User
 from cervicyte.web.site import Site
 
@@ -51,7 +51,7 @@ def set_up(site: Site, token: str, email: str, name: str, password: str) -> User
 
     Raises
     ------
-    Denied : the link was used or is too old, or there is a user already
+    DeniedError : the link was used or is too old, or there is a user already
     UsageError : the address or the password cannot be used
     """
     check_link(site, "setup", token)
@@ -61,7 +61,9 @@ def set_up(site: Site, token: str, email: str, name: str, password: str) -> User
         lock(session, "administrators")
         code = codes.look_up(session, "setup", token, site.clock())
         if session.scalar(select(func.count()).select_from(User)):
-            raise Denied("cervicyte has been set up already", None, "sign in, or ask an administrator for an account")
+            raise DeniedError(
+                "cervicyte has been set up already", None, "sign in, or ask an administrator for an account"
+            )
         codes.use(session, code, site.clock())
         session.execute(delete(Code).where(Code.purpose == "setup", Code.used_at.is_(None)))
         user = accounts.create(session, site, email, name, "administrator", password_hash)
@@ -109,11 +111,11 @@ def invite(site: Site, actor: str, email: str, role: str) -> Handed:
 
     Raises
     ------
-    Denied : registration is closed
+    DeniedError : registration is closed
     UsageError : the address or role is none, or the address has an account
     """
     if site.registration == "closed":
-        raise Denied("registration is closed", None, "make the account yourself, or set CERVICYTE_REGISTRATION")
+        raise DeniedError("registration is closed", None, "make the account yourself, or set CERVICYTE_REGISTRATION")
     email, role, token = normal_address(email), accounts.check_role(role), secrets.new_token()
     with site.database.write() as session:
         if session.scalar(select(User.id).where(User.email == email)) is not None:
@@ -156,10 +158,10 @@ def check_link(site: Site, purpose: str, token: str) -> Code:
 
     Raises
     ------
-    Denied : there is none, it was used, withdrawn or is too old; or registration is closed
+    DeniedError : there is none, it was used, withdrawn or is too old; or registration is closed
     """
     if purpose == "invitation" and site.registration == "closed":
-        raise Denied("registration is closed", None, "ask an administrator for an account")
+        raise DeniedError("registration is closed", None, "ask an administrator for an account")
     with site.database.read() as session:
         return codes.look_up(session, purpose, token, site.clock())
 
@@ -169,7 +171,7 @@ def accept_invitation(site: Site, token: str, name: str, password: str) -> User:
 
     Raises
     ------
-    Denied : the link was used, withdrawn or is too old; or registration is closed
+    DeniedError : the link was used, withdrawn or is too old; or registration is closed
     UsageError : the password cannot be used
     """
     password_hash = _new_hash(site, password, check_link(site, "invitation", token).email)
@@ -191,13 +193,13 @@ def start_registration(site: Site, email: str, address: str) -> None:
 
     Raises
     ------
-    Denied : registration is not open
+    DeniedError : registration is not open
     MailError : no mail is set up
-    TooMany : too many mails were asked for
+    TooManyRequestsError : too many mails were asked for
     UsageError : it is no e-mail address
     """
     if site.registration != "open":
-        raise Denied("registration is closed", None, "ask an administrator for an account")
+        raise DeniedError("registration is closed", None, "ask an administrator for an account")
     email = _may_ask_for_mail(site, email, address)
     code = secrets.new_code()
     with site.database.write() as session:
@@ -215,12 +217,12 @@ def finish_registration(site: Site, email: str, code: str, name: str, password: 
 
     Raises
     ------
-    Denied : the code is wrong, too old, used or had its attempts; or registration is not open
-    TooMany : too many codes were wrong
+    DeniedError : the code is wrong, too old, used or had its attempts; or registration is not open
+    TooManyRequestsError : too many codes were wrong
     UsageError : the password cannot be used
     """
     if site.registration != "open":
-        raise Denied("registration is closed", None, "ask an administrator for an account")
+        raise DeniedError("registration is closed", None, "ask an administrator for an account")
     email = normal_address(email)
     secrets.check_password(password, email)
     found = _check_typed(site, "registration", email, code, address)
@@ -241,7 +243,7 @@ def ask_reset(site: Site, email: str, address: str) -> None:
     Raises
     ------
     MailError : no mail is set up
-    TooMany : too many mails were asked for
+    TooManyRequestsError : too many mails were asked for
     UsageError : it is no e-mail address
     """
     email = _may_ask_for_mail(site, email, address)
@@ -263,8 +265,8 @@ def reset_by_code(site: Site, email: str, code: str, password: str, address: str
 
     Raises
     ------
-    Denied : the code is wrong, too old, used or had its attempts
-    TooMany : too many codes were wrong
+    DeniedError : the code is wrong, too old, used or had its attempts
+    TooManyRequestsError : too many codes were wrong
     UsageError : the password cannot be used
     """
     email = normal_address(email)
@@ -278,7 +280,7 @@ def reset_by_link(site: Site, token: str, password: str) -> User:
 
     Raises
     ------
-    Denied : the link was used, withdrawn or is too old
+    DeniedError : the link was used, withdrawn or is too old
     UsageError : the password cannot be used
     """
     code = check_link(site, "reset", token)

@@ -12,7 +12,7 @@ from cervicyte.errors import UsageError
 from cervicyte.evidence import Explanation
 from cervicyte.explain import Explainer
 from cervicyte.features import odd_cells
-from cervicyte.web.queue import Busy
+from cervicyte.web.errors import BusyError
 
 #: Most pixels of all kept explanations together; each takes about 10 bytes.
 _KEPT_PIXELS = 8_000_000
@@ -52,14 +52,14 @@ class Explanations:
 
         Raises
         ------
-        Busy : too many callers wait
+        BusyError : too many callers wait
         ImageError, UsageError, BundleError : as `cervicyte.explain.explain`
         """
         key = (hashlib.sha256(data).hexdigest(), target)
         if (kept := self._look(key)) is not None:
             return kept, True
         if not self._places.acquire(blocking=False):
-            raise Busy("too many explanations are asked for at once", f"{_PLACES} wait already")
+            raise BusyError("too many explanations are asked for at once", f"{_PLACES} wait already")
         try:
             with self._turn:
                 if (kept := self._look(key)) is not None:  # another caller wanted the same

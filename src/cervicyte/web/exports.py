@@ -30,7 +30,7 @@ from cervicyte.web import blinding, newest
 from cervicyte.web.access import find
 from cervicyte.web.accounts import may
 from cervicyte.web.categories import find_category
-from cervicyte.web.codes import Denied
+from cervicyte.web.errors import DeniedError
 from cervicyte.web.reviews import Decision, Standing, standing
 from cervicyte.web.schema import Case, Image, PredictionRow, Review, User
 from cervicyte.web.site import Site
@@ -106,7 +106,7 @@ def reviewed_cells(site: Site, user: User, labels: str = "bethesda", number: str
 
     Raises
     ------
-    NotFound, Denied : as `cervicyte.web.access.find`
+    NotFoundError, DeniedError : as `cervicyte.web.access.find`
     UsageError : no such kind of labels, or there is no cell to export
     """
     if labels not in dict(LABELS):
@@ -126,7 +126,7 @@ def case_table(site: Site, user: User, number: str) -> Download:
 
     Raises
     ------
-    NotFound, Denied : as `cervicyte.web.access.find`; also to a blinded second reader
+    NotFoundError, DeniedError : as `cervicyte.web.access.find`; also to a blinded second reader
     """
     with site.database.read() as session:
         found = _image_ids(session, _scope(session, user, number))
@@ -151,7 +151,7 @@ def _scope(session: Session, user: User, number: str) -> list[ColumnElement[bool
     if number:
         case = find(session, user, number, "export")
         if blinding.is_model_hidden(session, user, case):
-            raise Denied("you read this case blinded", None, "export it when both readers have decided every cell")
+            raise DeniedError("you read this case blinded", None, "export it when both readers have decided every cell")
         return [Case.id == case.id]
     mine = [] if may(user, "see_all") else [Case.owner_id == user.id]
     return [not_(blinding.hides_model(user)), *mine]

@@ -19,9 +19,8 @@ from cervicyte.errors import UsageError
 from cervicyte.web import limits
 from cervicyte.web.access import check, find, hold
 from cervicyte.web.accounts import may
-from cervicyte.web.codes import Denied
 from cervicyte.web.database import lock
-from cervicyte.web.queue import Busy
+from cervicyte.web.errors import BusyError, DeniedError
 from cervicyte.web.schema import Case, Image, Upload, User
 from cervicyte.web.site import Site
 from cervicyte.web.uploads import Accepted, Limits, PassedOver, Readable, Refused, accept
@@ -94,11 +93,12 @@ def upload(
 
     Raises
     ------
-    NotFound, Denied : as `cervicyte.web.access.find`; what was answered is answered again in any state of the case
+    NotFoundError, DeniedError : as `cervicyte.web.access.find`; what was answered is answered
+        again in any state of the case
     UsageError : the key is not 1 to 100 printable ASCII characters
-    TooMany : more uploads than a user may send in a while
+    TooManyRequestsError : more uploads than a user may send in a while
     StorageError : the disk or the database is full or busy
-    Busy : a case with the same picture was deleted at this moment
+    BusyError : a case with the same picture was deleted at this moment
     """
     if key and not _KEY.fullmatch(key):
         raise UsageError("the Idempotency-Key cannot be used", None, "send 1 to 100 visible ASCII characters")
@@ -130,7 +130,7 @@ def read_in(
 
     Raises
     ------
-    TooMany, StorageError : as `upload`
+    TooManyRequestsError, StorageError : as `upload`
     """
     limits.take(site.database, limits.UPLOAD_BY_USER, user.id, site.clock())
     kept: list[Kept] = []
@@ -157,10 +157,10 @@ def add(
 
     Raises
     ------
-    Busy : as `upload`
+    BusyError : as `upload`
     """
     if not all(site.vault.has(picture.sha256) for picture in kept):
-        raise Busy("another case with the same picture was deleted at this moment", None)
+        raise BusyError("another case with the same picture was deleted at this moment", None)
     last = session.scalar(select(func.max(Image.position)).where(Image.case_id == case.id)) or 0
     at = site.clock()
     session.add_all(
@@ -182,7 +182,7 @@ def retry(site: Site, user: User, number: str) -> int:
 
     Raises
     ------
-    NotFound, Denied : as `cervicyte.web.access.find`
+    NotFoundError, DeniedError : as `cervicyte.web.access.find`
     """
     with site.database.write() as session:
         case = hold(session, user, number, "edit")
@@ -197,10 +197,10 @@ def retry_all(site: Site, user: User) -> int:
 
     Raises
     ------
-    Denied : the user is no administrator
+    DeniedError : the user is no administrator
     """
     if not may(user, "administer"):
-        raise Denied("you may not do this", None, "ask an administrator")
+        raise DeniedError("you may not do this", None, "ask an administrator")
     with site.database.write() as session:
         count = _wait_again(session)
         if count:

@@ -26,7 +26,8 @@ from sqlalchemy import func, select
 from cervicyte.errors import CervicyteError, StorageError, UsageError
 from cervicyte.predictions import Prediction
 from cervicyte.web.answers import Answer, measured, store
-from cervicyte.web.desk import Busy, Desk, Stopped
+from cervicyte.web.desk import Desk
+from cervicyte.web.errors import BusyError, GivenUpError, ModelBrokenError, StoppedError
 from cervicyte.web.schema import Image
 from cervicyte.web.site import Site
 
@@ -42,14 +43,6 @@ _ASIDE_S = 60.0
 _AT_ONCE, _BYTES_AT_ONCE = 32, 64 << 20
 
 _Given = TypeVar("_Given")
-
-
-class _GivenUp(Exception):  # noqa: N818
-    """There is no time left; what is in hand waits for the next start."""
-
-
-class _ModelBroken(Exception):  # noqa: N818
-    """The model answers for nothing any more."""
 
 
 @dataclass(frozen=True)
@@ -172,11 +165,11 @@ class Jobs:
                 if not taken:
                     self._come.wait(_LOOK_S)
                     self._come.clear()
-            except _GivenUp:
+            except GivenUpError:
                 return
-            except _ModelBroken as error:
+            except ModelBrokenError as error:
                 self._break(str(error))
-            except Stopped as error:  # the desk was closed, or is dead
+            except StoppedError as error:  # the desk was closed, or is dead
                 if not self._stopping.is_set():
                     self._break(error.one_line)
             except CervicyteError as error:  # the database, mostly: what waits still waits
@@ -234,7 +227,7 @@ class Jobs:
             future = self._when_room(lambda desk: desk.submit([data for _, data in pictures]))
             values = [measured(data) for _, data in pictures]
             said = self._wait_for(future)
-        except (Stopped, _GivenUp):
+        except (StoppedError, GivenUpError):
             raise
         except Exception as error:  # noqa: BLE001  more than the queue ever holds, or an engine that breaks over one of them
             return self._one_by_one(pictures, error)
@@ -268,7 +261,7 @@ class Jobs:
             except StorageError as error:
                 self._ill(error.one_line)
                 if self._stopping.wait(pause):
-                    raise _GivenUp from None
+                    raise GivenUpError from None
                 pause = min(2 * pause, _AGAIN_S[1])
 
     # ---- the desk
@@ -279,9 +272,9 @@ class Jobs:
         while True:
             try:
                 return ask(self._desk)
-            except Busy as error:
+            except BusyError as error:
                 if self._stopping.wait(error.retry_after_s):
-                    raise _GivenUp from None
+                    raise GivenUpError from None
 
     def _wait_for(self, future: Future[list[Prediction]]) -> list[Prediction]:
         while True:
@@ -292,20 +285,20 @@ class Jobs:
                     raise
                 if time.monotonic() > self._end:
                     future.cancel()
-                    raise _GivenUp from None
+                    raise GivenUpError from None
             except CancelledError:
-                raise _GivenUp from None
+                raise GivenUpError from None
 
     def _check_model(self, error: str) -> None:
         """Raise where the model does not answer for the drawn cell any more, as it did at the start."""
         if self._sound and not self._answers_probe():
-            raise _ModelBroken(f"the model has failed: {error}")
+            raise ModelBrokenError(f"the model has failed: {error}")
 
     def _answers_probe(self) -> bool:
         try:
             future = self._when_room(lambda desk: desk.submit([_probe()]))
             return not self._wait_for(future)[0].error
-        except (Stopped, _GivenUp):
+        except (StoppedError, GivenUpError):
             raise
         except Exception:  # noqa: BLE001  whatever it is, it is no answer
             return False

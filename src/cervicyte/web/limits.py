@@ -10,18 +10,9 @@ from datetime import datetime, timedelta
 from sqlalchemy import ColumnElement, delete, func, select
 from sqlalchemy.orm import Session
 
-from cervicyte.errors import CervicyteError
 from cervicyte.web.database import Database, lock, remove_ended
+from cervicyte.web.errors import TooManyRequestsError
 from cervicyte.web.schema import Attempt
-
-
-class TooMany(CervicyteError):  # noqa: N818  (what happened, as in HTTP's 429 Too Many Requests)
-    """Something was tried too often; ``retry_after_s`` is when to come again, in seconds."""
-
-    def __init__(self, what: str, retry_after_s: int) -> None:
-        self.retry_after_s = retry_after_s
-        minutes = max(1, round(retry_after_s / 60))
-        super().__init__(what, None, f"wait {minutes} minute{'s' if minutes > 1 else ''} and try again")
 
 
 @dataclass(frozen=True)
@@ -62,7 +53,7 @@ def take(database: Database, limit: Limit, subject: str, at: datetime) -> int:
 
     Raises
     ------
-    TooMany : there were as many as the limit allows
+    TooManyRequestsError : there were as many as the limit allows
     StorageError : the database is busy or full
     """
     subject = _stored(subject)
@@ -74,7 +65,7 @@ def take(database: Database, limit: Limit, subject: str, at: datetime) -> int:
         if count < limit.most:
             session.add(attempt)
     if count >= limit.most:
-        raise TooMany(limit.what, max(1, int((oldest + limit.window - at).total_seconds()) + 1))
+        raise TooManyRequestsError(limit.what, max(1, int((oldest + limit.window - at).total_seconds()) + 1))
     return attempt.id
 
 

@@ -20,15 +20,12 @@ from email.utils import formatdate, make_msgid
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from cervicyte.errors import CervicyteError, UsageError
+from cervicyte.web.errors import MailError
 
 _LOCAL = re.compile(r"[a-z0-9!#$%&'*+/=?^_`{|}~-]+(\.[a-z0-9!#$%&'*+/=?^_`{|}~-]+)*", re.ASCII | re.IGNORECASE)
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", re.ASCII | re.IGNORECASE)
 _WAITING = 200
 _log = logging.getLogger("cervicyte.web")
-
-
-class MailError(CervicyteError):
-    """A message that could not be sent."""
 
 
 def normal_address(text: str) -> str:

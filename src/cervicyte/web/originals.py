@@ -31,7 +31,7 @@ def stored(site: Site, user: User, image_id: str) -> bytes:
 
     Raises
     ------
-    NotFound : no such picture, or the user may not see it
+    NotFoundError : no such picture, or the user may not see it
     MissingError, StorageError : it is not in the store any more, or damaged
     """
     return site.vault.get(_row(site, user, image_id).sha256)
@@ -42,7 +42,7 @@ def original(site: Site, user: User, image_id: str) -> Picture:
 
     Raises
     ------
-    NotFound, MissingError, StorageError : as `stored`
+    NotFoundError, MissingError, StorageError : as `stored`
     ImageError : it cannot be decoded
     """
     row = _row(site, user, image_id)
@@ -57,7 +57,7 @@ def thumbnail(site: Site, user: User, image_id: str, side: int = 320) -> Picture
 
     Raises
     ------
-    NotFound, MissingError, StorageError, ImageError : as `original`
+    NotFoundError, MissingError, StorageError, ImageError : as `original`
     """
     side = min(max(side, _SIDES[0]), _SIDES[1])
     row = _row(site, user, image_id)

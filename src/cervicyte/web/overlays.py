@@ -16,8 +16,8 @@ def overlay(site: Site, user: User, desk: Desk | None, image_id: str) -> Picture
 
     Raises
     ------
-    NotFound : no such picture, or the user may not see it
-    Busy, Stopped, ImageError, BundleError : as `cervicyte.web.desk.Desk.explain`
+    NotFoundError : no such picture, or the user may not see it
+    BusyError, StoppedError, ImageError, BundleError : as `cervicyte.web.desk.Desk.explain`
     """
     row = worklist.prediction(site, user, image_id)
     if row is None or desk is None or not explains(desk, row):

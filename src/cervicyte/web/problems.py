@@ -12,51 +12,23 @@ from dataclasses import dataclass
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from cervicyte.errors import BundleError, CervicyteError, MissingError, StorageError
-from cervicyte.web.access import NotFound
-from cervicyte.web.cases import Invalid
-from cervicyte.web.codes import Denied
-from cervicyte.web.limits import TooMany
-from cervicyte.web.mail import MailError
-from cervicyte.web.queue import Busy, Stopped
-from cervicyte.web.visit import NotHere
+from cervicyte.web.errors import (
+    AddressNotFoundError,
+    BadRequestError,
+    BusyError,
+    DeniedError,
+    ForgedRequestError,
+    InvalidFieldError,
+    MailError,
+    NotFoundError,
+    SignInRequiredError,
+    StoppedError,
+    TooManyRequestsError,
+    WrongHostError,
+)
 
 #: Seconds after which a busy or full store is asked again, and a server without a model.
 _STORE_S, _MODEL_S = 5, 60
-
-
-class Forged(CervicyteError):  # noqa: N818  (what happened, not whose fault it is)
-    """A form or script that did not come from a page of this site, or from one that was open too long."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            "the request did not come from a page of this site, or the page was open too long",
-            None,
-            "go back, load the page again, and try once more",
-        )
-
-
-class SignInFirst(CervicyteError):  # noqa: N818
-    """Nobody is signed in."""
-
-    def __init__(self) -> None:
-        super().__init__("nobody is signed in", None, "sign in first; a program sends a token")
-
-
-class WrongHost(CervicyteError):  # noqa: N818
-    """A request for another host than this site's."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            "this site is not known by that name", None, "use the address that CERVICYTE_PUBLIC_URL is set to"
-        )
-
-
-class Wrong(CervicyteError):  # noqa: N818
-    """A program's request that cannot be read or used; ``status`` is 400, 413, 415 or 422."""
-
-    def __init__(self, status: int, what: str, received: object = None, todo: str | None = None) -> None:
-        self.status = status
-        super().__init__(what, received, todo)
 
 
 @dataclass(frozen=True)
@@ -76,15 +48,15 @@ class Problem:
 
 #: The first class that an error is of decides; seconds to come again where that helps.
 _STATUS: tuple[tuple[type[CervicyteError], int, int | None], ...] = (
-    (NotHere, 404, None),
-    (NotFound, 404, None),
-    (SignInFirst, 401, None),
-    (Forged, 403, None),
-    (WrongHost, 400, None),
-    (Denied, 403, None),
-    (TooMany, 429, None),
-    (Busy, 503, 1),
-    (Stopped, 503, _MODEL_S),
+    (AddressNotFoundError, 404, None),
+    (NotFoundError, 404, None),
+    (SignInRequiredError, 401, None),
+    (ForgedRequestError, 403, None),
+    (WrongHostError, 400, None),
+    (DeniedError, 403, None),
+    (TooManyRequestsError, 429, None),
+    (BusyError, 503, 1),
+    (StoppedError, 503, _MODEL_S),
     (StorageError, 503, _STORE_S),
     (BundleError, 503, _MODEL_S),
     (MailError, 503, None),
@@ -102,12 +74,12 @@ def describe(error: BaseException) -> Problem:
     if _is_full(error):
         what, todo = "the disk of this server is full", "nothing of this request was stored; tell your administrator"
         return Problem(507, what, todo)
-    if isinstance(error, Wrong):
+    if isinstance(error, BadRequestError):
         return Problem(error.status, error.what, error.todo or "", received=error.received or "")
     if isinstance(error, CervicyteError):
         status, wait = next((status, wait) for kind, status, wait in _STATUS if isinstance(error, kind))
         wait = getattr(error, "retry_after_s", wait)
-        received = error.received if isinstance(error, Invalid) else None
+        received = error.received if isinstance(error, InvalidFieldError) else None
         return Problem(status, error.what, error.todo or "", wait, status == 500, received or "")
     if isinstance(error, RequestEntityTooLarge):
         return Problem(413, "the request is too large", "send fewer or smaller files at a time")

@@ -17,26 +17,12 @@ from pathlib import Path
 
 import numpy as np
 
-from cervicyte.errors import CervicyteError, UsageError
+from cervicyte.errors import UsageError
 from cervicyte.predictions import Prediction
-
-#: Least and most seconds after which one is asked to come back.
-_RETRY_S = (1, 60)
+from cervicyte.web.errors import RETRY_S, BusyError, StoppedError
 
 #: A picture to predict: its encoded bytes, or the file that holds them.
 Source = bytes | Path | str
-
-
-class Busy(CervicyteError):  # noqa: N818  it is no error of anybody
-    """There is no room; nothing was taken. Come back in ``retry_after_s`` whole seconds."""
-
-    def __init__(self, what: str, received: object, retry_after_s: int = _RETRY_S[0]) -> None:
-        super().__init__(what, received, f"try again in {retry_after_s} s")
-        self.retry_after_s = retry_after_s
-
-
-class Stopped(CervicyteError):  # noqa: N818
-    """The desk is closed, or its threads have died: this process answers no more pictures."""
 
 
 @dataclass
@@ -131,7 +117,7 @@ class Queue:
         self._open: set[Request] = set()
         self._ready: deque[Item] = deque()
         self._bytes = 0
-        self._end: Stopped | None = None
+        self._end: StoppedError | None = None
         self._progress = time.monotonic()
         self._pace: deque[tuple[float, int]] = deque(maxlen=64)  # when how many pictures had been answered
         self._counted = Statistics()
@@ -152,7 +138,7 @@ class Queue:
             counted = self._counted
             if counted.open + count > self._most or self._bytes + size > self._most_bytes:
                 counted.turned_away += count
-                raise Busy("the queue is full", f"{counted.open:,} pictures wait", self._retry_after())
+                raise BusyError("the queue is full", f"{counted.open:,} pictures wait", self._retry_after())
             counted.requests += 1
             if count:
                 if not counted.open:  # a new rush: what was before tells nothing of its pace
@@ -170,7 +156,7 @@ class Queue:
         return request.future
 
     def check(self) -> None:
-        """Raise `Stopped` where nothing more is taken."""
+        """Raise `StoppedError` where nothing more is taken."""
         with self._lock:
             self._check()
 
@@ -279,14 +265,14 @@ class Queue:
             failed = [request for request in requests if not request.over]
             for request in failed:
                 self._drop(request)
-            if failed and not isinstance(error, Stopped):
+            if failed and not isinstance(error, StoppedError):
                 self._counted.errors += 1
                 self.last_error = f"{type(error).__name__}: {error}"
         for request in failed:
             if request.future.set_running_or_notify_cancel():
                 request.future.set_exception(error)
 
-    def stop(self, error: Stopped) -> None:
+    def stop(self, error: StoppedError) -> None:
         """Take nothing more, and give up what is open."""
         with self._lock:
             self._end = error
@@ -301,7 +287,7 @@ class Queue:
     def drain(self, timeout_s: float | None) -> bool:
         """Take nothing more, and wait until all is answered; False when there was no time for it."""
         with self._lock:
-            self._end = self._end or Stopped("the desk is closed", todo="start cervicyte again")
+            self._end = self._end or StoppedError("the desk is closed", todo="start cervicyte again")
             drained = self._idle.wait_for(lambda: not self._counted.open, timeout_s)
             self._work.notify_all()
             self._rows.notify_all()
@@ -335,7 +321,7 @@ class Queue:
 
     def _check(self) -> None:
         if self._end is not None:
-            raise Stopped(self._end.what, self._end.received, self._end.todo)
+            raise StoppedError(self._end.what, self._end.received, self._end.todo)
 
     def _drop(self, request: Request) -> None:
         """Take a request off the accounts, whatever is left of it."""
@@ -352,7 +338,7 @@ class Queue:
         """Seconds until the pictures that are open now should be answered."""
         (first, before), (last, after) = self._pace[0], self._pace[-1]
         seconds = self._counted.open * (last - first) / (after - before) if after > before else 0.0
-        return min(max(math.ceil(seconds), _RETRY_S[0]), _RETRY_S[1])
+        return min(max(math.ceil(seconds), RETRY_S[0]), RETRY_S[1])
 
 
 def _size(source: Source) -> int:

@@ -14,8 +14,8 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from cervicyte.web.access import check, find
-from cervicyte.web.cases import Invalid
 from cervicyte.web.database import lock
+from cervicyte.web.errors import InvalidFieldError
 from cervicyte.web.intake import LOCK
 from cervicyte.web.schema import Case, Image, Report, User
 from cervicyte.web.site import Site
@@ -28,13 +28,15 @@ def delete(site: Site, user: User, number: str, confirm: str) -> None:
 
     Raises
     ------
-    NotFound, Denied : as `cervicyte.web.access.find`
-    Invalid : ``confirm`` is not the case's number
+    NotFoundError, DeniedError : as `cervicyte.web.access.find`
+    InvalidFieldError : ``confirm`` is not the case's number
     """
     with site.database.read() as session:
         case = find(session, user, number, "delete")
         if confirm.strip().upper() != case.number:
-            raise Invalid("confirm", "this is not the number of the case", None, f"type {case.number} to delete it")
+            raise InvalidFieldError(
+                "confirm", "this is not the number of the case", None, f"type {case.number} to delete it"
+            )
 
     def still(_: Session, held: Case) -> bool:
         check(held, user, "delete")  # signed meanwhile, it is no longer its owner's

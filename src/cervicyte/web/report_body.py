@@ -14,8 +14,8 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from cervicyte import __version__
 from cervicyte.predictions import UNSATISFACTORY
+from cervicyte.versions import own_version
 from cervicyte.web import newest, reviews
 from cervicyte.web.categories import CATEGORIES
 from cervicyte.web.reviews import Decision, Standing
@@ -41,7 +41,7 @@ def build(session: Session, user: User, case: Case) -> dict[str, Any]:
     states = Counter(c["state"] for c in cells)
     return {
         "format": FORMAT,
-        "software": f"cervicyte {__version__}",
+        "software": f"cervicyte {own_version()}",
         "case": {
             "number": case.number,
             "accession": case.accession,

@@ -15,9 +15,8 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from cervicyte.web import access, blinding, report_body
-from cervicyte.web.access import NotFound
-from cervicyte.web.cases import Invalid, clean_lines
-from cervicyte.web.codes import Denied
+from cervicyte.web.cases import clean_lines
+from cervicyte.web.errors import DeniedError, InvalidFieldError, NotFoundError
 from cervicyte.web.schema import AuditRow, Case, Report, User
 from cervicyte.web.site import Site
 
@@ -128,7 +127,8 @@ def draft(session: Session, user: User, number: str, at: datetime, link: Callabl
 
     Raises
     ------
-    NotFound, Denied : as `cervicyte.web.access.find`; Denied also for one who must not see the model's answers
+    NotFoundError, DeniedError : as `cervicyte.web.access.find`; also
+        denied to one who must not see the model's answers
     """
     case = _find(session, user, number)
     return _draft(session, user, case, at, link)
@@ -153,7 +153,7 @@ def view(
 
     Raises
     ------
-    NotFound, Denied : as `draft`; NotFound also for a version that is not there
+    NotFoundError, DeniedError : as `draft`; NotFound also for a version that is not there
     """
     case = _find(session, user, number)
     signed = _signed(session, case)
@@ -164,7 +164,7 @@ def view(
         raise _blind_error()
     row = signed.get(version if version is not None else max(signed))
     if row is None:
-        raise NotFound("there is no such version of the report", None, "choose one from the list of versions")
+        raise NotFoundError("there is no such version of the report", None, "choose one from the list of versions")
     now = report_body.build(session, user, case)
     problem = _problem(session, case, row, set(signed))
     return _view(row, dict(row.body), now, problem, _versions(signed, link))
@@ -181,8 +181,9 @@ def sign(site: Site, user: User, number: str, conclusion: str, reason: str = "",
 
     Raises
     ------
-    NotFound, Denied : as `draft`, and for who may not sign
-    Invalid : no conclusion or reason, no picture, one that waits for the model, a blinded reading that is not complete,
+    NotFoundError, DeniedError : as `draft`, and for who may not sign
+    InvalidFieldError : no conclusion or reason, no picture, one that waits for the model, a blinded reading that is not
+        complete,
         two verdicts that differ, or another state than the one seen
     """
     conclusion = _text("conclusion", conclusion, CONCLUSION_LENGTH, "write what the cells together say")
@@ -195,19 +196,19 @@ def sign(site: Site, user: User, number: str, conclusion: str, reason: str = "",
             reason = _text("reason", reason, REASON_LENGTH, "say why the signed report is amended")
         body = report_body.build(session, user, case)
         if seen and seen != report_body.digest(body):
-            raise Invalid("", "the case changed while the page was open", None, "look at it again, then sign")
+            raise InvalidFieldError("", "the case changed while the page was open", None, "look at it again, then sign")
         if not body["cells"]:
-            raise Invalid("", "the case has no picture", None, "add one, or delete the case")
+            raise InvalidFieldError("", "the case has no picture", None, "add one, or delete the case")
         if n := body["case"]["waiting"]:
             words = "a picture waits" if n == 1 else f"{n} pictures wait"
-            raise Invalid("", f"{words} for the model", None, "sign when it has answered")
+            raise InvalidFieldError("", f"{words} for the model", None, "sign when it has answered")
         if blinding.goes_on(session, case):
             todo = "let both readers decide every cell, or take the blinding away"
-            raise Invalid("", "the blinded reading is not complete", None, todo)
+            raise InvalidFieldError("", "the blinded reading is not complete", None, todo)
         if body["disputed"]:
             n = body["disputed"]
             words = "a cell has" if n == 1 else f"{n} cells have"
-            raise Invalid("", f"{words} two verdicts that differ", None, "settle them first")
+            raise InvalidFieldError("", f"{words} two verdicts that differ", None, "settle them first")
         version = max(signed, default=0) + 1
         body |= {
             "version": version,
@@ -242,14 +243,14 @@ def reopen(site: Site, user: User, number: str, reason: str) -> None:
 
     Raises
     ------
-    NotFound, Denied : as `draft`, and for who may not sign
-    Invalid : no reason, or the case is open
+    NotFoundError, DeniedError : as `draft`, and for who may not sign
+    InvalidFieldError : no reason, or the case is open
     """
     reason = _text("reason", reason, REASON_LENGTH, "say why the case is opened again")
     with site.database.write() as session:
         case = access.hold(session, user, number, "sign")
         if case.state != "signed":
-            raise Invalid("reason", "the case is open already", None, "load the page again")
+            raise InvalidFieldError("reason", "the case is open already", None, "load the page again")
         case.state = "open"
         site.ledger.append(session, user.email, "case.reopened", case.number, {"reason": reason}, site.clock())
 
@@ -271,8 +272,8 @@ def _find(session: Session, user: User, number: str) -> Case:
     return case
 
 
-def _blind_error() -> Denied:
-    return Denied("you read this case blinded", None, "look again when both readers have decided every cell")
+def _blind_error() -> DeniedError:
+    return DeniedError("you read this case blinded", None, "look again when both readers have decided every cell")
 
 
 def _signed(session: Session, case: Case) -> dict[int, Report]:
@@ -375,7 +376,9 @@ def _versions(signed: Mapping[int, Report], link: Callable[[int], str]) -> tuple
 def _text(field: str, text: str, most: int, todo: str) -> str:
     found = clean_lines(text)
     if not found:
-        raise Invalid(field, f"the {field} is empty", None, todo)
+        raise InvalidFieldError(field, f"the {field} is empty", None, todo)
     if len(found) > most:
-        raise Invalid(field, f"the {field} is too long", f"{len(found)} characters", f"at most {most} characters")
+        raise InvalidFieldError(
+            field, f"the {field} is too long", f"{len(found)} characters", f"at most {most} characters"
+        )
     return found

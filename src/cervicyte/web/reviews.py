@@ -19,9 +19,9 @@ from sqlalchemy.orm import Session
 from cervicyte.predictions import UNSATISFACTORY
 from cervicyte.taxonomy import BETHESDA, MAPS
 from cervicyte.web import access, blinding, newest
-from cervicyte.web.cases import Invalid, clean_lines
+from cervicyte.web.cases import clean_lines
 from cervicyte.web.categories import CATEGORIES, find_category
-from cervicyte.web.codes import Denied
+from cervicyte.web.errors import DeniedError, InvalidFieldError
 from cervicyte.web.schema import Case, Image, PredictionRow, Review, User
 from cervicyte.web.site import Site
 
@@ -198,10 +198,10 @@ def decide(site: Site, user: User, image_id: str, verdict: str, comment: str = "
 
     Raises
     ------
-    NotFound : there is no such picture for this user
-    Denied : the user may not decide here, the case is signed, its blinded reading is complete, or others read it
+    NotFoundError : there is no such picture for this user
+    DeniedError : the user may not decide here, the case is signed, its blinded reading is complete, or others read it
         blinded and have not ended
-    Invalid : no such verdict for this cell, or a comment that is too long
+    InvalidFieldError : no such verdict for this cell, or a comment that is too long
     """
     comment = _comment(comment)
     with site.database.write() as session:
@@ -227,7 +227,7 @@ def undo(site: Site, user: User, number: str) -> str | None:
 
     Raises
     ------
-    NotFound, Denied : as `decide`
+    NotFoundError, DeniedError : as `decide`
     """
     with site.database.write() as session:
         case = access.hold(session, user, number, "see")
@@ -248,18 +248,18 @@ def settle(site: Site, user: User, image_id: str, verdict: str, comment: str = "
 
     Raises
     ------
-    NotFound : there is no such picture for this user
-    Denied : the user may not settle here, or must not see the readings yet
-    Invalid : the readings do not differ, no such verdict, or a comment that is too long
+    NotFoundError : there is no such picture for this user
+    DeniedError : the user may not settle here, or must not see the readings yet
+    InvalidFieldError : the readings do not differ, no such verdict, or a comment that is too long
     """
     comment = _comment(comment)
     with site.database.write() as session:
         image, case = access.hold_image(session, user, image_id, "settle")
         if blinding.is_blind(session, user, case):
-            raise Denied("you read this case blinded", None, "settle it when both readers have decided every cell")
+            raise DeniedError("you read this case blinded", None, "settle it when both readers have decided every cell")
         found = standing(session, user, [image.id]).get(image.id, Standing())
         if not found.differs:
-            raise Invalid("verdict", "there are no two readings that differ", None, "load the page again")
+            raise InvalidFieldError("verdict", "there are no two readings that differ", None, "load the page again")
         prediction = newest.prediction(session, image.id)
         _check_verdict(verdict, [choice for choice in choices(prediction) if choice != AGREE])
         return _add(site, session, user, case, image, "settled", verdict, comment, prediction)
@@ -277,15 +277,15 @@ def _check(session: Session, user: User, case: Case) -> None:
     access.check(case, user, _action(user, case))
     if blinding.is_for_others(session, user, case):
         todo = "a reviewer settles what differs once both have read"
-        raise Denied("this case is read blinded by others", None, todo)
+        raise DeniedError("this case is read blinded by others", None, todo)
 
 
 def _check_verdict(verdict: str, allowed: Sequence[str]) -> None:
     if verdict in allowed:
         return
     if verdict == AGREE:
-        raise Invalid("verdict", "there is no answer of the model to agree with", None, "choose a category")
-    raise Invalid("verdict", "no such verdict", repr(verdict[:100]), f"choose one of: {', '.join(allowed)}")
+        raise InvalidFieldError("verdict", "there is no answer of the model to agree with", None, "choose a category")
+    raise InvalidFieldError("verdict", "no such verdict", repr(verdict[:100]), f"choose one of: {', '.join(allowed)}")
 
 
 def _add(
@@ -357,9 +357,9 @@ def _told(decision: Decision, hidden: bool) -> Decision:
     return replace(decision, agrees=None) if hidden else decision
 
 
-def _closed_error() -> Denied:
+def _closed_error() -> DeniedError:
     what = "the blinded reading is closed: it was complete, and both readers may have seen it"
-    return Denied(what, None, "a reviewer settles what differs")
+    return DeniedError(what, None, "a reviewer settles what differs")
 
 
 def _decision(row: Review, reader: str) -> Decision:
@@ -385,7 +385,7 @@ def _parts(ids: Sequence[str], size: int = 500) -> Iterable[Sequence[str]]:
 def _comment(text: str) -> str:
     found = clean_lines(text)
     if len(found) > COMMENT_LENGTH:
-        raise Invalid(
+        raise InvalidFieldError(
             "comment", "the comment is too long", f"{len(found)} characters", f"at most {COMMENT_LENGTH} characters"
         )
     return found

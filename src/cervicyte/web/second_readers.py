@@ -6,7 +6,7 @@ from sqlalchemy import select
 
 from cervicyte.web import blinding
 from cervicyte.web.access import find, hold
-from cervicyte.web.cases import Invalid
+from cervicyte.web.errors import InvalidFieldError
 from cervicyte.web.schema import User
 from cervicyte.web.site import Site
 
@@ -24,22 +24,29 @@ def assign(site: Site, user: User, number: str, second_reader_id: str, blinded: 
 
     Raises
     ------
-    NotFound, Denied : as `cervicyte.web.access.find`
-    Invalid : the second reader is nobody, disabled, the owner, or has read first; or a reading that began without
+    NotFoundError, DeniedError : as `cervicyte.web.access.find`
+    InvalidFieldError : the second reader is nobody, disabled, the owner, or has read first; or a reading that
+        began without
         blinding, or whose blinding was lifted, is to count as blinded
     """
     with site.database.write() as session:
         case = hold(session, user, number, "assign")
         reader = session.get(User, second_reader_id[:32].replace("\x00", "")) if second_reader_id else None
         if second_reader_id and (reader is None or not reader.active):
-            raise Invalid("second_reader", "there is no such reader", None, "choose one from the list")
+            raise InvalidFieldError("second_reader", "there is no such reader", None, "choose one from the list")
         if reader is not None and reader.id == case.owner_id:
-            raise Invalid("second_reader", "the second reader must be another than the first", None, "choose another")
+            raise InvalidFieldError(
+                "second_reader", "the second reader must be another than the first", None, "choose another"
+            )
         is_new = reader is not None and reader.id != case.second_reader_id
         if is_new and blinding.has_read(session, case, "first", reader):
-            raise Invalid("second_reader", "this person has read the case as the first reader", None, "choose another")
+            raise InvalidFieldError(
+                "second_reader", "this person has read the case as the first reader", None, "choose another"
+            )
         if blinded and not case.blinded and blinding.has_read(session, case, "second"):
-            raise Invalid("second_reader", "cells were read a second time without blinding", None, "leave it so")
+            raise InvalidFieldError(
+                "second_reader", "cells were read a second time without blinding", None, "leave it so"
+            )
         before = (case.second_reader_id, case.blinded)
         case.second_reader_id, case.blinded = reader.id if reader else None, blinded
         if before != (case.second_reader_id, case.blinded):

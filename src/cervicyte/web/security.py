@@ -22,7 +22,8 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from cervicyte.errors import CervicyteError, StorageError
 from cervicyte.web import secrets, sessions, tokens, visit
-from cervicyte.web.problems import Forged, Problem, SignInFirst, WrongHost, describe
+from cervicyte.web.errors import ForgedRequestError, SignInRequiredError, WrongHostError
+from cervicyte.web.problems import Problem, describe
 from cervicyte.web.sessions import SignedIn
 
 POLICY = "; ".join(
@@ -160,7 +161,7 @@ def _enter() -> BaseResponse | None:
         kind, _, text = request.headers.get("Authorization", "").partition(" ")
         g.user = tokens.load(visit.site(), text.strip()) if kind.lower() == "bearer" else None
         if g.user is None and endpoint != "api.document":
-            raise SignInFirst
+            raise SignInRequiredError
         return None
     g.signed_in = sessions.load(visit.site(), session_token())
     g.user = g.signed_in.user if g.signed_in else None
@@ -175,7 +176,7 @@ def _enter() -> BaseResponse | None:
 
 def _to_sign_in() -> BaseResponse:
     if visit.wants_json():
-        raise SignInFirst
+        raise SignInRequiredError
     came = "/cases"
     if request.method in _SAFE:
         came = request.full_path.rstrip("?")
@@ -191,25 +192,25 @@ def _check_host() -> None:
     except ValueError:
         name = None
     if name is None or (name != known and name not in _LOOPBACK):
-        raise WrongHost
+        raise WrongHostError
 
 
 def _check_forged() -> None:
     if request.headers.get("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none"):
-        raise Forged
+        raise ForgedRequestError
     origin = request.headers.get("Origin")
     if origin is not None:
         own = {request.host, urlsplit(visit.site().public_url).netloc}
         try:
             if urlsplit(origin).netloc not in own:
-                raise Forged
+                raise ForgedRequestError
         except ValueError:
-            raise Forged from None
+            raise ForgedRequestError from None
     sent = request.headers.get("X-CSRF-Token") or request.form.get("csrf", "")
     if visit.signed_in() is None and not request.cookies.get(_cookie("visitor")):
-        raise Forged
+        raise ForgedRequestError
     if not hmac.compare_digest(sent.encode(), csrf().encode()):
-        raise Forged
+        raise ForgedRequestError
 
 
 def _leave(answer: Response) -> Response:

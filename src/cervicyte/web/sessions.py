@@ -16,8 +16,8 @@ from sqlalchemy.orm import Session
 
 from cervicyte.errors import StorageError, UsageError
 from cervicyte.web import accounts, codes, limits, mail, secrets
-from cervicyte.web.codes import Denied
 from cervicyte.web.database import remove_ended
+from cervicyte.web.errors import DeniedError
 from cervicyte.web.mail import normal_address
 from cervicyte.web.schema import Code, User, UserSession
 from cervicyte.web.site import Site
@@ -55,8 +55,8 @@ def sign_in(site: Site, email: str, password: str, address: str, previous: str =
 
     Raises
     ------
-    Denied : they are not those of a user who may come in
-    TooMany : too many have failed for this account or from this address
+    DeniedError : they are not those of a user who may come in
+    TooManyRequestsError : too many have failed for this account or from this address
     """
     email = _any_address(email)
     attempt = limits.take(site.database, limits.PASSWORD_BY_ADDRESS, limits.network(address), site.clock())
@@ -67,7 +67,7 @@ def sign_in(site: Site, email: str, password: str, address: str, previous: str =
     if user is None or not checked.ok or not user.active:
         with site.database.write() as session:
             site.ledger.append(session, "visitor", "sign-in.refused", email, {"address": address}, site.clock())
-        raise Denied("the e-mail address or the password is wrong", None, "try again, or ask for a new password")
+        raise DeniedError("the e-mail address or the password is wrong", None, "try again, or ask for a new password")
     limits.forgive(site.database, [attempt])
     limits.clear(site.database, limits.PASSWORD_BY_ACCOUNT, email)
     with site.database.write() as session:
@@ -87,8 +87,8 @@ def second_step(site: Site, ticket: str, code: str, address: str, previous: str 
 
     Raises
     ------
-    Denied : the code is wrong or was used, or the ticket is too old or had its attempts
-    TooMany : too many codes were wrong
+    DeniedError : the code is wrong or was used, or the ticket is too old or had its attempts
+    TooManyRequestsError : too many codes were wrong
     """
     at = site.clock()
     attempt = limits.take(site.database, limits.CODE_BY_ADDRESS, limits.network(address), at)
@@ -111,7 +111,7 @@ def second_step(site: Site, ticket: str, code: str, address: str, previous: str 
         else:
             site.ledger.append(session, "visitor", "sign-in.code refused", user.email, {"address": address}, at)
     if signed is None:
-        raise Denied("the code is wrong or was used", None, "wait for the authenticator's next code")
+        raise DeniedError("the code is wrong or was used", None, "wait for the authenticator's next code")
     limits.forgive(site.database, [attempt])
     limits.clear(site.database, limits.CODE_BY_ACCOUNT, user.email)
     return signed
@@ -185,8 +185,8 @@ def confirm_password(site: Site, user_id: str, password: str, address: str) -> N
 
     Raises
     ------
-    Denied : it is wrong
-    TooMany : too many were wrong
+    DeniedError : it is wrong
+    TooManyRequestsError : too many were wrong
     """
     with site.database.read() as session:
         user = session.get(User, user_id)
@@ -196,7 +196,7 @@ def confirm_password(site: Site, user_id: str, password: str, address: str) -> N
     if not site.hasher.check(user.password_hash if user else None, password).ok:
         with site.database.write() as session:
             site.ledger.append(session, email, "password.refused", email, {"address": address}, site.clock())
-        raise Denied("the password is wrong", None, "type your present password")
+        raise DeniedError("the password is wrong", None, "type your present password")
     limits.forgive(site.database, [attempt])
     limits.clear(site.database, limits.PASSWORD_BY_ACCOUNT, email)
 
@@ -206,8 +206,8 @@ def change_password(site: Site, user_id: str, current: str, new: str, address: s
 
     Raises
     ------
-    Denied : the current password is wrong
-    TooMany : too many were wrong
+    DeniedError : the current password is wrong
+    TooManyRequestsError : too many were wrong
     UsageError : the new password cannot be used, or is the current one
     """
     confirm_password(site, user_id, current, address)
@@ -265,12 +265,12 @@ def _unchanged(session: Session, seen: User) -> User:
     """The user as the database has it now; denied where the password changed or the user was disabled meanwhile."""
     user = accounts.hold(session, seen.id)
     if not user.active or user.password_hash != seen.password_hash:
-        raise Denied("the account changed meanwhile", None, "sign in again")
+        raise DeniedError("the account changed meanwhile", None, "sign in again")
     return user
 
 
-def _again() -> Denied:
-    return Denied("the sign-in took too long or had its attempts", None, "sign in again")
+def _again() -> DeniedError:
+    return DeniedError("the sign-in took too long or had its attempts", None, "sign in again")
 
 
 def _any_address(text: str) -> str:

@@ -9,14 +9,8 @@ from __future__ import annotations
 import math
 import unicodedata
 from datetime import UTC, date, datetime
-from typing import TYPE_CHECKING, Any
 
 from cervicyte.files import printable
-from cervicyte.web.categories import CATEGORIES, find_category, severity
-from cervicyte.web.charts import bar_chart, line_chart
-
-if TYPE_CHECKING:
-    from jinja2 import Environment
 
 #: Categories of characters that are not seen but change what is: controls, formats (the bidirectional ones among
 #: them), surrogates, private use, line and paragraph separators.
@@ -32,32 +26,6 @@ NOTHING = "\N{EN DASH}"
 _SPACE = "\N{NO-BREAK SPACE}"
 
 _UNITS = ("bytes", "kB", "MB", "GB", "TB")
-
-
-def prepare(environment: Environment) -> None:
-    """Give a Jinja environment (Flask's ``app.jinja_env``) all that the templates use; before the first is loaded."""
-    environment.finalize = _finish
-    environment.trim_blocks = environment.lstrip_blocks = True
-    environment.filters |= {
-        "visible": visible,
-        "words": words,
-        "percent": percent,
-        "number": number,
-        "thousands": thousands,
-        "many": many,
-        "size": size,
-        "day": day,
-        "short_day": short_day,
-        "moment": moment,
-        "iso": iso,
-    }
-    environment.globals |= {
-        "bar_chart": bar_chart,
-        "categories": CATEGORIES,
-        "find_category": find_category,
-        "line_chart": line_chart,
-        "severity": severity,
-    }
 
 
 def visible(text: object) -> str:
@@ -154,12 +122,6 @@ def moment(when: datetime | None) -> str:
 def iso(when: datetime | date) -> str:
     """A time for programs."""
     return when.isoformat()
-
-
-def _finish(value: Any) -> Any:
-    if value is None:
-        return ""
-    return visible(value) if type(value) is str else value  # markup that a macro made is whole already
 
 
 def _acts(character: str) -> bool:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from cervicyte.errors import ImageError
 from cervicyte.predictions import Prediction
-from cervicyte.web.desk import Busy, Desk
+from cervicyte.web.desk import Desk
+from cervicyte.web.errors import BusyError
 from cervicyte.web.ledger import entry
 from cervicyte.web.schema import User
 from cervicyte.web.site import Site
@@ -29,9 +30,9 @@ def predict(site: Site, desk: Desk, user: User, data: bytes) -> Answered:
 
     Raises
     ------
-    Busy : the queue is full, or the model takes too long
+    BusyError : the queue is full, or the model takes too long
     ImageError : the picture cannot be used
-    Stopped : the desk is closed, or its threads have died
+    StoppedError : the desk is closed, or its threads have died
     StorageError : the audit log cannot be written
     """
     promise = desk.submit([data])
@@ -39,7 +40,7 @@ def predict(site: Site, desk: Desk, user: User, data: bytes) -> Answered:
         said = promise.result(PATIENCE_S)[0]
     except TimeoutError:
         promise.cancel()
-        raise Busy("the model did not answer in time", None, 10) from None
+        raise BusyError("the model did not answer in time", None, 10) from None
     if said.error:
         raise ImageError(said.error, None, "send a picture of one cell as PNG, JPEG, TIFF, BMP or WebP")
     sha256 = hashlib.sha256(data).hexdigest()

@@ -49,8 +49,8 @@ def submit(
 
     Raises
     ------
-    Denied, Invalid : as `cervicyte.web.cases.create`
-    TooMany, StorageError, Busy : as `cervicyte.web.intake.upload`
+    DeniedError, InvalidFieldError : as `cervicyte.web.cases.create`
+    TooManyRequestsError, StorageError, BusyError : as `cervicyte.web.intake.upload`
     """
     if key:
         key = f"job:{hashlib.sha256(key.encode()).hexdigest()}"  # apart from those of uploads into a case

@@ -15,8 +15,7 @@ from sqlalchemy.orm import Session
 from cervicyte import settings
 from cervicyte.web import backups, limits, removal, sessions
 from cervicyte.web.accounts import may
-from cervicyte.web.cases import Invalid
-from cervicyte.web.codes import Denied
+from cervicyte.web.errors import DeniedError, InvalidFieldError
 from cervicyte.web.schema import AuditRow, Case, Image, Report, User
 from cervicyte.web.site import Site
 
@@ -58,13 +57,13 @@ def set_retention(site: Site, user: User, days: int) -> None:
 
     Raises
     ------
-    Denied : the user is no administrator
-    Invalid : fewer than 0 or more than `MOST_DAYS`
+    DeniedError : the user is no administrator
+    InvalidFieldError : fewer than 0 or more than `MOST_DAYS`
     """
     if not may(user, "administer"):
-        raise Denied("retention is for administrators", None, "ask one of them")
+        raise DeniedError("retention is for administrators", None, "ask one of them")
     if not 0 <= days <= MOST_DAYS:
-        raise Invalid("days", f"the days must be 0 to {MOST_DAYS}", days, "0 keeps all")
+        raise InvalidFieldError("days", f"the days must be 0 to {MOST_DAYS}", days, "0 keeps all")
     with site.database.write() as session:
         before = retention_days(session)
         if days != before:

@@ -12,19 +12,12 @@ from flask import current_app, g, request
 
 from cervicyte.errors import CervicyteError
 from cervicyte.web.desk import Desk
-from cervicyte.web.queue import Stopped
+from cervicyte.web.errors import AddressNotFoundError, StoppedError
 from cervicyte.web.schema import User
 from cervicyte.web.sessions import SignedIn
 from cervicyte.web.site import Site
 
 _KEY = "cervicyte"
-
-
-class NotHere(CervicyteError):  # noqa: N818  (as HTTP's 404 Not Found is)
-    """What is asked for does not exist, or this user may not know that it does."""
-
-    def __init__(self, what: str = "", todo: str | None = None) -> None:
-        super().__init__(what, None, todo)
 
 
 class Health(Protocol):
@@ -84,11 +77,11 @@ class Running:
 
         Raises
         ------
-        Stopped : there is none; pictures wait until there is
+        StoppedError : there is none; pictures wait until there is
         """
         if self.desk is None:
             why = self.no_desk
-            raise Stopped(
+            raise StoppedError(
                 why.what if why else "no model is set up here", None, (why and why.todo) or "ask your administrator"
             )
         return self.desk
@@ -129,7 +122,7 @@ def user() -> User:
     """Who asks; `cervicyte.web.security` has seen to it that it is someone."""
     found = visitor()
     if found is None:
-        raise NotHere
+        raise AddressNotFoundError
     return found
 
 
@@ -137,7 +130,7 @@ def session() -> SignedIn:
     """The session of who is signed in, as `user`."""
     found = signed_in()
     if found is None:
-        raise NotHere
+        raise AddressNotFoundError
     return found
 
 

@@ -16,7 +16,8 @@ from sqlalchemy import ColumnElement, and_, case, false, func, not_, select, tru
 from sqlalchemy.orm import Session
 
 from cervicyte.web import blinding, newest
-from cervicyte.web.access import NotFound, find, find_image
+from cervicyte.web.access import find, find_image
+from cervicyte.web.errors import NotFoundError
 from cervicyte.web.paging import Listing, place
 from cervicyte.web.reviews import shown
 from cervicyte.web.schema import Case, Image, PredictionRow, Review, User
@@ -90,7 +91,7 @@ def counts(site: Site, user: User, number: str) -> list[tuple[str, str, int]]:
 
     Raises
     ------
-    NotFound : as `cervicyte.web.access.find`
+    NotFoundError : as `cervicyte.web.access.find`
     """
     with site.database.read() as session:
         case_row = find(session, user, number)
@@ -105,7 +106,7 @@ def cells(site: Site, user: User, number: str, show: str = "all", page: int = 1,
 
     Raises
     ------
-    NotFound : as `cervicyte.web.access.find`
+    NotFoundError : as `cervicyte.web.access.find`
     """
     with site.database.read() as session:
         case_row = find(session, user, number)
@@ -146,7 +147,7 @@ def one(site: Site, user: User, number: str, image_id: str) -> Cell:
 
     Raises
     ------
-    NotFound : no such case, or the cell is not of this case
+    NotFoundError : no such case, or the cell is not of this case
     """
     with site.database.read() as session:
         case_row = find(session, user, number)
@@ -155,7 +156,7 @@ def one(site: Site, user: User, number: str, image_id: str) -> Cell:
         )
         found = _cells(session, blinding.is_model_hidden(session, user, case_row), query)
         if not found:
-            raise NotFound("there is no such picture", None, "look it up in its case")
+            raise NotFoundError("there is no such picture", None, "look it up in its case")
         return found[0]
 
 
@@ -164,7 +165,7 @@ def prediction(site: Site, user: User, image_id: str) -> PredictionRow | None:
 
     Raises
     ------
-    NotFound : no such picture, or the user may not see it
+    NotFoundError : no such picture, or the user may not see it
     """
     with site.database.read() as session:
         image, case_row = find_image(session, user, image_id)

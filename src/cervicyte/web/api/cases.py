@@ -10,7 +10,7 @@ from cervicyte.web import case_list, cases, exports, intake, removal, submission
 from cervicyte.web.api import rows
 from cervicyte.web.api.common import at, files, incoming, key, limits, page_of, taken, texts
 from cervicyte.web.cases import CaseSummary
-from cervicyte.web.pages.cases import download
+from cervicyte.web.responses import download
 
 
 @at

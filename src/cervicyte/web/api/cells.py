@@ -11,10 +11,10 @@ from cervicyte.web import access, openapi, originals, overlays, reports, reviews
 from cervicyte.web.api import rows
 from cervicyte.web.api.common import at, files
 from cervicyte.web.endpoints import FILES, PDF
-from cervicyte.web.pages.cases import picture
-from cervicyte.web.problems import Wrong
+from cervicyte.web.errors import AddressNotFoundError, BadRequestError
 from cervicyte.web.report_pdf import render
 from cervicyte.web.reports import View
+from cervicyte.web.responses import picture
 from cervicyte.web.uploads import Limits
 
 
@@ -59,7 +59,7 @@ def map(id: str) -> Any:
     """What speaks for the model's answer, and against."""
     found = overlays.overlay(visit.site(), visit.user(), visit.running().desk, id)
     if found is None:
-        raise visit.NotHere("there is no map of this picture")
+        raise AddressNotFoundError("there is no map of this picture")
     return picture(found)
 
 
@@ -101,12 +101,12 @@ def _one_picture() -> bytes:
     if request.mimetype == FILES:
         sent = files("image")
         if len(sent) > 1:
-            raise Wrong(422, "one picture is answered at a time", f"{len(sent)} files", "send many to /jobs")
+            raise BadRequestError(422, "one picture is answered at a time", f"{len(sent)} files", "send many to /jobs")
         data = sent[0][1].read(most + 1)
     else:
         data = request.get_data(cache=False)
     if len(data) > most:
-        raise Wrong(413, "the picture is too large", f"{len(data):,} bytes", f"at most {most:,} bytes")
+        raise BadRequestError(413, "the picture is too large", f"{len(data):,} bytes", f"at most {most:,} bytes")
     return data
 
 

@@ -12,9 +12,9 @@ from werkzeug.exceptions import RequestEntityTooLarge
 
 from cervicyte.web import visit
 from cervicyte.web.endpoints import ENDPOINTS, FILES, JSON, ROOT, Endpoint
+from cervicyte.web.errors import BadRequestError
 from cervicyte.web.intake import Receipt
 from cervicyte.web.paging import Listing
-from cervicyte.web.problems import Wrong
 from cervicyte.web.shapes import fault, from_text
 from cervicyte.web.uploads import Limits
 
@@ -42,7 +42,7 @@ def at(view: View) -> View:
         if row.schema_of_body(JSON) is not None:
             found["body"] = _json(row)
         elif row.body and request.mimetype not in dict(row.body):
-            raise Wrong(415, "this media type is not taken here", request.mimetype, f"send {row.body[0][0]}")
+            raise BadRequestError(415, "this media type is not taken here", request.mimetype, f"send {row.body[0][0]}")
         return view(**found)
 
     rule = row.path.replace("{", "<").replace("}", ">")
@@ -71,10 +71,12 @@ def files(name: str, *texts: str) -> list[tuple[str, IO[bytes]]]:
     """
     for field in (*request.files, *request.form):
         if field != name and field not in texts:
-            raise Wrong(422, "the form has a field that is not known here", field[:40], _HELP)
+            raise BadRequestError(422, "the form has a field that is not known here", field[:40], _HELP)
     found = [(file.filename, file.stream) for file in request.files.getlist(name) if file.filename]
     if name in request.form or not found:
-        raise Wrong(422, f"the form has no file in its field {name}", None, "send the picture with a file name")
+        raise BadRequestError(
+            422, f"the form has no file in its field {name}", None, "send the picture with a file name"
+        )
     return found
 
 
@@ -85,7 +87,7 @@ def texts(row_name: str, *names: str) -> dict[str, str]:
     found = {name: request.form[name] for name in names if name in request.form}
     for name, text in found.items():
         if wrong := fault(text, schema["properties"][name], name):
-            raise Wrong(422, wrong, f"{len(text)} characters", _HELP)
+            raise BadRequestError(422, wrong, f"{len(text)} characters", _HELP)
     return found
 
 
@@ -105,7 +107,9 @@ def taken(receipt: Receipt) -> dict[str, Any]:
         reasons = [f"{name}: {reason}" for name, reason in receipt.refused[:_NAMED]]
         if len(receipt.refused) > _NAMED:
             reasons.append(f"and {len(receipt.refused) - _NAMED} more")
-        raise Wrong(422, "none of the files could be used", "; ".join(reasons) or None, "send pictures of cells")
+        raise BadRequestError(
+            422, "none of the files could be used", "; ".join(reasons) or None, "send pictures of cells"
+        )
     if (jobs := visit.running().jobs) is not None:
         jobs.wake()
     return receipt.to_json()
@@ -116,12 +120,14 @@ def _query(row: Endpoint) -> dict[str, Any]:
     found = {p.name: p.schema["default"] for p in rows.values() if "default" in p.schema}
     for name, values in request.args.lists():
         if name not in rows:
-            raise Wrong(400, "there is no such parameter", name[:40], f"known here: {', '.join(rows) or 'none'}")
+            raise BadRequestError(
+                400, "there is no such parameter", name[:40], f"known here: {', '.join(rows) or 'none'}"
+            )
         if len(values) > 1:
-            raise Wrong(400, f"{name} is given more than once", f"{len(values)} times", "give it once")
+            raise BadRequestError(400, f"{name} is given more than once", f"{len(values)} times", "give it once")
         found[name] = from_text(values[0], rows[name].schema)
         if wrong := fault(found[name], rows[name].schema, name):
-            raise Wrong(400, wrong, values[0][:100], _HELP)
+            raise BadRequestError(400, wrong, values[0][:100], _HELP)
     return found
 
 
@@ -130,23 +136,23 @@ def _headers(row: Endpoint) -> None:
         if parameter.place == "header" and parameter.name in request.headers:
             text = request.headers[parameter.name]
             if wrong := fault(text, parameter.schema, parameter.name):
-                raise Wrong(400, wrong, text[:100], _HELP)
+                raise BadRequestError(400, wrong, text[:100], _HELP)
 
 
 def _json(row: Endpoint) -> Any:
     if request.mimetype != JSON:
-        raise Wrong(415, "this media type is not taken here", request.mimetype, f"send {JSON}")
+        raise BadRequestError(415, "this media type is not taken here", request.mimetype, f"send {JSON}")
     if (request.content_length or 0) > _JSON_BYTES:
         raise RequestEntityTooLarge
     try:
         body = json.loads(request.get_data(), parse_constant=_refuse)
     except (ValueError, RecursionError) as error:
         what = str(error) if isinstance(error, json.JSONDecodeError) else ""
-        raise Wrong(400, "the body is not JSON", what or None, "send JSON in UTF-8") from None
+        raise BadRequestError(400, "the body is not JSON", what or None, "send JSON in UTF-8") from None
     schema = row.schema_of_body(JSON)
     assert schema is not None
     if wrong := fault(body, schema):
-        raise Wrong(422, wrong, None, _HELP)
+        raise BadRequestError(422, wrong, None, _HELP)
     return body
 
 

@@ -10,6 +10,7 @@ from werkzeug.wrappers import Response
 
 from cervicyte.errors import CervicyteError
 from cervicyte.web import accounts, authenticator, security, sessions, tokens, visit
+from cervicyte.web.errors import AddressNotFoundError
 from cervicyte.web.pages.common import at, go, page, same_twice, tell, values, wrong
 
 blueprint = Blueprint("account", __name__)
@@ -117,7 +118,7 @@ def revoke_token(token_id: str) -> Any:
     try:
         tokens.revoke(visit.site(), visit.user().id, token_id)
     except CervicyteError as error:
-        raise visit.NotHere(error.what) from error
+        raise AddressNotFoundError(error.what) from error
     tell("done", "The token works no more.")
     return go("account.show")
 

@@ -13,6 +13,7 @@ from werkzeug.wrappers import Response
 from cervicyte.errors import CervicyteError, UsageError
 from cervicyte.web import accounts, blinding, entry, trail, visit
 from cervicyte.web.entry import Handed
+from cervicyte.web.errors import AddressNotFoundError
 from cervicyte.web.pages.common import at, day_range, filters, go, page, paged, tell, values, wrong
 
 blueprint = Blueprint("admin", __name__)
@@ -21,7 +22,7 @@ blueprint = Blueprint("admin", __name__)
 @blueprint.before_request
 def _only_administrators() -> None:
     if not accounts.may(visit.visitor(), "administer"):
-        raise visit.NotHere
+        raise AddressNotFoundError
 
 
 @at(blueprint)
@@ -79,7 +80,7 @@ def revoke(invitation_id: str) -> Response:
     try:
         entry.withdraw(visit.site(), visit.user().email, invitation_id)
     except UsageError as error:
-        raise visit.NotHere(error.what, error.todo) from error
+        raise AddressNotFoundError(error.what, error.todo) from error
     tell("done", "The invitation is withdrawn.")
     return go("admin.users")
 

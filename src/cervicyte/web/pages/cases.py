@@ -5,17 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from typing import Any
-from urllib.parse import quote
 
 from flask import Blueprint, Response, flash, get_flashed_messages, jsonify, request, url_for
 from werkzeug.exceptions import BadRequest
 
 from cervicyte.errors import CervicyteError
 from cervicyte.web import access, case_list, cases, exports, intake, originals, removal, second_readers, visit, worklist
-from cervicyte.web.cases import CaseSummary, Invalid
-from cervicyte.web.exports import Download
-from cervicyte.web.originals import Picture
+from cervicyte.web.cases import CaseSummary
+from cervicyte.web.errors import InvalidFieldError
 from cervicyte.web.pages.common import asked_page, at, filters, go, page, page_of, tell, values, wrong
+from cervicyte.web.responses import download, picture
 from cervicyte.web.show import words as show_words
 from cervicyte.web.uploads import Limits
 
@@ -39,7 +38,7 @@ def new() -> Any:
     form = request.form
     try:
         made = cases.create(visit.site(), visit.user(), form.get("accession", ""), form.get("notes", ""))
-    except Invalid as error:
+    except InvalidFieldError as error:
         errors, status = wrong(error)
         return _index(status, errors=errors, values=values())
     return go("cases.show", number=made.number)
@@ -85,7 +84,7 @@ def edit(number: str) -> Any:
     form = request.form
     try:
         cases.edit(visit.site(), visit.user(), number, form.get("accession", ""), form.get("notes", ""))
-    except Invalid as error:
+    except InvalidFieldError as error:
         return _refused(number, error)
     tell("done", "Saved.")
     return go("cases.show", number=number)
@@ -99,7 +98,7 @@ def assign(number: str) -> Any:
         second_readers.assign(
             visit.site(), visit.user(), number, form.get("second_reader", ""), form.get("blinded") == "1"
         )
-    except Invalid as error:
+    except InvalidFieldError as error:
         return _refused(number, error)
     tell("done", "Saved.")
     return go("cases.show", number=number)
@@ -110,7 +109,7 @@ def delete(number: str) -> Any:
     """Delete the case with everything in it."""
     try:
         removal.delete(visit.site(), visit.user(), number, request.form.get("confirm", ""))
-    except Invalid as error:
+    except InvalidFieldError as error:
         return _refused(number, error)
     tell("done", f"Case {number} is deleted.")
     return go("cases.index")
@@ -142,24 +141,6 @@ def image(image_id: str) -> Response:
 def thumbnail(image_id: str) -> Response:
     """A small picture."""
     return picture(originals.thumbnail(visit.site(), visit.user(), image_id))
-
-
-def picture(found: Picture) -> Response:
-    """A picture as an answer; its address always shows the same, so that the browser may keep it for a while."""
-    answer = Response(found.data, mimetype=found.media_type)
-    answer.set_etag(found.etag)
-    answer.cache_control.private = True
-    answer.cache_control.max_age = 3600
-    answer.headers["Content-Security-Policy"] = "default-src 'none'; sandbox"
-    answer.make_conditional(request)
-    return answer
-
-
-def download(found: Download) -> Response:
-    """A file to be saved, sent as it is made."""
-    answer = Response(iter(found.chunks), mimetype=found.media_type)
-    answer.headers["Content-Disposition"] = f"attachment; filename*=UTF-8''{quote(found.name)}"
-    return answer
 
 
 def _index(status: int = 200, **more: Any) -> Any:

@@ -7,6 +7,7 @@ from typing import Any
 from flask import Blueprint, request, url_for
 
 from cervicyte.web import accounts, dashboard, visit
+from cervicyte.web.errors import AddressNotFoundError
 from cervicyte.web.pages.common import at, page
 
 blueprint = Blueprint("dashboard", __name__)
@@ -17,7 +18,7 @@ def index() -> Any:
     """The page; to readers it does not exist."""
     site, user = visit.site(), visit.user()
     if not accounts.may(user, "dashboard"):
-        raise visit.NotHere
+        raise AddressNotFoundError
     asked = request.args.get("days", "")
     days = next((n for n in dashboard.PERIODS if str(n) == asked), 30)
     with site.database.read() as session:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from flask import Blueprint, Response, request
 
 from cervicyte.web import exports, visit
-from cervicyte.web.pages.cases import download
 from cervicyte.web.pages.common import at
+from cervicyte.web.responses import download
 
 blueprint = Blueprint("exports", __name__)
 

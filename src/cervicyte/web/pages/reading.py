@@ -9,9 +9,10 @@ from typing import Any
 from flask import Blueprint, Response, request, url_for
 
 from cervicyte.web import access, blinding, cases, measured, overlays, reviews, visit, worklist
-from cervicyte.web.cases import CaseSummary, Invalid
-from cervicyte.web.pages.cases import picture
+from cervicyte.web.cases import CaseSummary
+from cervicyte.web.errors import AddressNotFoundError, InvalidFieldError
 from cervicyte.web.pages.common import at, go, page, tell, values, wrong
+from cervicyte.web.responses import picture
 from cervicyte.web.schema import PredictionRow
 from cervicyte.web.worklist import Step
 
@@ -35,7 +36,7 @@ def decide(number: str, image_id: str) -> Any:
     worklist.one(site, user, number, image_id)  # of this case
     try:
         reviews.decide(site, user, image_id, form.get("verdict", ""), form.get("comment", ""))
-    except Invalid as error:
+    except InvalidFieldError as error:
         errors, status = wrong(error)
         return _show(number, image_id, status, errors=errors, values=values())
     following = worklist.next_undecided(worklist.order(site, user, number), image_id)
@@ -60,7 +61,7 @@ def map(image_id: str) -> Response:
     site, user = visit.site(), visit.user()
     drawn = overlays.overlay(site, user, visit.running().desk, image_id)
     if drawn is None:
-        raise visit.NotHere("there is no map of this picture")
+        raise AddressNotFoundError("there is no map of this picture")
     return picture(drawn)
 
 

@@ -8,7 +8,7 @@ from flask import Blueprint, Response, request, url_for
 
 from cervicyte.errors import CervicyteError, MissingError, StorageError
 from cervicyte.web import access, cases, report_pdf, reports, sessions, visit
-from cervicyte.web.cases import Invalid
+from cervicyte.web.errors import InvalidFieldError
 from cervicyte.web.pages.common import at, go, page, tell, values, wrong
 from cervicyte.web.reports import View
 
@@ -48,7 +48,7 @@ def sign(number: str) -> Any:
         made = reports.sign(
             site, user, number, form.get("conclusion", ""), form.get("reason", ""), form.get("seen", "")
         )
-    except Invalid as error:
+    except InvalidFieldError as error:
         errors, status = wrong(error)
         return _show(number, status, errors=errors, values=values())
     tell("done", f"Version {made.version} is signed.")
@@ -60,7 +60,7 @@ def reopen(number: str) -> Any:
     """Let a signed case be decided again."""
     try:
         reports.reopen(visit.site(), visit.user(), number, request.form.get("reopen-reason", ""))
-    except Invalid as error:
+    except InvalidFieldError as error:
         errors, status = wrong(error)
         return _show(number, status, errors={"reopen-reason": next(iter(errors.values()))}, values=values())
     tell("done", "The case is open again; its signed report stays.")

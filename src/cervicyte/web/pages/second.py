@@ -7,8 +7,8 @@ from typing import Any
 from flask import Blueprint, request, url_for
 
 from cervicyte.web import case_list, disagreements, reviews, visit, worklist
-from cervicyte.web.cases import CaseSummary, Invalid
-from cervicyte.web.codes import Denied
+from cervicyte.web.cases import CaseSummary
+from cervicyte.web.errors import AddressNotFoundError, DeniedError, InvalidFieldError
 from cervicyte.web.pages.common import asked_page, at, filters, go, page, page_of, wrong
 
 blueprint = Blueprint("second", __name__)
@@ -36,7 +36,7 @@ def settle(image_id: str) -> Any:
     form = request.form
     try:
         reviews.settle(visit.site(), visit.user(), image_id, form.get("verdict", ""), form.get("comment", ""))
-    except Invalid as error:
+    except InvalidFieldError as error:
         errors, status = wrong(error)
         return _list(status, errors={"": next(iter(errors.values()))})
     return go("second.disagreements")
@@ -49,8 +49,8 @@ def _list(status: int = 200, **more: Any) -> Any:
         with site.database.read() as session:
             found = disagreements.listing(session, user, show, asked_page())
             kappa = disagreements.kappa(session, user)
-    except Denied as error:  # to who does not settle, the page does not exist
-        raise visit.NotHere from error
+    except DeniedError as error:  # to who does not settle, the page does not exist
+        raise AddressNotFoundError from error
     rows = []
     for row in found.rows:
         address = url_for("reading.show", number=row.case, image_id=row.image_id)

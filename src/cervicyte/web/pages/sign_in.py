@@ -9,7 +9,7 @@ from werkzeug.wrappers import Response
 
 from cervicyte.errors import CervicyteError
 from cervicyte.web import accounts, entry, security, sessions, visit
-from cervicyte.web.codes import Denied
+from cervicyte.web.errors import AddressNotFoundError, DeniedError
 from cervicyte.web.pages.common import at, go, page, same_twice, tell, values, wrong
 from cervicyte.web.problems import sentence
 from cervicyte.web.schema import Code, User
@@ -31,7 +31,7 @@ def sign_in() -> Any:
     email, password = request.form.get("email", ""), request.form.get("password", "")
     try:
         found = sessions.sign_in(site, email, password, visit.address(), security.session_token())
-    except Denied as error:
+    except DeniedError as error:
         return _ask(following, 422, errors={"": sentence(error)}, values=values())
     if isinstance(found, CodeNeeded):
         return security.hand_ticket(go("sign_in.code", next=following), found.ticket)
@@ -50,7 +50,7 @@ def code() -> Any:
         typed = request.form.get("code", "")
         try:
             signed = sessions.second_step(visit.site(), ticket, typed, visit.address(), security.session_token())
-        except Denied as error:
+        except DeniedError as error:
             errors = {"code": sentence(error)}
         else:
             return _in(signed, following)
@@ -190,8 +190,8 @@ def _opens(purpose: str, token: str) -> Code:
     """The code of a link; one that opens nothing is a page that is not there."""
     try:
         return entry.check_link(visit.site(), purpose, token)
-    except Denied as error:
-        raise visit.NotHere(error.what, error.todo) from error
+    except DeniedError as error:
+        raise AddressNotFoundError(error.what, error.todo) from error
 
 
 def _in(signed: SignedIn, following: str) -> Response:

@@ -8,8 +8,8 @@ from typing import Any
 from flask import request
 from werkzeug.wrappers import Response
 
-import cervicyte
 from cervicyte.errors import CervicyteError
+from cervicyte.versions import own_version
 from cervicyte.web import backups, intake, visit
 from cervicyte.web import upkeep as domain
 from cervicyte.web.jobs import backlog
@@ -84,6 +84,6 @@ def _page(status: int = 200, **more: Any) -> Any:
             "working": bool(health and health.ok),
         },
         model=model,
-        versions=[("cervicyte", cervicyte.__version__), ("Python", platform.python_version())],
+        versions=[("cervicyte", own_version()), ("Python", platform.python_version())],
         **more,
     )
