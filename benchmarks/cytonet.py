@@ -26,19 +26,19 @@ import cv2
 import numpy as np
 
 import system_a
-from cervicyte import images
-from cervicyte.assembly import make_members
-from cervicyte.calibration import name_cells, softmax
-from cervicyte.cells import CellTable
-from cervicyte.crossvalidation import cross_validate
-from cervicyte.datasets import load
-from cervicyte.files import write_json
-from cervicyte.fitting import Model, fit_model
-from cervicyte.quantise import quantise
-from cervicyte.recipes import Recipe, load_recipe
-from cervicyte.results import Predictions
-from cervicyte.runtime import Engine
-from cervicyte.splits import Folds, make_folds
+from cervicyte.base.files import write_json
+from cervicyte.data.cells import CellTable
+from cervicyte.data.readers import load
+from cervicyte.data.splits import Folds, make_folds
+from cervicyte.decision.calibration import name_cells, softmax
+from cervicyte.evaluation.cross_validation import cross_validate
+from cervicyte.evaluation.results import Predictions
+from cervicyte.images import decoding
+from cervicyte.networks.quantisation import quantise
+from cervicyte.networks.runtime import Engine
+from cervicyte.training.assembly import make_members
+from cervicyte.training.fitting import Model, fit_model
+from cervicyte.training.recipes import Recipe, load_recipe
 from system_a import FROZEN, METRICS, Line
 
 #: Share of errors among answered cells that the stricter band is set for.
@@ -165,11 +165,11 @@ def stability(model: Model, cells: CellTable, seed: int) -> dict[str, list[float
     """For each change, which cells keep their side of the operating point and label, and how P(abnormal) moves."""
     (student,), side = model.members, model.members[0].member.shape.side
     random = np.random.default_rng(seed)
-    pictures = [images.load(c.path, c.box) for c in cells.cells]
+    pictures = [decoding.load(c.path, c.box) for c in cells.cells]
 
     def judged(change: Change | None) -> tuple[np.ndarray, np.ndarray]:
         changed = pictures if change is None else [change(p, random) for p in pictures]
-        small = np.stack([images.resize(p, side, student.member.part.fit) for p in changed])
+        small = np.stack([decoding.resize(p, side, student.member.part.fit) for p in changed])
         p = softmax(student.member.trainer.logits(student.student, small), model.temperatures[0])
         labels = name_cells(p, model.classes, model.abnormal_classes, model.limits)
         return np.array(labels, dtype=object), p[:, model.abnormal_classes].sum(axis=1)

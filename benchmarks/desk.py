@@ -2,7 +2,8 @@
 
     python benchmarks/desk.py --weights FOLDER
 
-A ResNet50 bundle answers the same files in both ways, in turns, in one run: `cervicyte.features.stream` with nothing
+A ResNet50 bundle answers the same files in both ways, in turns, in one run: `cervicyte.features.extraction.stream`
+with nothing
 cached, and threads of clients that each send a few pictures, wait for the verdicts, and send the next. See
 benchmarks/README.md.
 """
@@ -20,15 +21,15 @@ from pathlib import Path
 
 import numpy as np
 
-from cervicyte import features
-from cervicyte.bundle import Bundle, InputSpec, Manifest, save_bundle
-from cervicyte.calibration import Limits
-from cervicyte.files import write_json
-from cervicyte.heads import LinearHead
-from cervicyte.images import Picture
-from cervicyte.modelgraph import network_graph
-from cervicyte.taxonomy import BINARY
-from cervicyte.web.desk import Desk
+from cervicyte.base.files import write_json
+from cervicyte.bundle.folder import Bundle, InputSpec, Manifest, save_bundle
+from cervicyte.bundle.graph import network_graph
+from cervicyte.data.labels import BINARY
+from cervicyte.decision.calibration import Limits
+from cervicyte.decision.linear import LinearHead
+from cervicyte.features import extraction
+from cervicyte.images.decoding import Picture
+from cervicyte.web.engine.predictor import Desk
 from engine import machine, write_pictures
 
 
@@ -65,7 +66,7 @@ def main() -> None:
 
 def network_bundle(name: str, weights: str, folder: Path) -> Bundle:
     """A bundle whose head is drawn at random: its speed is that of any other."""
-    extractor = features.make_extractor(name, weights)
+    extractor = extraction.make_extractor(name, weights)
     weights_of_head = np.random.default_rng(0).normal(size=(extractor.dimension, 2)) * 0.01
     graph = network_graph(extractor.onnx_path, LinearHead(weights_of_head, np.zeros(2), 1.0), 1.0)
     spec = InputSpec("image", size=extractor.size)
@@ -74,10 +75,10 @@ def network_bundle(name: str, weights: str, folder: Path) -> Bundle:
     return save_bundle(folder, manifest, graph)
 
 
-def streamed(files: list[Path], extractor: features.Extractor) -> float:
+def streamed(files: list[Path], extractor: extraction.Extractor) -> float:
     """Images per second of the extractor's own streaming."""
     start = time.perf_counter()
-    for _, answer in features.stream((Picture(str(path)) for path in files), extractor):
+    for _, answer in extraction.stream((Picture(str(path)) for path in files), extractor):
         assert isinstance(answer, np.ndarray), answer
     return len(files) / (time.perf_counter() - start)
 

@@ -23,13 +23,15 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from cervicyte import features, images, runtime
-from cervicyte.backbones import find_weights, get_backbone, import_keras
-from cervicyte.cache import FeatureCache
-from cervicyte.export import build_network, version_of
-from cervicyte.files import write_json
-from cervicyte.images import Picture
-from cervicyte.quantise import quantisation_error, quantise
+from cervicyte.base.files import write_json
+from cervicyte.features import extraction
+from cervicyte.features.cache import FeatureCache
+from cervicyte.images import decoding
+from cervicyte.images.decoding import Picture
+from cervicyte.networks import runtime
+from cervicyte.networks.keras.export import build_network, version_of
+from cervicyte.networks.quantisation import quantisation_error, quantise
+from cervicyte.networks.registry import find_weights, get_backbone, import_keras
 
 Way = Callable[[list[Path]], None]
 
@@ -43,7 +45,7 @@ def main() -> None:
     options = _options()
     with tempfile.TemporaryDirectory() as scratch:
         files = (
-            sorted(p for p in options.images.rglob("*") if p.suffix.lower() in images.SUFFIXES)
+            sorted(p for p in options.images.rglob("*") if p.suffix.lower() in decoding.SUFFIXES)
             if options.images
             else []
         )
@@ -93,7 +95,7 @@ def network(name: str, files: list[Path], options: argparse.Namespace) -> dict:
 def cervicyte_ways(name: str, weights: str, files: list[Path], options: argparse.Namespace) -> dict[str, Way]:
     """cervicyte in float32, bfloat16 (where the processor has it) and int8; nothing cached."""
     precisions = ["float32"] + (["bfloat16"] if runtime.has_bfloat16() else [])
-    extractors = {p: features.make_extractor(name, weights, precision=p) for p in precisions}
+    extractors = {p: extraction.make_extractor(name, weights, precision=p) for p in precisions}
     if "int8" in options.precisions.split(","):
         exact = extractors["float32"]
         middle = len(files) // 2
@@ -101,13 +103,13 @@ def cervicyte_ways(name: str, weights: str, files: list[Path], options: argparse
             path = quantise(exact.onnx_path, batches(files[: min(64, middle)], exact), Path(folder) / "int8.onnx")
             told = quantisation_error(exact.onnx_path, path, batches(files[middle : middle + 32], exact))
             print(f"  {name} int8: features differ by {told.relative:.3f}, cosine {told.cosine:.4f}", file=sys.stderr)
-            extractors["int8"] = features.make_extractor(name, weights, precision="float32")
+            extractors["int8"] = extraction.make_extractor(name, weights, precision="float32")
             extractors["int8"].engine = runtime.Engine(path.read_bytes())
             extractors["int8"].parallel = extractors["int8"].engine.parallel
 
-    def way(extractor: features.NetworkExtractor) -> Way:
+    def way(extractor: extraction.NetworkExtractor) -> Way:
         def run(some: list[Path]) -> None:
-            for _, answer in features.stream((Picture(str(p)) for p in some), extractor):
+            for _, answer in extraction.stream((Picture(str(p)) for p in some), extractor):
                 assert isinstance(answer, np.ndarray), answer
 
         return run
@@ -145,10 +147,10 @@ def stream(files: list[Path], options: argparse.Namespace, scratch: Path) -> dic
     import psutil
 
     name = options.networks.split(",")[0]
-    extractor = features.make_extractor(name, options.weights if name in options.real.split(",") else "random")
+    extractor = extraction.make_extractor(name, options.weights if name in options.real.split(",") else "random")
     count = options.stream
     pictures = write_many(files, scratch / "many", count)
-    batch = np.stack([extractor.prepare(images.load(p)) for p in files[: extractor.batch_size]])
+    batch = np.stack([extractor.prepare(decoding.load(p)) for p in files[: extractor.batch_size]])
     process, memory = psutil.Process(), {}
 
     def alone(seconds: float) -> float:
@@ -170,7 +172,7 @@ def stream(files: list[Path], options: argparse.Namespace, scratch: Path) -> dic
     for start in range(0, count, size):
         part = pictures[start : start + size]
         begin = time.perf_counter()
-        for index, answer in features.stream(iter(part), extractor, cache):
+        for index, answer in extraction.stream(iter(part), extractor, cache):
             assert isinstance(answer, np.ndarray), answer
             done = start + index + 1
             if done in (count // 10, count // 2, count):
@@ -181,7 +183,7 @@ def stream(files: list[Path], options: argparse.Namespace, scratch: Path) -> dic
     cache.commit()
     first = sum(n for n, _ in folder) / sum(s for _, s in folder)
     begin = time.perf_counter()
-    hits = sum(1 for _ in features.stream(iter(pictures), extractor, cache))
+    hits = sum(1 for _ in extraction.stream(iter(pictures), extractor, cache))
     second = hits / (time.perf_counter() - begin)
     cache.close()
     of_engine = statistics.median((n / s) / ((engine[i] + engine[i + 1]) / 2) for i, (n, s) in enumerate(folder))
@@ -205,10 +207,10 @@ def stream(files: list[Path], options: argparse.Namespace, scratch: Path) -> dic
     }
 
 
-def batches(files: list[Path], extractor: features.NetworkExtractor, size: int = 8) -> Iterator[np.ndarray]:
+def batches(files: list[Path], extractor: extraction.NetworkExtractor, size: int = 8) -> Iterator[np.ndarray]:
     """Prepared images, some at a time."""
     for start in range(0, len(files), size):
-        yield np.stack([extractor.prepare(images.load(p)) for p in files[start : start + size]])
+        yield np.stack([extractor.prepare(decoding.load(p)) for p in files[start : start + size]])
 
 
 def write_pictures(folder: Path, count: int, side: int = 200) -> list[Path]:

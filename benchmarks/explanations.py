@@ -15,14 +15,14 @@ from pathlib import Path
 
 import numpy as np
 
-from cervicyte import images
-from cervicyte.bundle import Bundle
-from cervicyte.cells import CellTable
-from cervicyte.datasets import load
+from cervicyte.bundle.folder import Bundle
+from cervicyte.data.cells import CellTable
+from cervicyte.data.readers import load
 from cervicyte.errors import DataError, ImageError
-from cervicyte.explain import Explainer
-from cervicyte.faithfulness import PARTS, agreement, correlation, deletion, elsewhere, randomised
-from cervicyte.metrics import interval, mean, resamples
+from cervicyte.evaluation.metrics import interval, mean, resamples
+from cervicyte.explain.explainer import Explainer
+from cervicyte.explain.faithfulness import PARTS, agreement, correlation, deletion, elsewhere, randomised
+from cervicyte.images import decoding
 
 
 def main() -> None:
@@ -41,7 +41,7 @@ def main() -> None:
     explainer = Explainer(bundle)
     pictures, kept = [], []
     for row, cell in enumerate(cells.cells):
-        picture = images.load(cell.path, cell.box)
+        picture = decoding.load(cell.path, cell.box)
         try:
             explainer.explain(picture, options.target)
         except ImageError as error:

@@ -17,16 +17,16 @@ from pathlib import Path
 
 import numpy as np
 
-from cervicyte.assembly import make_members
-from cervicyte.cytonet import Cytonet
-from cervicyte.datasets import load
-from cervicyte.distillation import features_of
-from cervicyte.fitting import fit_model
-from cervicyte.heads import fit_linear
-from cervicyte.members import make_member
-from cervicyte.metrics import auroc
-from cervicyte.recipes import Part, load_recipe
-from cervicyte.splits import make_folds
+from cervicyte.data.readers import load
+from cervicyte.data.splits import make_folds
+from cervicyte.decision.linear import fit_linear
+from cervicyte.evaluation.metrics import auroc
+from cervicyte.networks.cytonet import Cytonet
+from cervicyte.training.assembly import make_members
+from cervicyte.training.cytonet.distillation import features_of
+from cervicyte.training.fitting import fit_model
+from cervicyte.training.members import make_member
+from cervicyte.training.recipes import Part, load_recipe
 
 LABELS = (5, 10, 20, 50)
 

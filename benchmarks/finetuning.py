@@ -20,19 +20,19 @@ from typing import Any
 
 import numpy as np
 
-from cervicyte.backbones import import_keras
-from cervicyte.calibration import fit_temperature, softmax
-from cervicyte.cells import CellTable
-from cervicyte.datasets import load
-from cervicyte.export import build_network, cut_layer
-from cervicyte.files import write_json
-from cervicyte.finetune import HEAD_C
-from cervicyte.heads import fit_linear
-from cervicyte.images import load as load_image
-from cervicyte.members import FinetunedMember, make_member
-from cervicyte.metrics import auroc
-from cervicyte.recipes import Part
-from cervicyte.splits import make_folds
+from cervicyte.base.files import write_json
+from cervicyte.data.cells import CellTable
+from cervicyte.data.readers import load
+from cervicyte.data.splits import make_folds
+from cervicyte.decision.calibration import fit_temperature, softmax
+from cervicyte.decision.linear import fit_linear
+from cervicyte.evaluation.metrics import auroc
+from cervicyte.images.decoding import load as load_image
+from cervicyte.networks.keras.export import build_network, cut_layer
+from cervicyte.networks.registry import import_keras
+from cervicyte.training.fine_tuning import HEAD_C
+from cervicyte.training.members import FinetunedMember, make_member
+from cervicyte.training.recipes import Part
 
 
 def main() -> None:

@@ -17,12 +17,14 @@ from pathlib import Path
 
 import numpy as np
 
-from cervicyte import images, metrics, splits
-from cervicyte.cells import CellTable
-from cervicyte.datasets import load
-from cervicyte.descriptors import describe
-from cervicyte.progress import track
-from cervicyte.quality import QualityModel, fit_quality, verdicts
+from cervicyte.base.progress import track
+from cervicyte.data import splits
+from cervicyte.data.cells import CellTable
+from cervicyte.data.readers import load
+from cervicyte.decision.quality import QualityModel, fit_quality, verdicts
+from cervicyte.evaluation import metrics
+from cervicyte.images import decoding
+from cervicyte.images.descriptors import describe
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from foreign_inputs import KINDS, LATER, Kind, background, whole_fields
@@ -40,7 +42,7 @@ def main() -> None:
     options = parser.parse_args()
     random = np.random.default_rng(0)
     cells = load(options.data)
-    pictures = [images.load(c.path, c.box) for c in track(cells.cells, "Reading")]
+    pictures = [decoding.load(c.path, c.box) for c in track(cells.cells, "Reading")]
     start = time.perf_counter()
     described = np.array([describe(p) for p in track(pictures, "Describing")])
     each = (time.perf_counter() - start) / len(pictures) * 1e3
@@ -74,7 +76,7 @@ def main() -> None:
 
 
 def _crops(cells: CellTable) -> list[np.ndarray]:
-    return [images.load(c.path, c.box) for c in cells.cells]
+    return [decoding.load(c.path, c.box) for c in cells.cells]
 
 
 def _made(some: list[np.ndarray], kinds: Sequence[Kind], random: np.random.Generator) -> dict[str, np.ndarray]:

@@ -15,16 +15,17 @@ from pathlib import Path
 
 import numpy as np
 
-from cervicyte import features, images
-from cervicyte.calibration import fit_temperature, softmax
-from cervicyte.cells import CellTable
-from cervicyte.datasets import load
-from cervicyte.files import write_json
-from cervicyte.heads import fit_head
-from cervicyte.metrics import auroc, resamples
-from cervicyte.quantise import quantise
-from cervicyte.runtime import Engine
-from cervicyte.splits import make_folds
+from cervicyte.base.files import write_json
+from cervicyte.data.cells import CellTable
+from cervicyte.data.readers import load
+from cervicyte.data.splits import make_folds
+from cervicyte.decision.calibration import fit_temperature, softmax
+from cervicyte.decision.linear import fit_head
+from cervicyte.evaluation.metrics import auroc, resamples
+from cervicyte.features import extraction
+from cervicyte.images import decoding
+from cervicyte.networks.quantisation import quantise
+from cervicyte.networks.runtime import Engine
 
 BATCH, CALIBRATION = 16, 64
 
@@ -39,8 +40,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     cells = load(options.data)
-    plain = features.make_extractor(options.backbone, options.weights, precision="float32")
-    pixels = np.stack([plain.prepare(images.load(c.path, c.box)) for c in cells.cells])
+    plain = extraction.make_extractor(options.backbone, options.weights, precision="float32")
+    pixels = np.stack([plain.prepare(decoding.load(c.path, c.box)) for c in cells.cells])
     folds = make_folds(cells, "grouped", 5, options.seed)
     fixed = {p: run(Engine(plain.onnx_path, precision=p), pixels) for p in ("float32", "bfloat16")}
     found = {name: np.zeros((len(cells), len(cells.system.classes))) for name in (*fixed, "int8")}

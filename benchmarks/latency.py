@@ -21,8 +21,8 @@ from pathlib import Path
 
 import numpy as np
 
-from cervicyte import images
-from cervicyte.bundle import Bundle
+from cervicyte.bundle.folder import Bundle
+from cervicyte.images import decoding
 
 #: Seconds that a way which repeats itself runs in a round.
 _SECONDS = 3.0
@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--precision", default="auto")
     options = parser.parse_args()
-    files = [found.path for found in images.find_images([options.images]) if found.problem is None]
+    files = [found.path for found in decoding.find_images([options.images]) if found.problem is None]
     bundles = {"fast": options.fast, "slow": options.slow}
     ways = {name: _ways(model, files, options.precision) for name, model in bundles.items()}
     found: dict[tuple[str, str], list[float]] = {}
@@ -55,7 +55,7 @@ def main() -> None:
 def _ways(model: str, files: list[Path], precision: str) -> dict[str, Callable[[], float]]:
     bundle = Bundle.load(model)
     extractor = bundle.extractor(precision)
-    rows = [extractor.prepare(images.load(file)) for file in islice(cycle(files), extractor.batch_size)]
+    rows = [extractor.prepare(decoding.load(file)) for file in islice(cycle(files), extractor.batch_size)]
     batch = np.stack(rows)
 
     def graph_alone() -> float:
@@ -74,7 +74,7 @@ def _ways(model: str, files: list[Path], precision: str) -> dict[str, Callable[[
     def one() -> float:
         start = time.perf_counter()
         for file in files[:20]:
-            extractor.run(extractor.prepare(images.load(file))[None])
+            extractor.run(extractor.prepare(decoding.load(file))[None])
         return (time.perf_counter() - start) / min(20, len(files)) * 1000
 
     def cold() -> float:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cervicyte.datasets import load
+from cervicyte.data.readers import load
 from variants import extract, fold_of, line, pairs
 
 SHARES = (0.4, 0.6, 0.8, 1.0)

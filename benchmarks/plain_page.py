@@ -18,10 +18,10 @@ import numpy as np
 from flask import Flask, jsonify, request
 from werkzeug.serving import make_server
 
-from cervicyte import images
-from cervicyte.backbones import find_weights, get_backbone, import_keras
-from cervicyte.bundle import Bundle
-from cervicyte.export import build_network
+from cervicyte.bundle.folder import Bundle
+from cervicyte.images import decoding
+from cervicyte.networks.keras.export import build_network
+from cervicyte.networks.registry import find_weights, get_backbone, import_keras
 
 #: Bytes of a picture to P(abnormal).
 Model = Callable[[bytes], float | None]
@@ -73,7 +73,7 @@ def of_bundle(path: str) -> Model:
     extractor = bundle.extractor()
 
     def answer(data: bytes) -> float | None:
-        row = extractor.prepare(images.decode(data, "the picture"))
+        row = extractor.prepare(decoding.decode(data, "the picture"))
         return bundle.verdict("", extractor.run(row[None])[0]).p_abnormal
 
     return answer

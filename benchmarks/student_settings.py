@@ -16,14 +16,14 @@ from pathlib import Path
 
 import numpy as np
 
-from cervicyte.assembly import make_members
-from cervicyte.calibration import softmax
-from cervicyte.cells import CellTable
-from cervicyte.datasets import load
-from cervicyte.fitting import Model, fit_model
-from cervicyte.metrics import auroc
-from cervicyte.recipes import Recipe, load_recipe
-from cervicyte.splits import make_folds
+from cervicyte.data.cells import CellTable
+from cervicyte.data.readers import load
+from cervicyte.data.splits import make_folds
+from cervicyte.decision.calibration import softmax
+from cervicyte.evaluation.metrics import auroc
+from cervicyte.training.assembly import make_members
+from cervicyte.training.fitting import Model, fit_model
+from cervicyte.training.recipes import Recipe, load_recipe
 
 
 def main() -> None:

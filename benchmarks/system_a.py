@@ -19,16 +19,16 @@ from typing import Any
 
 import numpy as np
 
-from cervicyte.cells import CellTable
-from cervicyte.crossvalidation import cross_validate
-from cervicyte.datasets import load
-from cervicyte.files import write_json
-from cervicyte.fitting import fit_model
-from cervicyte.members import Member, make_member
-from cervicyte.metrics import auroc
-from cervicyte.recipes import Part, Recipe
-from cervicyte.results import Predictions
-from cervicyte.splits import make_folds
+from cervicyte.base.files import write_json
+from cervicyte.data.cells import CellTable
+from cervicyte.data.readers import load
+from cervicyte.data.splits import make_folds
+from cervicyte.evaluation.cross_validation import cross_validate
+from cervicyte.evaluation.metrics import auroc
+from cervicyte.evaluation.results import Predictions
+from cervicyte.training.fitting import fit_model
+from cervicyte.training.members import Member, make_member
+from cervicyte.training.recipes import Part, Recipe
 
 #: Classes of Herlev as four Bethesda-like categories (Lin et al. 2019: carcinoma in situ apart from HSIL) and as three.
 _NORMAL = ("normal_superficiel", "normal_intermediate", "normal_columnar")

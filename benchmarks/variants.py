@@ -16,14 +16,14 @@ from typing import Any
 
 import numpy as np
 
-from cervicyte import features
-from cervicyte.calibration import fit_temperature, softmax
-from cervicyte.cells import CellTable
-from cervicyte.datasets import load
-from cervicyte.files import write_json
-from cervicyte.heads import FittedHead, fit_head
-from cervicyte.metrics import auroc
-from cervicyte.splits import make_folds
+from cervicyte.base.files import write_json
+from cervicyte.data.cells import CellTable
+from cervicyte.data.readers import load
+from cervicyte.data.splits import make_folds
+from cervicyte.decision.calibration import fit_temperature, softmax
+from cervicyte.decision.linear import FittedHead, fit_head
+from cervicyte.evaluation.metrics import auroc
+from cervicyte.features import extraction
 
 #: Name, and what differs from ResNet50's last layer at 224 px.
 VARIANTS: tuple[tuple[str, dict[str, Any]], ...] = (
@@ -83,8 +83,8 @@ def main() -> None:
 
 def extract(cells: CellTable, weights: str, backbone: str = "ResNet50", **kinds: Any) -> np.ndarray:
     """Features of all cells in float32; a data set with an unreadable cell is refused."""
-    extractor = features.make_extractor(backbone, weights, precision="float32", **kinds)
-    values, errors = features.extract(cells, extractor, features.FeatureCache(extractor.key))
+    extractor = extraction.make_extractor(backbone, weights, precision="float32", **kinds)
+    values, errors = extraction.extract(cells, extractor, extraction.FeatureCache(extractor.key))
     if errors:
         raise SystemExit(f"unreadable cells: {list(errors.items())[:3]}")
     return values

@@ -30,11 +30,11 @@ from urllib.parse import urlsplit
 
 import psutil
 
-from cervicyte import images
-from cervicyte.bundle import Bundle
-from cervicyte.files import write_json
-from cervicyte.web import entry, tokens
-from cervicyte.web.site import open_site
+from cervicyte.base.files import write_json
+from cervicyte.bundle.folder import Bundle
+from cervicyte.images import decoding
+from cervicyte.web.accounts import api_tokens, registration
+from cervicyte.web.base.site import open_site
 from clients import Address, Load, load
 from desk import network_bundle, streamed
 from engine import machine, write_pictures
@@ -91,7 +91,7 @@ def _same_answers(bundle: Bundle, server: Address, pictures: list[bytes]) -> Non
     where = urlsplit(server.url)
     extractor = bundle.extractor()
     for data in pictures:
-        own = bundle.verdict("", extractor.run(extractor.prepare(images.decode(data, "it"))[None])[0])
+        own = bundle.verdict("", extractor.run(extractor.prepare(decoding.decode(data, "it"))[None])[0])
         connection = http.client.HTTPConnection(where.hostname or "", where.port, timeout=120)
         connection.request("POST", where.path, data, server.headers)
         answer = connection.getresponse()
@@ -139,11 +139,11 @@ def _print_loads(name: str, streaming: list[float], loads: dict[tuple[str, int],
 def _serving(bundle: Path | str, data_dir: Path) -> Iterator[tuple[Address, psutil.Process]]:
     """`cervicyte serve` with one user, who has a token."""
     site = open_site(data_dir)
-    link = entry.setup_link(site)
+    link = registration.setup_link(site)
     assert link is not None
     words = secrets.token_urlsafe(24)
-    user = entry.set_up(site, link.rsplit("/", 1)[1], "load@bench.example", "Load test", words)
-    token = tokens.make(site, user.id, "load test").text
+    user = registration.set_up(site, link.rsplit("/", 1)[1], "load@bench.example", "Load test", words)
+    token = api_tokens.make(site, user.id, "load test").text
     site.database.close()
     command = [sys.executable, "-m", "cervicyte", "serve", "--model", str(bundle), "--port", "0"]
     with _started([*command, "--data-dir", str(data_dir)]) as (root, process):
@@ -181,7 +181,7 @@ def _started(command: list[str]) -> Iterator[tuple[str, psutil.Process]]:
 def _files(folder: Path | None, scratch: Path) -> list[Path]:
     if folder is None:
         return write_pictures(scratch / "pictures", 128)
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in images.SUFFIXES)
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in decoding.SUFFIXES)
 
 
 def _options() -> argparse.Namespace:

@@ -71,8 +71,8 @@ def _help(command: tuple[str, ...]) -> str:
 
 def data_sets() -> str:
     """What each public data set is, and whose."""
-    from cervicyte.datasets import DATASETS
-    from cervicyte.taxonomy import MAPS, SYSTEMS
+    from cervicyte.data.labels import MAPS, SYSTEMS
+    from cervicyte.data.readers import DATASETS
 
     parts = ["# Data sets and labels\n", MADE, "## Data sets\n"]
     for row in DATASETS:
@@ -90,7 +90,7 @@ def data_sets() -> str:
 
 def measurements() -> str:
     """The named measurements of the morphology backbone."""
-    from cervicyte.morphology import MEASUREMENTS
+    from cervicyte.images.morphology import MEASUREMENTS
 
     parts = ["# Measurements\n", MADE]
     parts += ["What `--backbone morphology` measures on each cell; its logistic regression can be read.\n"]
@@ -105,8 +105,8 @@ def measurements() -> str:
 
 def filters() -> str:
     """The filters with their parameters, and the augmentations."""
-    from cervicyte.augment import PRESETS
-    from cervicyte.filters import FILTERS
+    from cervicyte.images.augmentation import PRESETS
+    from cervicyte.images.filters import FILTERS
 
     parts = ["# Filters and augmentation\n", MADE, "## Filters\n"]
     parts += [
@@ -147,7 +147,7 @@ def _cell(value: float | bool) -> str:
 
 def api() -> str:
     """The web application's JSON API."""
-    from cervicyte.web.openapi import document
+    from cervicyte.web.api.openapi import document
 
     return json.dumps(document(), indent=1, ensure_ascii=False) + "\n"
 

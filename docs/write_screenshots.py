@@ -18,8 +18,9 @@ import numpy as np
 from PIL import Image
 
 import cervicyte
-from cervicyte.datasets import demo
-from cervicyte.web import entry, site
+from cervicyte.data import synthetic
+from cervicyte.web.accounts import registration
+from cervicyte.web.base import site
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from web_preview import LOAD, find_chromium
@@ -172,7 +173,7 @@ def _walk(person: Person, set_up: str, data_dir: Path, plan: dict[Path, str], fo
 
 
 def _train(folder: Path, weights: Path | None) -> Path:
-    cells = demo.generate(folder / "known", n_per_class=16, seed=0, size=128)
+    cells = synthetic.generate(folder / "known", n_per_class=16, seed=0, size=128)
     recipe = "resnet50-lr" if weights else "morphology-lr"
     cervicyte.train(cells, folder / "run", recipe, weights=weights, folds=3)
     return folder / "run" / "bundle"
@@ -180,7 +181,7 @@ def _train(folder: Path, weights: Path | None) -> Path:
 
 def _pictures(folder: Path) -> dict[Path, str]:
     """New cells, of other slides than those of the training, and what a reader will call them."""
-    cells = demo.generate(folder, n_per_class=4, seed=7, size=128).cells
+    cells = synthetic.generate(folder, n_per_class=4, seed=7, size=128).cells
     names = {"carcinoma_in_situ": "HSIL", "severe_dysplastic": "HSIL", "moderate_dysplastic": "HSIL"}
     names |= {"light_dysplastic": "LSIL"}
     plan = {}
@@ -196,7 +197,7 @@ def _accounts(data_dir: Path) -> dict[str, str]:
     here = site.open_site(data_dir)
     found = {}
     for email, name, role in ((FIRST, "First reader", "reader"), (SECOND, "Second reader", "reviewer")):
-        found[email] = urlsplit(entry.add_user(here, "command line", email, name, role).link).path
+        found[email] = urlsplit(registration.add_user(here, "command line", email, name, role).link).path
     here.database.close()
     return found
 

@@ -21,7 +21,7 @@ def cervicyte(*args: object, cwd: Path | None = None, **options) -> subprocess.C
 
 def inside(monkeypatch, capsys, *args: object) -> tuple[int, str, str]:
     """Run `cervicyte ARGS` in this process: its exit code, standard output and standard error."""
-    from cervicyte import cli
+    from cervicyte.cli import main as cli
 
     monkeypatch.setattr(sys, "argv", ["cervicyte", *map(str, args)])
     capsys.readouterr()

@@ -31,9 +31,9 @@ os.environ["CERVICYTE_PROGRESS"] = "off"
 @pytest.fixture(scope="session")
 def demo_cells(tmp_path_factory):
     """A small generated set, 7 classes of 12 cells: read it, do not change its files."""
-    from cervicyte.datasets import demo
+    from cervicyte.data import synthetic
 
-    return demo.generate(tmp_path_factory.mktemp("demo") / "cells", n_per_class=12, seed=0, size=96)
+    return synthetic.generate(tmp_path_factory.mktemp("demo") / "cells", n_per_class=12, seed=0, size=96)
 
 
 @pytest.fixture(scope="session")
@@ -117,8 +117,8 @@ def numbers_only(monkeypatch):
     """Leave out the audit and the report, for tests that look only at predictions and metrics."""
     from types import SimpleNamespace
 
-    from cervicyte import external, training
+    from cervicyte.runs import evaluate, train
 
-    for module in (external, training):
+    for module in (evaluate, train):
         monkeypatch.setattr(module, "audit", SimpleNamespace(audit=lambda _: SimpleNamespace(pairs=[], summary=dict)))
         monkeypatch.setattr(module, "report", SimpleNamespace(write_report=lambda *_, **__: None))

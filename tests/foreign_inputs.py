@@ -253,10 +253,10 @@ LATER: tuple[Kind, ...] = (
 
 def whole_fields(folders: Sequence[Path], n: int, random: np.random.Generator) -> list[np.ndarray]:
     """Whole fields of view from folders of them."""
-    from cervicyte import images
+    from cervicyte.images import decoding
 
-    paths = [f.path for f in images.find_images(folders) if f.problem is None]
-    return [images.load(paths[k]) for k in random.permutation(len(paths))[:n]]
+    paths = [f.path for f in decoding.find_images(folders) if f.problem is None]
+    return [decoding.load(paths[k]) for k in random.permutation(len(paths))[:n]]
 
 
 def background(fields: Sequence[np.ndarray], n: int, random: np.random.Generator) -> list[np.ndarray]:

@@ -20,14 +20,17 @@ from hypothesis import strategies as st
 
 pytest.importorskip("torch")
 
-from cervicyte import activations, augment, files, images, settings, shelf
-from cervicyte.activations import PrefixExtractor, compute
-from cervicyte.backbones import get_backbone
-from cervicyte.cells import Cell, CellTable
+from cervicyte import settings
+from cervicyte.base import files, working_folder
+from cervicyte.base.checkpoints import Job
+from cervicyte.data.cells import Cell, CellTable
+from cervicyte.data.labels import BINARY
 from cervicyte.errors import DataError, StorageError, UsageError
-from cervicyte.jobs import Job
-from cervicyte.orientations import oriented
-from cervicyte.taxonomy import BINARY
+from cervicyte.features import activations
+from cervicyte.features.activations import PrefixExtractor, compute
+from cervicyte.images import augmentation, decoding
+from cervicyte.networks.orientations import oriented
+from cervicyte.networks.registry import get_backbone
 from generated_cells import make_cell, save
 
 NETWORK = get_backbone("MobileNetV2", size=64)
@@ -74,14 +77,14 @@ def test_views_are_the_orientations_and_then_augmented_copies(cells) -> None:
     assert table.maps.dtype == np.float16
     assert (table.orientations, list(table.rows_of(cells))) == (8, [0, 1, 2, 3, 4, 5])
     for row in (0, 5):
-        image = images.load(cells.cells[row].path)
-        upright = images.resize(image, 64)
+        image = decoding.load(cells.cells[row].path)
+        upright = decoding.resize(image, 64)
         for k in range(8):
             close(table.maps[row, k], alone(extractor, oriented(upright, k)))
         key = hashlib.sha256(image.tobytes()).hexdigest()
         for k in (1, 2):
-            copy = augment.augmented_copy(image, k, key, 3, augment.get_augmentation("strong"))
-            close(table.maps[row, 7 + k], alone(extractor, images.resize(copy, 64)))
+            copy = augmentation.augmented_copy(image, k, key, 3, augmentation.get_augmentation("strong"))
+            close(table.maps[row, 7 + k], alone(extractor, decoding.resize(copy, 64)))
     assert np.abs(table.maps[0, 0].astype(float) - table.maps[0, 1]).max() > 0
 
 
@@ -100,12 +103,12 @@ def test_filters_come_first_and_boxes_and_copies_are_pictures_of_their_own(cells
     table, errors = compute(cells.with_cells(rows), extractor)
     assert not errors
     assert len(set(table.digests)) == 3
-    image = images.load(plain.path)
-    from cervicyte import filters
+    image = decoding.load(plain.path)
+    from cervicyte.images import filters
 
     for row, source in ((0, image), (1, image[5:60, 5:60])):
         filtered = filters.apply_chain(np.ascontiguousarray(source), extractor.chain)
-        close(table.maps[row, 0], alone(extractor, images.resize(filtered, 64)))
+        close(table.maps[row, 0], alone(extractor, decoding.resize(filtered, 64)))
     assert len({table.maps[i].tobytes() for i in range(3)}) == 3
     assert len({prefix().key, extractor.key, prefix(seed=1).key, prefix(fit="pad").key, prefix(variants=1).key}) == 5
     assert prefix().key == prefix().key
@@ -226,16 +229,16 @@ def test_a_full_disk_is_told_before_the_work_and_leaves_nothing(cells, own_cache
 
 
 def test_more_than_the_bound_is_refused_before_the_work(cells, own_cache, monkeypatch) -> None:
-    monkeypatch.setattr(shelf.settings, "get_int", lambda _: 0)
+    monkeypatch.setattr(working_folder.settings, "get_int", lambda _: 0)
     with pytest.raises(StorageError, match="working files") as raised:
-        shelf.make_room(1)
+        working_folder.make_room(1)
     assert "CERVICYTE_CACHE_GB" in raised.value.received
     assert "variants" in raised.value.todo
     monkeypatch.undo()
     monkeypatch.setenv("CERVICYTE_CACHE_DIR", str(own_cache))
     monkeypatch.setenv("CERVICYTE_CACHE_GB", "1")
     with pytest.raises(StorageError, match=r"needs 1\.5 GB"):
-        shelf.make_room(1_500_000_000)
+        working_folder.make_room(1_500_000_000)
 
 
 def test_room_is_taken_when_it_is_reserved(tmp_path, monkeypatch) -> None:
@@ -259,7 +262,7 @@ def test_room_is_taken_when_it_is_reserved(tmp_path, monkeypatch) -> None:
 
 def put(name: str, size: int, age: float) -> Path:
     """A working file of a size (sparse), used so many seconds ago."""
-    path = shelf.folder() / name
+    path = working_folder.folder() / name
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as stream:
         stream.truncate(size)
@@ -268,33 +271,33 @@ def put(name: str, size: int, age: float) -> Path:
 
 
 def total() -> int:
-    return sum(p.stat().st_size for p in shelf.folder().rglob("*") if p.is_file())
+    return sum(p.stat().st_size for p in working_folder.folder().rglob("*") if p.is_file())
 
 
 def test_what_was_used_longest_ago_goes_first(monkeypatch) -> None:
     monkeypatch.setenv("CERVICYTE_CACHE_GB", "1")
     oldest, middle, newest = (put(f"tails/{i}", 300_000_000, 100 - i) for i in range(3))
-    shelf.make_room(100_000_000)
+    working_folder.make_room(100_000_000)
     assert oldest.exists()
-    shelf.used(oldest)
-    shelf.make_room(200_000_000)
+    working_folder.used(oldest)
+    working_folder.make_room(200_000_000)
     assert (oldest.exists(), middle.exists(), newest.exists()) == (True, False, True)
-    shelf.make_room(10**9)
+    working_folder.make_room(10**9)
     assert total() == 0
 
 
 def test_activations_go_before_trainings_and_what_went_is_told(monkeypatch, capsys) -> None:
     monkeypatch.setenv("CERVICYTE_CACHE_GB", "1")
     monkeypatch.setenv("CERVICYTE_PROGRESS", "auto")
-    shelf.remove_oldest(shelf.folder(), 0)
+    working_folder.remove_oldest(working_folder.folder(), 0)
     trained, maps = put("tails/old.npz", 300_000_000, 1000), put("activations/new.f16", 600_000_000, 10)
-    shelf.make_room(100_000_000)
+    working_folder.make_room(100_000_000)
     assert "room" not in capsys.readouterr().err
-    shelf.make_room(200_000_000)
+    working_folder.make_room(200_000_000)
     assert trained.exists()
     assert not maps.exists()
     assert "600 MB of earlier working files removed" in capsys.readouterr().err
-    shelf.make_room(800_000_000)
+    working_folder.make_room(800_000_000)
     assert not trained.exists()
 
 
@@ -306,13 +309,13 @@ def test_after_making_room_there_is_room(sizes, wanted) -> None:
     try:
         paths = [put(f"activations/{i}", size * 10**6, 100 - i) for i, size in enumerate(sizes)]
         held = total()
-        shelf.make_room(wanted * 10**6)
+        working_folder.make_room(wanted * 10**6)
         assert total() + wanted * 10**6 <= 10**9
         left = [p for p in paths if p.exists()]
         assert left == paths[len(paths) - len(left) :]  # the newest
         if held + wanted * 10**6 <= 10**9:
             assert left == paths
-        shelf.make_room(10**9)
+        working_folder.make_room(10**9)
     finally:
         os.environ.pop("CERVICYTE_CACHE_GB") if before is None else os.environ.update(CERVICYTE_CACHE_GB=before)
 
@@ -324,7 +327,7 @@ def test_activations_and_jobs_make_room_and_mapped_files_stay_readable(cells, mo
     assert not stale.exists()
     kept = np.array(table.maps)
     assert total() <= 10**9
-    held = list(shelf.folder().rglob("*.f16"))
+    held = list(working_folder.folder().rglob("*.f16"))
     for path in held:
         os.utime(path, (1, 1))
     put("activations/other", 10**9 - total() - 10, 0)
@@ -341,7 +344,7 @@ def test_a_job_file_is_read_whole_or_not_at_all(data) -> None:
     job = Job("2" * 64, "tails")
     held = {"a": np.arange(20, dtype=np.float32), "b": np.array(3.0)}
     job.keep_checkpoint(held)
-    (path,) = shelf.folder().glob("tails/2*.checkpoint.npz")
+    (path,) = working_folder.folder().glob("tails/2*.checkpoint.npz")
     content = bytearray(path.read_bytes())
     if data.draw(st.booleans()):
         place = data.draw(st.integers(0, len(content) - 1))

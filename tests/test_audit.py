@@ -11,14 +11,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cervicyte import artefacts, taxonomy
-from cervicyte.audit import SEVERITIES, Audit, audit, join_duplicates, leaks
-from cervicyte.audit_page import read_audit, write_audit
-from cervicyte.augment import geometric_copy
-from cervicyte.cells import Cell, CellTable
-from cervicyte.duplicates import DuplicatePair
+from cervicyte.audit import artefacts
+from cervicyte.audit.checks import SEVERITIES, Audit, audit, join_duplicates, leaks
+from cervicyte.audit.duplicates import DuplicatePair
+from cervicyte.audit.page import read_audit, write_audit
+from cervicyte.data import labels as taxonomy
+from cervicyte.data.cells import Cell, CellTable
+from cervicyte.data.labels import BETHESDA, BINARY, HERLEV
 from cervicyte.errors import DataError
-from cervicyte.taxonomy import BETHESDA, BINARY, HERLEV
+from cervicyte.images.augmentation import geometric_copy
 from generated_cells import jpeg, make_cell, save
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"

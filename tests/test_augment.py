@@ -16,14 +16,23 @@ import cv2
 import numpy as np
 import pytest
 
-from cervicyte import features, filters, images, splits
-from cervicyte.augment import GEOMETRIC, PRESETS, Augmentation, augmented_copy, geometric_copy, get_augmentation
-from cervicyte.augmented_set import write_set
-from cervicyte.cells import Cell, CellTable
-from cervicyte.datasets import load
+from cervicyte.data import splits
+from cervicyte.data.augmented_set import write_set
+from cervicyte.data.cells import Cell, CellTable
+from cervicyte.data.labels import BINARY
+from cervicyte.data.readers import load
 from cervicyte.errors import DataError, LeakageError, StorageError, UsageError
-from cervicyte.images import Picture
-from cervicyte.taxonomy import BINARY
+from cervicyte.features import extraction
+from cervicyte.images import decoding, filters
+from cervicyte.images.augmentation import (
+    GEOMETRIC,
+    PRESETS,
+    Augmentation,
+    augmented_copy,
+    geometric_copy,
+    get_augmentation,
+)
+from cervicyte.images.decoding import Picture
 from commands import cervicyte, inside, three_parts
 from generated_cells import make_cell, save
 
@@ -205,19 +214,19 @@ def test_extraction_makes_the_copies_of_its_augmentation(tmp_path, cell) -> None
         def run(self, batch: np.ndarray) -> np.ndarray:
             return batch.astype(np.float32)
 
-    found = dict(features.stream((Picture(path, variant=v) for v in range(5)), Pixels()))
+    found = dict(extraction.stream((Picture(path, variant=v) for v in range(5)), Pixels()))
     for variant, row in found.items():
         copy = augmented_copy(cell, variant, digest, 3, get_augmentation("strong"))
         np.testing.assert_array_equal(row, copy.ravel())
 
 
 def test_the_key_names_the_augmentation_and_keeps_the_default_as_it_was() -> None:
-    plain = features.make_extractor("morphology")
+    plain = extraction.make_extractor("morphology")
     assert "augmentation" not in plain.description
-    assert plain.key == features.make_extractor("morphology", augmentation=get_augmentation("geometric")).key
-    keys = {features.make_extractor("morphology", augmentation=row.augmentation).key for row in PRESETS}
+    assert plain.key == extraction.make_extractor("morphology", augmentation=get_augmentation("geometric")).key
+    keys = {extraction.make_extractor("morphology", augmentation=row.augmentation).key for row in PRESETS}
     assert len(keys) == len(PRESETS)
-    assert features.make_extractor("morphology", augmentation=PRESETS[2].augmentation, seed=1).key not in keys
+    assert extraction.make_extractor("morphology", augmentation=PRESETS[2].augmentation, seed=1).key not in keys
 
 
 # --- written sets ----------------------------------------------------------------------------------------
@@ -264,12 +273,12 @@ def test_the_command_writes_copies_that_name_their_originals(data, tmp_path) -> 
         else:
             assert row["original"] == row["path"].replace(f"-{int(row['variant']):03d}.png", "-000.png")
             assert (row["augmentation"], row["seed"]) == ("geometric", "0")
-            image = images.load(out / row["original"])
+            image = decoding.load(out / row["original"])
             source = next(data.glob(f"*/{Path(row['path']).name.split('-')[0]}.png"))
             key = hashlib.sha256(source.read_bytes()).hexdigest()
-            np.testing.assert_array_equal(image, images.load(source))
+            np.testing.assert_array_equal(image, decoding.load(source))
             np.testing.assert_array_equal(
-                images.load(out / row["path"]), augmented_copy(image, int(row["variant"]), key, 0)
+                decoding.load(out / row["path"]), augmented_copy(image, int(row["variant"]), key, 0)
             )
 
 
@@ -289,8 +298,8 @@ def test_the_table_reads_back_and_groups_hold_the_copies_together(data, tmp_path
 
 
 def test_audit_and_gate_know_copies_by_what_the_table_says(data, tmp_path, monkeypatch, capsys) -> None:
-    from cervicyte import duplicates, gate
-    from cervicyte.audit import audit
+    from cervicyte.audit import duplicates, leakage
+    from cervicyte.audit.checks import audit
 
     write_set(grouped(data), tmp_path / "set", 2, "strong", data=data)
     code, said, _ = inside(monkeypatch, capsys, "data", "audit", tmp_path / "set" / "cells.csv")
@@ -309,9 +318,9 @@ def test_audit_and_gate_know_copies_by_what_the_table_says(data, tmp_path, monke
     assert across.count >= 1
     folds = splits.Folds("grouped", 0, (np.delete(np.arange(18), at),), (np.array([at]),))
     with pytest.raises(LeakageError):
-        gate.check(torn, folds, found.pairs)
-    assert len(set(gate.joined(torn, found.pairs).groups)) == 3
-    (sentence, *_) = [line for line in gate.check(cells, replace(folds, protocol="random"), []) if "copy" in line]
+        leakage.check(torn, folds, found.pairs)
+    assert len(set(leakage.joined(torn, found.pairs).groups)) == 3
+    (sentence, *_) = [line for line in leakage.check(cells, replace(folds, protocol="random"), []) if "copy" in line]
     assert sentence.startswith("100%")
 
 
@@ -346,7 +355,7 @@ def test_boxes_of_one_field_are_cells_of_their_own(tmp_path) -> None:
     read = load(tmp_path / "set")
     assert len({c.original for c in read.cells}) == len(read) == 3
     assert set(read.groups) == {"cric:g"}
-    assert [images.load(p).shape for p in read.paths] == [(50, 50, 3)] * 3
+    assert [decoding.load(p).shape for p in read.paths] == [(50, 50, 3)] * 3
 
 
 def test_a_copy_of_a_copy_names_the_first_original(data, tmp_path) -> None:
@@ -477,7 +486,7 @@ def test_the_help_names_every_augmentation() -> None:
 
 def test_herlev_copies_are_known_by_the_audit(shared, tmp_path) -> None:
     """Real cells, filtered and moved as system A did: by sight many are missed, by the table none."""
-    from cervicyte import duplicates
+    from cervicyte.audit import duplicates
 
     files = sorted((shared / "data" / "herlev").glob("*/*.jpg"))[::90]
     for file in files:

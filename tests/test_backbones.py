@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cervicyte import backbones
-from cervicyte.backbones import BACKBONES, find_weights, get_backbone
 from cervicyte.errors import DataError, MissingError, UsageError
+from cervicyte.networks import registry
+from cervicyte.networks.registry import BACKBONES, find_weights, get_backbone
 
 NETWORKS = [row for row in BACKBONES if row.kind == "keras"]
 
@@ -40,7 +40,7 @@ def test_the_registry_holds_what_the_design_names() -> None:
 @pytest.mark.parametrize("row", NETWORKS, ids=lambda row: row.name)
 def test_a_row_agrees_with_keras(row) -> None:
     """Size, dimension, preprocessing and block names, asked of Keras itself."""
-    keras = backbones.import_keras()
+    keras = registry.import_keras()
     builder = getattr(keras.applications, row.name)
     network = builder(weights=None, include_top=True)
     assert network.input_shape == (None, row.size, row.size, 3)
@@ -147,12 +147,12 @@ def test_without_keras_the_error_names_the_extra(monkeypatch) -> None:
 
     monkeypatch.setitem(sys.modules, "keras", None)
     with pytest.raises(MissingError, match=r"not installed") as caught:
-        backbones.import_keras()
+        registry.import_keras()
     assert "cervicyte[train]" in str(caught.value)
 
 
 def test_a_file_of_another_network_is_refused(shared) -> None:
-    from cervicyte.export import build_network
+    from cervicyte.networks.keras.export import build_network
 
     row = get_backbone("ResNet50", size=64)
     other = shared / "weights" / get_backbone("MobileNetV2").weights_file

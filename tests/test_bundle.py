@@ -16,19 +16,18 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from cervicyte import datasets
-from cervicyte.bundle import Bundle, InputSpec, Manifest, save_bundle
-from cervicyte.calibration import Limits
-from cervicyte.datasets import demo
+from cervicyte.base.files import sha256_file
+from cervicyte.bundle.folder import Bundle, InputSpec, Manifest, save_bundle
+from cervicyte.bundle.graph import measurements_graph
+from cervicyte.bundle.manifest import FORMAT
+from cervicyte.data import readers, synthetic
+from cervicyte.data.labels import BINARY, HERLEV
+from cervicyte.decision.calibration import Limits
+from cervicyte.decision.linear import LinearHead
 from cervicyte.errors import BundleError, MissingError, StorageError, UsageError
-from cervicyte.files import sha256_file
-from cervicyte.fitting import fit_model
-from cervicyte.heads import LinearHead
-from cervicyte.manifest import FORMAT
-from cervicyte.members import LinearMember
-from cervicyte.modelgraph import measurements_graph
-from cervicyte.recipes import load_recipe
-from cervicyte.taxonomy import BINARY, HERLEV
+from cervicyte.training.fitting import fit_model
+from cervicyte.training.members import LinearMember
+from cervicyte.training.recipes import load_recipe
 from commands import cervicyte, inside, read, three_parts
 
 FILES = ("manifest.json", "model.onnx", "training_cells.npz", "MODEL_CARD.md", "SHA256SUMS")
@@ -36,7 +35,7 @@ LIMITS = Limits(0.3, 0.95, 0.1, 0.8, 0.0, 0.05)
 
 
 def _small(folder: Path, **changes) -> Bundle:
-    from cervicyte import morphology
+    from cervicyte.images import morphology
 
     d = len(morphology.NAMES)
     random = np.random.default_rng(0)
@@ -69,7 +68,7 @@ def test_a_bundle_holds_these_files_and_says_what_it_is(trained) -> None:
 
 
 def test_predictions_are_the_probabilities_of_training(trained, demo_cells) -> None:
-    from cervicyte.features import MorphologyExtractor
+    from cervicyte.features.extraction import MorphologyExtractor
 
     bundle = Bundle.load(trained.bundle)
     recipe = load_recipe("morphology-lr")
@@ -259,7 +258,8 @@ def test_a_new_bundle_replaces_an_old_one_and_nothing_else(tmp_path) -> None:
 
 
 def test_a_bundle_that_fails_its_proof_does_not_replace_the_good_one(tmp_path, monkeypatch, demo_cells) -> None:
-    from cervicyte import modelgraph, training
+    from cervicyte.bundle import graph as modelgraph
+    from cervicyte.runs import train as training
 
     few = _two_classes(demo_cells)
     training.train(few, tmp_path / "run", folds=2)
@@ -342,11 +342,11 @@ def _extractor_graph(path: Path, side: int = 24) -> Path:
 def test_a_network_bundle_goes_from_pixels_to_probabilities_and_explains_itself(tmp_path, monkeypatch) -> None:
     import onnxruntime
 
-    from cervicyte import filters, images
-    from cervicyte.training import train
+    from cervicyte.images import decoding, filters
+    from cervicyte.runs.train import train
 
     monkeypatch.setenv("CERVICYTE_PRECISION", "float32")
-    cells = demo.generate(tmp_path / "cells", n_per_class=10, size=40, system="binary", seed=2)
+    cells = synthetic.generate(tmp_path / "cells", n_per_class=10, size=40, system="binary", seed=2)
     onnx_path = _extractor_graph(tmp_path / "tiny.onnx")
     recipe = load_recipe("morphology-lr").changed(
         backbone=f"onnx:{onnx_path}", preprocess="tf", filters=("normalise", "median"), fit="pad"
@@ -359,9 +359,9 @@ def test_a_network_bundle_goes_from_pixels_to_probabilities_and_explains_itself(
     assert (spec.kind, spec.size, spec.fit, spec.filters) == ("image", 24, "pad", ("normalise", "median"))
 
     # The graph by itself, in another engine, on pixels prepared as the manifest says.
-    wide = images.load(cells.cells[3].path)[:20]
+    wide = decoding.load(cells.cells[3].path)[:20]
     batch = np.stack(
-        [images.resize(filters.apply_chain(p, spec.filters), spec.size, spec.fit) for p in (wide, wide[::-1])]
+        [decoding.resize(filters.apply_chain(p, spec.filters), spec.size, spec.fit) for p in (wide, wide[::-1])]
     )
     session = onnxruntime.InferenceSession(str(bundle.folder / "model.onnx"), providers=["CPUExecutionProvider"])
     probabilities, activation = session.run(["probabilities", "activation_map"], {"image": batch})
@@ -378,11 +378,11 @@ def test_a_network_bundle_goes_from_pixels_to_probabilities_and_explains_itself(
     Image.fromarray(wide).save(tmp_path / "wide.png")
     found = bundle.predict(tmp_path / "wide.png", cache=False)
     np.testing.assert_allclose(found[["p_normal", "p_abnormal"]].to_numpy()[0], probabilities[0], atol=1e-5)
-    assert datasets.load(tmp_path / "cells").fingerprint == bundle.manifest.training["facts"]["Data fingerprint"]
+    assert readers.load(tmp_path / "cells").fingerprint == bundle.manifest.training["facts"]["Data fingerprint"]
 
 
 def test_what_is_kept_is_never_a_stale_answer(trained, monkeypatch) -> None:
-    from cervicyte import bundle as module
+    from cervicyte.bundle import folder as module
 
     key = Bundle.load(trained.bundle).extractor().key
     assert Bundle.load(trained.bundle).extractor().key == key

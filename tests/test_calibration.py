@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cervicyte.calibration import UNCERTAIN, Limits, fit_limits, fit_temperature, name_cells, operating_point, softmax
+from cervicyte.decision.calibration import (
+    UNCERTAIN,
+    Limits,
+    fit_limits,
+    fit_temperature,
+    name_cells,
+    operating_point,
+    softmax,
+)
 
 
 def _logits(n: int, k: int, seed: int, scale: float = 1.0) -> tuple[np.ndarray, np.ndarray]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
-from cervicyte.bundle import CARD, Bundle
-from cervicyte.calibration import Limits
-from cervicyte.card import model_card
-from cervicyte.manifest import InputSpec, Manifest
-from cervicyte.taxonomy import get_system
+from cervicyte.bundle.card import model_card
+from cervicyte.bundle.folder import CARD, Bundle
+from cervicyte.bundle.manifest import InputSpec, Manifest
+from cervicyte.data.labels import get_system
+from cervicyte.decision.calibration import Limits
 
 
 def made(scores=None, training=None, system="herlev") -> Manifest:

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cervicyte.cells import Cell, CellTable, merge
+from cervicyte.data.cells import Cell, CellTable, merge
+from cervicyte.data.labels import BETHESDA, BINARY, HERLEV, get_map
 from cervicyte.errors import DataError
-from cervicyte.taxonomy import BETHESDA, BINARY, HERLEV, get_map
 
 N = 8
 

@@ -200,7 +200,7 @@ def test_real_processes_end_with_the_code_of_what_happened(trained, tmp_path, ar
 
 
 def test_lists_derive_from_the_registries(monkeypatch, capsys) -> None:
-    from cervicyte.recipes import shipped
+    from cervicyte.training.recipes import shipped
 
     code, out, _ = inside(monkeypatch, capsys, "recipes")
     assert code == 0

@@ -9,15 +9,15 @@ import cv2
 import numpy as np
 import pytest
 
-from cervicyte import bundle
-from cervicyte.calibration import Limits
-from cervicyte.compress import compress
-from cervicyte.descriptors import NAMES
+from cervicyte.bundle import folder as bundle
+from cervicyte.bundle.compression import compress
+from cervicyte.bundle.graph import network_graph
+from cervicyte.data.labels import BINARY
+from cervicyte.decision.calibration import Limits
+from cervicyte.decision.linear import LinearHead
+from cervicyte.decision.quality import fit_quality
 from cervicyte.errors import DataError, UsageError
-from cervicyte.heads import LinearHead
-from cervicyte.modelgraph import network_graph
-from cervicyte.quality import fit_quality
-from cervicyte.taxonomy import BINARY
+from cervicyte.images.descriptors import NAMES
 from test_orientations import SIDE, WIDTH, backbone
 
 __all__ = ["backbone"]

@@ -11,11 +11,13 @@ from hypothesis import given
 from hypothesis import settings as profile
 from hypothesis import strategies as st
 
-from cervicyte import crisp, images, shelf
-from cervicyte.cells import Cell, CellTable
-from cervicyte.crisp import SHARPNESS, SIDE, level, sharpness, write
+from cervicyte.base import working_folder
+from cervicyte.data.cells import Cell, CellTable
 from cervicyte.errors import DataError
-from cervicyte.pool import UNLABELLED
+from cervicyte.fields import sharpening
+from cervicyte.fields.crops import UNLABELLED
+from cervicyte.fields.sharpening import SHARPNESS, SIDE, level, sharpness, write
+from cervicyte.images import decoding
 from generated_cells import make_cell, save
 
 
@@ -44,25 +46,25 @@ def smooth(seed: int, height: int = 30, width: int = 30) -> np.ndarray:
 @pytest.mark.parametrize("seed", range(3))
 def test_a_smooth_crop_becomes_as_sharp_as_wanted(seed, wanted) -> None:
     image = smooth(seed)
-    before = sharpness(images.resize(image, SIDE))
+    before = sharpness(decoding.resize(image, SIDE))
     assert before < 4
-    found = crisp.crisp(image, wanted)
+    found = sharpening.crisp(image, wanted)
     assert (found.shape, found.dtype) == ((SIDE, SIDE, 3), np.uint8)
     # It is enhanced, not invented: what is too smooth for it stays smoother.
     assert before < sharpness(found) < wanted * 1.15
     assert sharpness(found) > min(0.9 * wanted, 2.5 * before)
-    assert np.abs(found.astype(float).mean((0, 1)) - images.resize(image, SIDE).mean((0, 1))).max() < 4
+    assert np.abs(found.astype(float).mean((0, 1)) - decoding.resize(image, SIDE).mean((0, 1))).max() < 4
 
 
 def test_a_sharp_crop_stays_as_it_is() -> None:
     image = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
-    assert np.array_equal(crisp.crisp(image, 7.0), image)
+    assert np.array_equal(sharpening.crisp(image, 7.0), image)
 
 
 def test_what_is_not_square_lies_on_its_border_s_colour() -> None:
     image = np.full((20, 40, 3), (200, 180, 210), np.uint8)
     image[5:15, 10:30] = (60, 40, 90)
-    found = crisp.crisp(image, 0.0)
+    found = sharpening.crisp(image, 0.0)
     assert np.abs(found[: SIDE // 4 - 4].astype(int) - (200, 180, 210)).max() <= 1
     assert found[SIDE // 2, SIDE // 2, 0] < 80
 
@@ -71,7 +73,7 @@ def test_what_is_not_square_lies_on_its_border_s_colour() -> None:
 @given(st.integers(1, 80), st.integers(1, 80), st.floats(0, 30), st.integers(0, 2**32 - 1))
 def test_any_shape_becomes_a_picture(height, width, wanted, seed) -> None:
     image = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    found = crisp.crisp(image, wanted)
+    found = sharpening.crisp(image, wanted)
     assert (found.shape, found.dtype) == ((SIDE, SIDE, 3), np.uint8)
 
 
@@ -91,8 +93,8 @@ def test_crops_become_files_in_their_order_and_keep_group_and_label(crops) -> No
     assert [c.box for c in made.cells] == [None] * 6
     digest = dict(zip(crops.paths, crops.digests(), strict=True))
     for cell, crop in zip(made.cells, crops.cells, strict=True):
-        expected = crisp.crisp(images.load(crop.path, crop.box), level(f"{digest[crop.path]}|{crop.box}"))
-        np.testing.assert_array_equal(images.load(cell.path), expected)
+        expected = sharpening.crisp(decoding.load(crop.path, crop.box), level(f"{digest[crop.path]}|{crop.box}"))
+        np.testing.assert_array_equal(decoding.load(cell.path), expected)
 
 
 def test_what_was_written_is_kept_and_what_is_gone_is_written_again(crops, monkeypatch) -> None:
@@ -100,8 +102,8 @@ def test_what_was_written_is_kept_and_what_is_gone_is_written_again(crops, monke
     content = [Path(p).read_bytes() for p in made.paths]
     Path(made.paths[4]).unlink()
     written = []
-    real = crisp._write
-    monkeypatch.setattr(crisp, "_write", lambda path, image: (written.append(path), real(path, image)))
+    real = sharpening._write
+    monkeypatch.setattr(sharpening, "_write", lambda path, image: (written.append(path), real(path, image)))
     assert write(crops) == made
     assert written == [Path(made.paths[4])]
     assert [Path(p).read_bytes() for p in made.paths] == content
@@ -128,5 +130,5 @@ def test_a_field_that_is_gone_costs_only_the_crops_that_are_not_written_yet(crop
 def test_working_files_do_not_push_them_out(crops, monkeypatch) -> None:
     monkeypatch.setenv("CERVICYTE_CACHE_GB", "1")
     made = write(crops)
-    shelf.make_room(10**9)
+    working_folder.make_room(10**9)
     assert all(Path(p).exists() for p in made.paths)

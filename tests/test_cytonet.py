@@ -19,23 +19,25 @@ pytest.importorskip("torch")
 
 import torch
 
-from cervicyte import distillation, settings, splits
-from cervicyte.augment import GEOMETRIC
-from cervicyte.backbones import get_backbone
-from cervicyte.calibration import softmax
-from cervicyte.cytonet import ORIENTATIONS, Cytonet, Shape, to_onnx
-from cervicyte.distillation import Foundation, Lessons, StudentTrainer, Weighing, train_foundation
+from cervicyte import settings
+from cervicyte.data import splits
+from cervicyte.decision.calibration import softmax
 from cervicyte.errors import DataError, UsageError
-from cervicyte.features import NetworkExtractor
-from cervicyte.fitting import fit_model
-from cervicyte.images import load, resize
-from cervicyte.members import make_member
-from cervicyte.recipes import Part, Recipe, load_recipe
-from cervicyte.runtime import Engine
-from cervicyte.schedule import Schedule
-from cervicyte.student import DistilledMember, PixelReader, Reduction
-from cervicyte.teachers import Seat, Teacher
-from cervicyte.views import view
+from cervicyte.features.extraction import NetworkExtractor
+from cervicyte.images.augmentation import GEOMETRIC
+from cervicyte.images.decoding import load, resize
+from cervicyte.networks.cytonet import ORIENTATIONS, Cytonet, Shape, to_onnx
+from cervicyte.networks.registry import get_backbone
+from cervicyte.networks.runtime import Engine
+from cervicyte.training.cytonet import distillation
+from cervicyte.training.cytonet.distillation import Foundation, Lessons, StudentTrainer, Weighing, train_foundation
+from cervicyte.training.cytonet.student import DistilledMember, PixelReader, Reduction
+from cervicyte.training.cytonet.teacher import Seat, Teacher
+from cervicyte.training.cytonet.views import view
+from cervicyte.training.fitting import fit_model
+from cervicyte.training.members import make_member
+from cervicyte.training.recipes import Part, Recipe, load_recipe
+from cervicyte.training.schedule import Schedule
 from generated_cells import make_cell
 
 TINY = Shape(side=32, fields=(1, 1, 2, 2), blocks=(1, 1, 1, 1), dimension=8)
@@ -302,7 +304,7 @@ def test_a_reduction_keeps_what_varies_most() -> None:
 @pytest.fixture
 def member(demo_cells, monkeypatch) -> DistilledMember:
     """A tiny student of two small members; the generated cells serve as crops too."""
-    monkeypatch.setattr("cervicyte.student.FOUNDATION", QUICK)
+    monkeypatch.setattr("cervicyte.training.cytonet.student.FOUNDATION", QUICK)
     parts = (
         Part("frozen", backbone="MobileNetV2", size=32),
         Part("tuned", method="finetune", backbone="MobileNetV2", size=32, epochs=1, variants=1),
@@ -372,7 +374,7 @@ def test_pixels_of_unreadable_cells_are_left_out_and_named(demo_cells, tmp_path)
 
 
 def test_the_recipe_asks_for_crops() -> None:
-    from cervicyte.assembly import make_members
+    from cervicyte.training.assembly import make_members
 
     recipe = load_recipe("cytonet")
     assert (recipe.method, recipe.teacher) == ("distil", "ensemble")

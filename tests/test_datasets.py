@@ -14,11 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from cervicyte import datasets, images
-from cervicyte.datasets import cric, grouping, rows, sipakmed
-from cervicyte.datasets.base import UNGROUPED
+from cervicyte.data import readers
+from cervicyte.data.labels import BETHESDA, BINARY, HERLEV, SIPAKMED
+from cervicyte.data.readers import cric, grouping, rows, sipakmed
+from cervicyte.data.readers.base import UNGROUPED
 from cervicyte.errors import DataError, MissingError, UsageError
-from cervicyte.taxonomy import BETHESDA, BINARY, HERLEV, SIPAKMED
+from cervicyte.images import decoding
 
 ODD_NAMES = ("with space (1)", "line\nbreak", "细胞", "клетка", "quote'\"", "semi;colon,comma")
 
@@ -55,7 +56,7 @@ def write_csv(path, header, *lines):
 
 
 def test_public_sets_declare_what_they_are():
-    public = [row for row in datasets.DATASETS if row.counts]
+    public = [row for row in readers.DATASETS if row.counts]
     assert {row.name: sum(row.counts.values()) for row in public} == {
         "herlev": 917,
         "sipakmed": 4049,
@@ -71,7 +72,7 @@ def test_public_sets_declare_what_they_are():
 
 
 def test_describe_says_counts_citation_licence_and_source():
-    text = {row.name: str(row) for row in datasets.describe()}
+    text = {row.name: str(row) for row in readers.describe()}
     assert "normal_superficiel 74" in text["herlev"]
     assert "917" in text["herlev"]
     assert "CC BY 4.0" in text["cric"]
@@ -81,30 +82,30 @@ def test_describe_says_counts_citation_licence_and_source():
 
 def test_an_unknown_reader_is_answered_with_the_nearest(tmp_path):
     with pytest.raises(UsageError) as caught:
-        datasets.load(tmp_path, "herlew")
+        readers.load(tmp_path, "herlew")
     assert "did you mean 'herlev'" in str(caught.value)
 
 
 def test_nothing_there_and_nothing_that_fits(tmp_path):
     with pytest.raises(MissingError):
-        datasets.load(tmp_path / "absent")
+        readers.load(tmp_path / "absent")
     with pytest.raises(DataError, match="no images"):
-        datasets.load(tmp_path)
+        readers.load(tmp_path)
     touch(tmp_path / "a.png", tmp_path / "b.png")
     with pytest.raises(DataError, match="in no class folder"):
-        datasets.load(tmp_path)
+        readers.load(tmp_path)
     with pytest.raises(DataError, match="single image"):
-        datasets.load(tmp_path / "a.png")
+        readers.load(tmp_path / "a.png")
     touch(tmp_path / "c.xyz")
     with pytest.raises(DataError, match="not a folder and not a table"):
-        datasets.load(tmp_path / "c.xyz")
+        readers.load(tmp_path / "c.xyz")
 
 
 @pytest.mark.parametrize("name", ["herlev", "sipakmed", "cric", "lbc", "folder"])
 def test_a_named_reader_that_finds_nothing_says_what_it_needs(tmp_path, name):
     touch(tmp_path / "stray.png")
     with pytest.raises(DataError) as caught:
-        datasets.load(tmp_path, name)
+        readers.load(tmp_path, name)
     assert caught.value.todo
 
 
@@ -124,7 +125,7 @@ def herlev_original(root, per_class=3, ending=".BMP"):
 def test_herlev_original_from_any_level_masks_are_not_images(tmp_path, level):
     herlev_original(tmp_path)
     touch(tmp_path / "smear2005" / "Thumbs.db", tmp_path / "smear2005" / "readme.bmp")
-    cells = datasets.load(tmp_path / level)
+    cells = readers.load(tmp_path / level)
     assert len(cells) == 21
     assert cells.system is HERLEV
     assert cells.grouped
@@ -142,19 +143,19 @@ def test_herlev_original_from_any_level_masks_are_not_images(tmp_path, level):
 def test_herlev_files_of_other_names_are_counted(tmp_path):
     folder = herlev_original(tmp_path)
     touch(folder / "carcinoma_in_situ" / "cell (3).bmp")
-    assert "cell (3).bmp" in note(datasets.load(tmp_path), "group is unknown")
+    assert "cell (3).bmp" in note(readers.load(tmp_path), "group is unknown")
 
 
 def test_class_folders_of_herlev_with_own_names_are_read_as_a_folder(tmp_path):
     touch(tmp_path / "normal_columnar" / "S1-1.png", tmp_path / "carcinoma_in_situ" / "S2-1.png")
-    cells = datasets.load(tmp_path, group_from=r"/(\w+)-")
+    cells = readers.load(tmp_path, group_from=r"/(\w+)-")
     assert "reader: folder" in cells.notes[0]
     assert cells.system is HERLEV
     assert [c.group for c in cells.cells] == ["S2", "S1"]
 
 
 def test_our_herlev_copy(shared):
-    cells = datasets.load(shared / "data" / "herlev")
+    cells = readers.load(shared / "data" / "herlev")
     assert len(cells) == 733
     assert len(set(cells.groups)) == 256
     assert "733 cells where the original has 917" in note(cells, "counts:")
@@ -180,7 +181,7 @@ def sipakmed_original(root, doubled=True, crops=True):
 @pytest.mark.parametrize("doubled", [True, False])
 def test_sipakmed_crops(tmp_path, doubled):
     sipakmed_original(tmp_path, doubled)
-    cells = datasets.load(tmp_path)
+    cells = readers.load(tmp_path)
     assert "sipakmed" in cells.notes[0]
     assert cells.system is SIPAKMED
     assert cells.counts() == dict.fromkeys(SIPAKMED.classes, (4, 2))
@@ -198,7 +199,7 @@ def test_sipakmed_fields_with_contours(tmp_path):
     touch(folder / "002_cyt02.dat", content=b"")
     touch(folder / "009_cyt01.dat", content=b"1,2\n3,4\n")
     touch(folder / "010.bmp")
-    cells = datasets.load(tmp_path)
+    cells = readers.load(tmp_path)
     assert len(cells) == 18
     assert cells.cells[0].box == (10, 20, 51, 81)
     assert cells.counts()["Parabasal"] == (2, 2)
@@ -268,7 +269,7 @@ def test_cric_original(tmp_path, shape):
         file = tmp_path / "classifications.json"
         file.write_text(json.dumps(value), encoding="utf-8")
     for path in (tmp_path, file):
-        cells = datasets.load(path)
+        cells = readers.load(path)
         assert "cric" in cells.notes[0]
         assert cells.system is BETHESDA
         assert [(c.label, c.group, c.box) for c in cells.cells] == [
@@ -276,7 +277,7 @@ def test_cric_original(tmp_path, shape):
             ("ASC-US", "images/aaa", (-40, 150, 50, 240)),
             ("SCC", "images/bbb", (254, -45, 344, 45)),
         ]
-        assert all(images.load(c.path, c.box).shape == (90, 90, 3) for c in cells.cells)
+        assert all(decoding.load(c.path, c.box).shape == (90, 90, 3) for c in cells.cells)
     assert cric.read(tmp_path, crop=100).cells[0].box == (50, 70, 150, 170)
 
 
@@ -292,7 +293,7 @@ def test_cric_rows_that_cannot_be_used_are_counted(tmp_path):
         (1, "aaa.png", 3, "LSIL", "left", 5),
         (1, "aaa.png", 4, "LSIL", 900, 5),
     )
-    cells = datasets.load(tmp_path)
+    cells = readers.load(tmp_path)
     assert len(cells) == 3
     assert "gone.png" in note(cells, "absent")
     assert "marvellous" in note(cells, "Bethesda does not know")
@@ -310,7 +311,7 @@ def test_cric_with_x_and_y_exchanged_is_told(tmp_path):
         *[(1, "aaa.png", k, "LSIL", k, 210 + 2 * k) for k in range(40)],
         (1, "aaa.png", 99, "LSIL", 150, 50),
     )
-    cells = datasets.load(tmp_path)
+    cells = readers.load(tmp_path)
     assert len(cells) == 1
     assert "40 of these 40" in note(cells, "SWAPPED")
 
@@ -320,7 +321,7 @@ def test_cric_json_that_is_none_is_a_data_error(tmp_path, text):
     cric_fields(tmp_path)
     (tmp_path / "classifications.json").write_text(text, encoding="utf-8")
     with pytest.raises(DataError):
-        datasets.load(tmp_path)
+        readers.load(tmp_path)
 
 
 json_values = st.recursive(
@@ -368,16 +369,16 @@ def test_cric_geojson_beside_fields(tmp_path, ending):
     good = {"features": [{"properties": {"label": "ASC-US"}, "geometry": geometry}]}
     (tmp_path / "field.geojson").write_text(json.dumps(good), encoding="utf-8")
     (tmp_path / "broken.geojson").write_text("{", encoding="utf-8")
-    cells = datasets.load(tmp_path)
+    cells = readers.load(tmp_path)
     assert [(c.label, c.group, c.box) for c in cells.cells] == [("ASC-US", "field", (87, 37, 177, 127))]
-    assert images.load(cells.paths[0], cells.cells[0].box).shape == (90, 90, 3)
+    assert decoding.load(cells.paths[0], cells.cells[0].box).shape == (90, 90, 3)
     assert "not JSON" in note(cells, "the annotations of broken")
     assert ".geojson 1" in note(cells, "not named as an image")
 
 
 def test_our_cric_copy(shared):
     folder = shared / "data" / "cric_fields"
-    cells = datasets.load(folder)
+    cells = readers.load(folder)
     annotated = sum(len(json.loads(p.read_text(encoding="utf-8"))["features"]) for p in folder.glob("*.geojson"))
     assert len(cells) == annotated == 209
     assert len(set(cells.groups)) == 9
@@ -385,7 +386,7 @@ def test_our_cric_copy(shared):
     # A nucleus is darker than its surroundings: in the middle of its box, not where x and y are exchanged.
     darker = 0
     for cell in cells.cells[:20]:
-        crop = images.load(cell.path, cell.box).mean(axis=2)
+        crop = decoding.load(cell.path, cell.box).mean(axis=2)
         darker += crop[35:55, 35:55].mean() < np.median(crop)
     assert darker >= 17
 
@@ -402,7 +403,7 @@ def test_lbc_original(tmp_path):
     }
     for folder, files in names.items():
         touch(*(tmp_path / "set" / folder / f for f in files))
-    cells = datasets.load(tmp_path)
+    cells = readers.load(tmp_path)
     assert "lbc" in cells.notes[0]
     assert Counter(c.group for c in cells.cells) == {
         "NILM-39": 2, "NILM-1": 1, "HSIL-1": 2, "LSIL-1": 1, "SCC-1": 1, "SCC-3": 1,
@@ -416,7 +417,7 @@ def test_lbc_variants_share_original_and_group(tmp_path):
     touch(*(tmp_path / "HSIL" / f"HSIL_{n}_0_{seed}.jpg" for n in (11, 115, 1010, 101) for seed in (4446, 8415)))
     touch(tmp_path / "NL" / "NL_39_7.jpg")
     touch(tmp_path / "NL" / "unnamed.jpg")
-    cells = datasets.load(tmp_path)
+    cells = readers.load(tmp_path)
     hsil = [c for c in cells.cells if c.label == "HSIL"]
     assert Counter(c.original for c in hsil) == {str(tmp_path / "HSIL" / f"HSIL_{n}"): 2 for n in (11, 115, 1010, 101)}
     assert Counter(c.group for c in hsil) == {"HSIL-1": 4, "HSIL-10": 4}
@@ -425,7 +426,7 @@ def test_lbc_variants_share_original_and_group(tmp_path):
 
 
 def test_our_lbc_copy(shared):
-    cells = datasets.load(shared / "data" / "lbc_fields")
+    cells = readers.load(shared / "data" / "lbc_fields")
     assert len(cells) == 2246
     assert len({c.original or c.path for c in cells.cells}) == 950
     assert len(set(cells.groups)) == 61
@@ -443,7 +444,7 @@ def test_our_lbc_copy(shared):
 def test_class_folders_with_odd_names(tmp_path):
     for label in ("normal cells", "krank"):
         touch(*(tmp_path / label / f"{name}.png" for name in ODD_NAMES))
-    cells = datasets.load(tmp_path, normal=["normal cells"])
+    cells = readers.load(tmp_path, normal=["normal cells"])
     assert len(cells) == 12
     assert cells.system.classes == ("normal cells", "krank")
     assert cells.system.abnormal == {"krank"}
@@ -462,7 +463,7 @@ def test_names_that_are_not_utf8(tmp_path):
     except OSError:
         pytest.skip("this file system takes UTF-8 names only")
     touch(tmp_path / "b" / "x.png")
-    cells = datasets.load(tmp_path, normal=["a"])
+    cells = readers.load(tmp_path, normal=["a"])
     assert {c.group for c in cells.cells} == {r"a/caf\xe9.png", "b/x.png"}
     assert len(cells.fingerprint) == 64
 
@@ -471,7 +472,7 @@ def test_split_folders(tmp_path):
     for split in ("Train", "test", "valid"):
         touch(tmp_path / split / "normal" / "deep" / "1.png", tmp_path / split / "abnormal" / "2.png")
     touch(tmp_path / "stray.png", tmp_path / "Thumbs.db", tmp_path / ".DS_Store", tmp_path / "normal.csv")
-    cells = datasets.load(tmp_path)
+    cells = readers.load(tmp_path)
     assert cells.system is BINARY
     assert Counter(c.split for c in cells.cells) == {"train": 2, "test": 2, "val": 2}
     assert "stray.png" in note(cells, "in no class folder")
@@ -480,7 +481,7 @@ def test_split_folders(tmp_path):
 
 def test_a_class_named_test_beside_others_is_a_class(tmp_path):
     touch(tmp_path / "test" / "1.png", tmp_path / "other" / "2.png")
-    cells = datasets.load(tmp_path)
+    cells = readers.load(tmp_path)
     assert cells.present == ("other", "test")
     assert {c.split for c in cells.cells} == {""}
     assert "taken for classes" in note(cells, "beside other folders")
@@ -488,7 +489,7 @@ def test_a_class_named_test_beside_others_is_a_class(tmp_path):
 
 def test_folders_under_known_names_are_said(tmp_path):
     touch(tmp_path / "NL" / "1.png", tmp_path / "ASC_US" / "2.png", tmp_path / "HSIL" / "3.png")
-    cells = datasets.load(tmp_path)
+    cells = readers.load(tmp_path)
     assert cells.system is BETHESDA
     assert cells.present == ("NILM", "ASC-US", "HSIL")
     assert "'NL' as NILM" in note(cells, "classes:")
@@ -496,38 +497,38 @@ def test_folders_under_known_names_are_said(tmp_path):
 
 def test_one_class_is_read_with_a_note(tmp_path):
     touch(tmp_path / "set" / "a" / "1.png", tmp_path / "set" / "b" / "1.png")
-    assert "one level deeper" in note(datasets.load(tmp_path), "one only")
+    assert "one level deeper" in note(readers.load(tmp_path), "one only")
 
 
 def test_a_link_that_loops_and_a_folder_that_cannot_be_listed(tmp_path):
     touch(tmp_path / "a" / "1.png", tmp_path / "b" / "2.png")
     (tmp_path / "a" / "loop").symlink_to(tmp_path)
-    assert "leads back" in note(datasets.load(tmp_path), "loop")
+    assert "leads back" in note(readers.load(tmp_path), "loop")
 
 
 def test_groups_from_a_regular_expression(tmp_path):
     touch(*(tmp_path / k / f"S{s} ({n}).png" for k in "ab" for s in (1, 2) for n in (1, 2)))
     for pattern in (r"/(S\d+) ", r"(a|b)/(?P<group>S\d+)"):
-        cells = datasets.load(tmp_path, group_from=pattern)
+        cells = readers.load(tmp_path, group_from=pattern)
         assert cells.grouped
         assert UNGROUPED not in cells.notes
         assert Counter(c.group for c in cells.cells) == {"S1": 4, "S2": 4}
     with pytest.raises(DataError) as caught:
-        datasets.load(tmp_path, group_from=r"a/(S\d)")
+        readers.load(tmp_path, group_from=r"a/(S\d)")
     assert "4 files of 8" in str(caught.value)
     assert "b/S1 (1).png" in str(caught.value)
     with pytest.raises(UsageError, match="not a regular expression"):
-        datasets.load(tmp_path, group_from="(")
+        readers.load(tmp_path, group_from="(")
     with pytest.raises(UsageError, match="no group"):
-        datasets.load(tmp_path, group_from="S1")
+        readers.load(tmp_path, group_from="S1")
     with pytest.raises(UsageError, match="one place only"):
-        datasets.load(tmp_path, group_from="(S1)", groups_csv=tmp_path / "groups.csv")
+        readers.load(tmp_path, group_from="(S1)", groups_csv=tmp_path / "groups.csv")
 
 
 def test_at_most_five_examples_are_named(tmp_path):
     touch(*(tmp_path / "a" / f"{n}.png" for n in range(9)))
     with pytest.raises(DataError) as caught:
-        datasets.load(tmp_path, group_from="(zz)")
+        readers.load(tmp_path, group_from="(zz)")
     assert caught.value.received.count(".png") == 5
     assert "and 4 more" in caught.value.received
 
@@ -536,7 +537,7 @@ def test_at_most_five_examples_are_named(tmp_path):
 def test_any_pattern_groups_every_cell_or_is_refused(pattern):
     from pathlib import Path
 
-    from cervicyte.cells import Cell
+    from cervicyte.data.cells import Cell
 
     cells = [Cell(f"/top/a/{n}.png", "a", "") for n in (1, 2)]
     try:
@@ -551,38 +552,38 @@ def test_groups_csv_in_the_folder_or_named(tmp_path):
     touch(data / "a" / "x, y.png", data / "b" / "line\nbreak.png")
     lines = [("a/x, y.png", "P1"), ("./b/line\nbreak.png", "P2"), ("b/gone.png", "P9")]
     write_csv(data / "groups.csv", ("Path", "Group "), *lines)
-    cells = datasets.load(data)
+    cells = readers.load(data)
     assert [c.group for c in cells.cells] == ["P1", "P2"]
     assert "b/gone.png" in note(cells, "name no cell")
     named = write_csv(
         tmp_path / "other.csv", ("path", "group"), (data / "a" / "x, y.png", "Q1"), ("b/line\nbreak.png", "Q2")
     )
-    assert [c.group for c in datasets.load(data, groups_csv=named).cells] == ["Q1", "Q2"]
-    assert [c.group for c in datasets.load(data, group_from="^(.)").cells] == ["a", "b"]
+    assert [c.group for c in readers.load(data, groups_csv=named).cells] == ["Q1", "Q2"]
+    assert [c.group for c in readers.load(data, group_from="^(.)").cells] == ["a", "b"]
 
 
 def test_groups_csv_that_does_not_fit(tmp_path):
     touch(tmp_path / "a" / "1.png", tmp_path / "b" / "2.png")
     write_csv(tmp_path / "groups.csv", ("path", "group"), ("a/1.png", "P1"))
     with pytest.raises(DataError, match="no group for 1 file of 2"):
-        datasets.load(tmp_path)
+        readers.load(tmp_path)
     write_csv(tmp_path / "groups.csv", ("path", "group"), ("a/1.png", "P1"), ("a/1.png", "P2"), ("b/2.png", "P1"))
     with pytest.raises(DataError, match="two groups"):
-        datasets.load(tmp_path)
+        readers.load(tmp_path)
     write_csv(tmp_path / "groups.csv", ("file", "group"), ("a/1.png", "P1"))
     with pytest.raises(DataError, match="no column 'path'"):
-        datasets.load(tmp_path)
+        readers.load(tmp_path)
     with pytest.raises(DataError, match="cannot read the table"):
-        datasets.load(tmp_path, groups_csv=tmp_path / "absent.csv")
+        readers.load(tmp_path, groups_csv=tmp_path / "absent.csv")
 
 
 def test_own_groups_for_a_public_set_and_normal_refused(tmp_path):
     herlev_original(tmp_path)
-    cells = datasets.load(tmp_path, group_from=r"/(\d+)-\d+-\d+\.")
+    cells = readers.load(tmp_path, group_from=r"/(\d+)-\d+-\d+\.")
     assert "reader: herlev" in cells.notes[0]
     assert {c.group for c in cells.cells} == {f"1491433{k}{j}" for k in range(7) for j in range(2)}
     with pytest.raises(UsageError, match="says itself"):
-        datasets.load(tmp_path, normal=["normal_columnar"])
+        readers.load(tmp_path, normal=["normal_columnar"])
 
 
 def test_ten_thousand_files_are_listed_fast_because_none_is_opened(tmp_path):
@@ -591,7 +592,7 @@ def test_ten_thousand_files_are_listed_fast_because_none_is_opened(tmp_path):
         for n in range(5000):
             os.close(os.open(tmp_path / label / f"{n}.png", os.O_CREAT))
     start = time.process_time()
-    cells = datasets.load(tmp_path, group_from=r"/(\d)")
+    cells = readers.load(tmp_path, group_from=r"/(\d)")
     assert len(cells) == 10_000
     assert time.process_time() - start < 5
 
@@ -625,7 +626,7 @@ def test_a_table_of_cells(tmp_path, ending):
         frame.to_parquet(file)
     else:
         frame.to_csv(file, index=False, sep={".csv": ",", ".tsv": "\t", ";csv": ";"}[ending])
-    cells = datasets.load(file, normal=["good"])
+    cells = readers.load(file, normal=["good"])
     assert "table" in cells.notes[0]
     assert cells.system.classes == ("good", "bad")
     assert cells.grouped
@@ -637,11 +638,11 @@ def test_a_table_of_cells(tmp_path, ending):
 def test_a_folder_with_images_at_its_root_is_read_by_its_table(tmp_path):
     touch(tmp_path / "1.png", tmp_path / "2.png")
     write_csv(tmp_path / "labels.csv", ("path", "label"), ("1.png", "normal"), ("2.png", "abnormal"))
-    cells = datasets.load(tmp_path)
+    cells = readers.load(tmp_path)
     assert "labels.csv" in cells.notes[0]
     assert cells.system is BINARY
     assert not cells.grouped
-    assert [c.path for c in datasets.load(tmp_path / "labels.csv", "folder").cells] == cells.paths
+    assert [c.path for c in readers.load(tmp_path / "labels.csv", "folder").cells] == cells.paths
 
 
 def test_rows_that_cannot_be_used_are_counted_and_the_rest_goes_on(tmp_path):
@@ -661,7 +662,7 @@ def test_rows_that_cannot_be_used_are_counted_and_the_rest_goes_on(tmp_path):
         ("gone.png", "a", 0, 0, 9, 9),
         ("img\\2 (x).png", "b", 0, 0, 9, 9),
     )
-    cells = datasets.load(file)
+    cells = readers.load(file)
     assert [(c.label, c.box) for c in cells.cells] == [("a", (0, 0, 9, 9)), ("b", None), ("b", (0, 0, 9, 9))]
     assert "1 row that repeat a cell (row 3)" in note(cells, "repeat")
     assert "(row 5)" in note(cells, "without a label")
@@ -691,14 +692,14 @@ def test_tables_that_cannot_be_used(tmp_path, text, message):
     file = tmp_path / "t.csv"
     file.write_text(text, encoding="utf-8")
     with pytest.raises(DataError, match=message):
-        datasets.load(file)
+        readers.load(file)
 
 
 def test_bytes_that_are_no_table(tmp_path):
     for name, content in (("t.csv", b"\xff\xfe\x00p"), ("t.parquet", b"PAR1 but no more"), ("e.parquet", b"")):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(DataError):
-            datasets.load(tmp_path / name)
+            readers.load(tmp_path / name)
 
 
 cell_text = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\x00"), max_size=12)

@@ -10,11 +10,11 @@ import cv2
 import numpy as np
 import pytest
 
-from cervicyte import taxonomy
-from cervicyte.augment import geometric_copy
-from cervicyte.cells import Cell, CellTable
-from cervicyte.duplicates import KINDS, components, find_duplicates, match, readable, signatures
-from cervicyte.signatures import LENGTH, signature
+from cervicyte.audit.duplicates import KINDS, components, find_duplicates, match, readable, signatures
+from cervicyte.audit.signatures import LENGTH, signature
+from cervicyte.data import labels
+from cervicyte.data.cells import Cell, CellTable
+from cervicyte.images.augmentation import geometric_copy
 from generated_cells import jpeg, make_cell, save
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
@@ -23,7 +23,7 @@ SHARED = Path(__file__).parents[2] / "shared" / "data"
 def table(paths: list[str], boxes: list[tuple[int, int, int, int] | None] | None = None) -> CellTable:
     boxes = boxes or [None] * len(paths)
     cells = (Cell(p, "normal", f"g{i}", box=b) for i, (p, b) in enumerate(zip(paths, boxes, strict=True)))
-    return CellTable(tuple(cells), taxonomy.BINARY)
+    return CellTable(tuple(cells), labels.BINARY)
 
 
 COPIES: list[tuple[str, str, Callable[[np.ndarray], np.ndarray]]] = [
@@ -121,7 +121,7 @@ def test_boxes_of_one_field_are_duplicates_only_where_they_mostly_overlap(tmp_pa
 
 
 def test_components_join_chains() -> None:
-    from cervicyte.duplicates import DuplicatePair
+    from cervicyte.audit.duplicates import DuplicatePair
 
     pairs = [DuplicatePair(1, 3, "near", 1.0), DuplicatePair(3, 4, "near", 1.0)]
     assert components(6, pairs).tolist() == [0, 1, 2, 1, 1, 5]

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cervicyte.calibration import UNCERTAIN, Limits, fit_limits, fit_temperature, name_cells, softmax
-from cervicyte.ensemble import (
+from cervicyte.data.labels import HERLEV
+from cervicyte.decision.calibration import UNCERTAIN, Limits, fit_limits, fit_temperature, name_cells, softmax
+from cervicyte.decision.ensemble import (
     RULES,
     Combiner,
     abnormal_votes,
@@ -21,7 +22,6 @@ from cervicyte.ensemble import (
     uncertain_by_disagreement,
 )
 from cervicyte.errors import DataError, UsageError
-from cervicyte.taxonomy import HERLEV
 
 NAMES = [r.name for r in RULES]
 FREE = [r.name for r in RULES if r.fit is None]

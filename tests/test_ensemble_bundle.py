@@ -20,26 +20,28 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from cervicyte import inference, morphology, training
-from cervicyte.bundle import Bundle, InputSpec, Manifest, MemberSpec, save_bundle
-from cervicyte.calibration import UNCERTAIN, Limits
-from cervicyte.cells import Cell, CellTable
-from cervicyte.compress import compress
-from cervicyte.crossvalidation import judge
-from cervicyte.datasets import demo
-from cervicyte.ensemble import RULES, Combiner, fit_combiner
+from cervicyte.audit.leakage import training_cells
+from cervicyte.base.files import sha256_file
+from cervicyte.bundle import inference
+from cervicyte.bundle.compression import compress
+from cervicyte.bundle.folder import Bundle, InputSpec, Manifest, MemberSpec, save_bundle
+from cervicyte.bundle.graph import measurements_graph
+from cervicyte.bundle.predictions import write_predictions
+from cervicyte.data import synthetic
+from cervicyte.data.cells import Cell, CellTable
+from cervicyte.data.labels import BETHESDA, BINARY, HERLEV, LabelSystem, find_map
+from cervicyte.decision.calibration import UNCERTAIN, Limits
+from cervicyte.decision.ensemble import RULES, Combiner, fit_combiner
+from cervicyte.decision.linear import LinearHead
 from cervicyte.errors import BundleError, DataError, LeakageError, MissingError, UsageError
-from cervicyte.external import evaluate
-from cervicyte.files import sha256_file
-from cervicyte.fitting import fit_model
-from cervicyte.gate import training_cells
-from cervicyte.heads import LinearHead
-from cervicyte.members import make_member
-from cervicyte.modelgraph import measurements_graph
-from cervicyte.predictions import write_predictions
-from cervicyte.recipes import Part, Recipe
-from cervicyte.taxonomy import BETHESDA, BINARY, HERLEV, LabelSystem, find_map
-from cervicyte.training import train
+from cervicyte.evaluation.cross_validation import judge
+from cervicyte.images import morphology
+from cervicyte.runs import train as training
+from cervicyte.runs.evaluate import evaluate
+from cervicyte.runs.train import train
+from cervicyte.training.fitting import fit_model
+from cervicyte.training.members import make_member
+from cervicyte.training.recipes import Part, Recipe
 from commands import inside, read, three_parts
 
 NAMES = [r.name for r in RULES]
@@ -457,7 +459,7 @@ def test_a_single_model_is_written_and_answers_as_before(some, tmp_path, numbers
 
 
 def test_members_of_two_precisions_are_told_and_proved_as_such(runs, some, tmp_path, monkeypatch, numbers_only) -> None:
-    from cervicyte import runtime
+    from cervicyte.networks import runtime
 
     if not runtime.has_bfloat16():
         pytest.skip("this processor does not compute in bfloat16")
@@ -489,7 +491,7 @@ def test_where_stacking_cannot_be_done_the_mean_takes_its_place_and_a_note_says_
         return replace(fit_combiner("mean", *rest), note="mean instead of stacked: too few groups")
 
     notes: list[str] = []
-    monkeypatch.setattr("cervicyte.fitting.fit_combiner", too_few)
+    monkeypatch.setattr("cervicyte.training.fitting.fit_combiner", too_few)
     nothing = SimpleNamespace(audit=lambda _: SimpleNamespace(pairs=[], summary=dict))
     monkeypatch.setattr(training, "audit", nothing)
     kept = SimpleNamespace(write_report=lambda *_, **options: notes.extend(options["notes"]))
@@ -664,19 +666,19 @@ def test_members_that_see_the_same_share_one_preparation(mixed, tmp_path, monkey
 
 def test_an_extractor_runs_rows_that_another_one_prepared(mixed, adversaries) -> None:
     # Nothing about a row's form is remembered from preparing; it follows from the members' inputs.
-    from cervicyte import images
+    from cervicyte.images import decoding
 
-    rows = np.stack([mixed.extractor().prepare(images.load(p)) for p in adversaries.paths[:5]])
+    rows = np.stack([mixed.extractor().prepare(decoding.load(p)) for p in adversaries.paths[:5]])
     votes = mixed.extractor().run(rows)
     assert votes.shape == (5, 28)
     np.testing.assert_allclose(votes.reshape(5, 4, 7).sum(axis=2), 1, atol=1e-5)
 
 
 def test_rows_of_several_threads_are_those_of_one(mixed, adversaries) -> None:
-    from cervicyte import images
+    from cervicyte.images import decoding
 
     extractor = mixed.extractor()
-    pictures = [images.load(p) for p in adversaries.paths]
+    pictures = [decoding.load(p) for p in adversaries.paths]
     expected = extractor.run(np.stack([extractor.prepare(p) for p in pictures]))
     barrier = threading.Barrier(4)
 
@@ -746,7 +748,7 @@ def test_compress_refuses_an_ensemble(readers, adversaries, tmp_path, monkeypatc
 
 
 def test_an_ensemble_is_tested_on_other_slides_and_refuses_its_own(runs, some, tmp_path, numbers_only) -> None:
-    strangers = demo.generate(tmp_path / "cells", n_per_class=3, seed=42, size=96)
+    strangers = synthetic.generate(tmp_path / "cells", n_per_class=3, seed=42, size=96)
     bundle = Bundle.load(runs["weighted"].folder)
     strangers = strangers.subset(np.isin(strangers.labels.astype(str), bundle.classes))
     test = evaluate(bundle, strangers, tmp_path / "test")
@@ -819,7 +821,7 @@ def test_without_a_stand_in_the_missing_file_is_named(some, tmp_path, no_network
 
 
 def test_a_stand_in_waits_where_the_weights_or_a_graph_are_at_hand(tmp_path) -> None:
-    from cervicyte.backbones import get_backbone
+    from cervicyte.networks.registry import get_backbone
 
     stand_in = Part("instead")
     (tmp_path / get_backbone("Xception").keras_file).write_bytes(b"weights")
@@ -913,7 +915,8 @@ def test_no_compare_leaves_the_honest_number_out(some, tmp_path, numbers_only) -
 
 
 def test_the_validation_share_of_the_published_split_stops_and_calibrates(some) -> None:
-    from cervicyte import fitting, splits
+    from cervicyte.data import splits
+    from cervicyte.training import fitting
 
     recipe = Recipe("x", published_test=0.18, published_validation=0.12)
     codes = np.tile(np.arange(5), 200)

@@ -12,19 +12,19 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from cervicyte import images, morphology
-from cervicyte.bundle import Bundle, InputSpec, Manifest, MemberSpec, save_bundle
-from cervicyte.calibration import Limits, softmax
-from cervicyte.ensemble import Combiner
+from cervicyte.bundle.folder import Bundle, InputSpec, Manifest, MemberSpec, save_bundle
+from cervicyte.bundle.graph import measurements_graph, network_graph
+from cervicyte.data.labels import BINARY, HERLEV
+from cervicyte.decision.calibration import Limits, softmax
+from cervicyte.decision.ensemble import Combiner
+from cervicyte.decision.linear import LinearHead
 from cervicyte.errors import BundleError, CervicyteError, ImageError, MissingError, StorageError, UsageError
-from cervicyte.evidence import Target, find_target, member_weights, upsample
-from cervicyte.explain import Explainer, Explanation, explain, overlay, write_png
-from cervicyte.faithfulness import agreement, correlation, deletion, filled, randomised, strongest
-from cervicyte.heads import LinearHead
-from cervicyte.heatmap import limit
-from cervicyte.modelgraph import measurements_graph, network_graph
-from cervicyte.orientations import averaged, oriented
-from cervicyte.taxonomy import BINARY, HERLEV
+from cervicyte.explain.drawing import limit
+from cervicyte.explain.evidence import Target, find_target, member_weights, upsample
+from cervicyte.explain.explainer import Explainer, Explanation, explain, overlay, write_png
+from cervicyte.explain.faithfulness import agreement, correlation, deletion, filled, randomised, strongest
+from cervicyte.images import decoding, morphology
+from cervicyte.networks.orientations import averaged, oriented
 from commands import inside, three_parts
 
 SIDE, PLACES, CHANNELS = 32, 4, 6
@@ -176,7 +176,7 @@ def test_the_mean_of_a_map_is_the_log_odds_of_the_answer(seven, target) -> None:
 
 
 def test_with_two_classes_the_map_is_the_difference_of_their_maps(colours) -> None:
-    from cervicyte.runtime import Engine
+    from cervicyte.networks.runtime import Engine
 
     picture = _noise(seed=5)
     activation = Engine(colours.folder / "model.onnx", ("activation_map",), precision="float32").run(picture[None])
@@ -235,7 +235,7 @@ def test_a_planted_patch_is_found_and_its_opposite_too(colours) -> None:
 
 
 @pytest.mark.parametrize(("height", "width"), [(32, 64), (64, 32), (20, 90)])
-@pytest.mark.parametrize("fit", images.FITS)
+@pytest.mark.parametrize("fit", decoding.FITS)
 def test_maps_lie_where_the_picture_lies_whatever_its_shape(colours, tmp_path, height, width, fit) -> None:
     graph = (colours.folder / "model.onnx").read_bytes()
     bundle = _bundle(tmp_path / "b", graph, specs=(replace(IMAGE, fit=fit),))
@@ -342,7 +342,7 @@ def test_contributions_of_measurements_sum_to_the_difference_of_the_logits(measu
         found = _float(measured, cell.path)
         _sums(found)
         assert found.map is None
-        x = morphology.measure(images.load(cell.path)).astype(np.float64)
+        x = morphology.measure(decoding.load(cell.path)).astype(np.float64)
         slope = (head.weights[:, 1] - head.weights[:, 0]) / 1.3
         expected = dict(zip(morphology.NAMES, slope * (x - centre), strict=True))
         assert found.contributions == pytest.approx(expected, abs=1e-4)
@@ -361,7 +361,7 @@ def test_training_leaves_the_average_cell_in_the_graph(trained, demo_cells) -> N
     bundle = Bundle.load(trained.bundle)
     graph = onnx.load(str(bundle.folder / "model.onnx")).graph
     centre = next(numpy_helper.to_array(row) for row in graph.initializer if row.name == "head_centre")
-    mean = np.mean([morphology.measure(images.load(c.path)) for c in demo_cells.cells], axis=0)
+    mean = np.mean([morphology.measure(decoding.load(c.path)) for c in demo_cells.cells], axis=0)
     np.testing.assert_allclose(centre, mean, rtol=1e-3, atol=1e-4)
     found = explain(bundle, demo_cells.cells[0].path)
     _sums(found)
@@ -470,10 +470,10 @@ def test_tiny_grey_and_transparent_pictures_work(seven, measured, tmp_path, size
 
 
 def test_a_picture_without_a_verdict_is_not_explained(seven, demo_cells, tmp_path) -> None:
-    from cervicyte.descriptors import describe
-    from cervicyte.quality import fit_quality
+    from cervicyte.decision.quality import fit_quality
+    from cervicyte.images.descriptors import describe
 
-    pictures = [images.load(cell.path) for cell in demo_cells.cells]
+    pictures = [decoding.load(cell.path) for cell in demo_cells.cells]
     quality, _ = fit_quality(np.stack([describe(p) for p in pictures]), demo_cells.groups)
     graph = (seven.folder / "model.onnx").read_bytes()
     bundle = _bundle(tmp_path / "b", graph, system=HERLEV, quality=quality)
@@ -529,7 +529,7 @@ def test_contours_are_drawn_where_there_is_no_map(measured, demo_cells) -> None:
 def test_figures_are_written_whole_or_not_at_all(colours, measured, tmp_path, demo_cells) -> None:
     for name, bundle in (("a", colours), ("b", measured), ("c", _trio(tmp_path, Combiner("mean")))):
         write_png(_float(bundle, demo_cells.cells[0].path), tmp_path / f"{name}.png")
-        picture = images.load(tmp_path / f"{name}.png")
+        picture = decoding.load(tmp_path / f"{name}.png")
         assert picture.std() > 10
     found = _float(colours, demo_cells.cells[0].path)
     with pytest.raises(UsageError, match="PNG"):
@@ -620,7 +620,7 @@ def test_the_command_draws_a_figure_and_says_the_verdict(trained, seven, tmp_pat
         assert code == 0, err
         assert "P(abnormal) 0." in said
         assert str(out) in err
-        assert images.load(out).shape[1] > 500
+        assert decoding.load(out).shape[1] > 500
     target = HERLEV.classes[2]
     code, said, _ = inside(monkeypatch, capsys, "explain", image, "--model", model, "--out", out, "--target", target)
     assert code == 0

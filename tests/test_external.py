@@ -9,24 +9,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cervicyte import splits
-from cervicyte.bundle import Bundle, InputSpec, Manifest, save_bundle
-from cervicyte.calibration import Limits
-from cervicyte.cells import CellTable
-from cervicyte.datasets import demo
+from cervicyte.audit.leakage import training_cells
+from cervicyte.bundle.folder import Bundle, InputSpec, Manifest, save_bundle
+from cervicyte.bundle.graph import measurements_graph
+from cervicyte.data import splits, synthetic
+from cervicyte.data.cells import CellTable
+from cervicyte.data.labels import BETHESDA, BINARY, HERLEV, SIPAKMED, LabelSystem, find_map, get_map
+from cervicyte.decision.calibration import Limits
+from cervicyte.decision.linear import LinearHead
 from cervicyte.errors import DataError, StorageError, UsageError
-from cervicyte.external import evaluate
-from cervicyte.gate import training_cells
-from cervicyte.heads import LinearHead
-from cervicyte.modelgraph import measurements_graph
-from cervicyte.taxonomy import BETHESDA, BINARY, HERLEV, SIPAKMED, LabelSystem, find_map, get_map
+from cervicyte.runs.evaluate import evaluate
 from commands import cervicyte, inside, read, three_parts
 
 
 @pytest.fixture(scope="session")
 def strangers(tmp_path_factory) -> CellTable:
     """Cells of other slides than the trained bundle's, five of each class."""
-    return demo.generate(tmp_path_factory.mktemp("strangers") / "cells", n_per_class=5, seed=42, size=96)
+    return synthetic.generate(tmp_path_factory.mktemp("strangers") / "cells", n_per_class=5, seed=42, size=96)
 
 
 def _folder(cells: CellTable) -> Path:
@@ -35,7 +34,7 @@ def _folder(cells: CellTable) -> Path:
 
 def _model(folder: Path, system: LabelSystem, known: CellTable, **training) -> Bundle:
     """A bundle of that label system that was made of no cell at all."""
-    from cervicyte import morphology
+    from cervicyte.images import morphology
 
     d, k = len(morphology.NAMES), len(system.classes)
     weights = np.random.default_rng(1).normal(size=(d, k)) * 0.01

@@ -16,13 +16,14 @@ import cv2
 import numpy as np
 import pytest
 
-from cervicyte import features, images
-from cervicyte.augment import GEOMETRIC
-from cervicyte.cache import FeatureCache, cell_key
-from cervicyte.cells import Cell, CellTable
+from cervicyte.data.cells import Cell, CellTable
+from cervicyte.data.labels import LabelSystem
 from cervicyte.errors import ImageError, StorageError, UsageError
-from cervicyte.images import Picture
-from cervicyte.taxonomy import LabelSystem
+from cervicyte.features import extraction
+from cervicyte.features.cache import FeatureCache, cell_key
+from cervicyte.images import decoding
+from cervicyte.images.augmentation import GEOMETRIC
+from cervicyte.images.decoding import Picture
 
 
 class Colours:
@@ -70,7 +71,7 @@ def cells(tmp_path_factory) -> list[str]:
 
 
 def colours_of(paths) -> np.ndarray:
-    return np.stack([images.load(p).mean(axis=(0, 1)) for p in paths]).astype(np.float32)
+    return np.stack([decoding.load(p).mean(axis=(0, 1)) for p in paths]).astype(np.float32)
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 7, 100])
@@ -78,7 +79,7 @@ def colours_of(paths) -> np.ndarray:
 def test_answers_come_in_the_order_of_the_pictures(cells, tmp_path, batch_size, cached) -> None:
     extractor = Colours(batch_size=batch_size)
     with FeatureCache(extractor.key, tmp_path) as cache:
-        found = list(features.stream(map(Picture, cells), extractor, cache if cached else None))
+        found = list(extraction.stream(map(Picture, cells), extractor, cache if cached else None))
     assert [index for index, _ in found] == list(range(len(cells)))
     np.testing.assert_array_equal(np.stack([v for _, v in found]), colours_of(cells))
 
@@ -90,7 +91,7 @@ def test_bad_files_yield_their_error_and_the_others_go_on(cells, tmp_path) -> No
     mixed = [cells[0], str(empty), cells[1], str(text), str(tmp_path / "gone.png"), cells[2]]
     pictures = [Picture(p) for p in mixed] + [Picture(cells[3], (100, 100, 200, 200))]
     with FeatureCache("k", tmp_path) as cache:
-        answers = [a for _, a in features.stream(pictures, Colours(), cache)]
+        answers = [a for _, a in extraction.stream(pictures, Colours(), cache)]
         assert len(cache) == 3, "errors are not cached"
     good, bad = [0, 2, 5], [1, 3, 4, 6]
     assert all(isinstance(answers[i], ImageError) for i in bad)
@@ -104,14 +105,14 @@ def test_a_filter_that_fails_on_one_picture_does_not_stop_the_rest(cells) -> Non
                 raise ValueError("too small")
             return super().prepare(image)
 
-    answers = [a for _, a in features.stream([Picture(cells[0], (0, 0, 2, 2)), Picture(cells[1])], Picky())]
+    answers = [a for _, a in extraction.stream([Picture(cells[0], (0, 0, 2, 2)), Picture(cells[1])], Picky())]
     assert isinstance(answers[0], ImageError)
     assert "too small" in str(answers[0])
     assert answers[1].shape == (3,)
 
 
 def test_no_pictures_no_answers() -> None:
-    assert list(features.stream([], Colours())) == []
+    assert list(extraction.stream([], Colours())) == []
 
 
 def test_an_endless_generator_is_drawn_only_a_little_ahead(cells) -> None:
@@ -124,7 +125,7 @@ def test_an_endless_generator_is_drawn_only_a_little_ahead(cells) -> None:
             drawn += 1
 
     extractor = Colours(pause=0.0005)
-    answers = features.stream(endless(), extractor)
+    answers = extraction.stream(endless(), extractor)
     for _ in range(1000):
         next(answers)
     answers.close()
@@ -135,7 +136,7 @@ def test_an_endless_generator_is_drawn_only_a_little_ahead(cells) -> None:
 def test_a_lone_miss_among_many_hits_does_not_hold_them_back(cells, tmp_path) -> None:
     extractor = Colours(batch_size=8)
     with FeatureCache(extractor.key, tmp_path) as cache:
-        list(features.stream(map(Picture, cells[1:]), extractor, cache))
+        list(extraction.stream(map(Picture, cells[1:]), extractor, cache))
         drawn = 0
 
         def pictures():
@@ -144,7 +145,7 @@ def test_a_lone_miss_among_many_hits_does_not_hold_them_back(cells, tmp_path) ->
                 drawn += 1
                 yield Picture(cells[0] if i == 0 else cells[1 + i % 59])
 
-        answers = features.stream(pictures(), extractor, cache)
+        answers = extraction.stream(pictures(), extractor, cache)
         index, first = next(answers)
         assert (index, first.shape) == (0, (3,))
         assert drawn < 1000
@@ -157,7 +158,7 @@ def test_memory_does_not_grow_with_the_number_of_pictures(cells) -> None:
 
     def run(n: int) -> int:
         most = 0
-        for i, _ in features.stream((Picture(cells[k % 60]) for k in range(n)), Colours(batch_size=16)):
+        for i, _ in extraction.stream((Picture(cells[k % 60]) for k in range(n)), Colours(batch_size=16)):
             if i % 500 == 0:
                 most = max(most, process.memory_info().rss)
         return most
@@ -168,17 +169,17 @@ def test_memory_does_not_grow_with_the_number_of_pictures(cells) -> None:
 
 def test_each_file_is_read_once_and_decoded_only_on_a_miss(cells, tmp_path, monkeypatch) -> None:
     read, decoded = [], []
-    read_bytes, decode = images.read_bytes, images.decode
-    monkeypatch.setattr(images, "read_bytes", lambda path: read.append(path) or read_bytes(path))
-    monkeypatch.setattr(images, "decode", lambda data, name: decoded.append(name) or decode(data, name))
+    read_bytes, decode = decoding.read_bytes, decoding.decode
+    monkeypatch.setattr(decoding, "read_bytes", lambda path: read.append(path) or read_bytes(path))
+    monkeypatch.setattr(decoding, "decode", lambda data, name: decoded.append(name) or decode(data, name))
     boxes = [Picture(cells[0], (0, 0, 4, k)) for k in range(1, 8)]
     extractor = Colours()
     with FeatureCache(extractor.key, tmp_path) as cache:
-        list(features.stream(boxes, extractor, cache))
+        list(extraction.stream(boxes, extractor, cache))
         assert read == decoded == [cells[0]], "a field with many cells is read and decoded once"
         read.clear()
         decoded.clear()
-        list(features.stream(boxes, extractor, cache))
+        list(extraction.stream(boxes, extractor, cache))
     assert (read, decoded) == ([cells[0]], [])
     assert extractor.rows == len(boxes)
 
@@ -188,11 +189,11 @@ def test_the_cache_knows_the_content_not_the_name(cells, tmp_path) -> None:
     copy.write_bytes(Path(cells[5]).read_bytes())
     extractor = Colours()
     with FeatureCache(extractor.key, tmp_path) as cache:
-        list(features.stream([Picture(cells[5])], extractor, cache))
-        list(features.stream([Picture(str(copy))], extractor, cache))
+        list(extraction.stream([Picture(cells[5])], extractor, cache))
+        list(extraction.stream([Picture(str(copy))], extractor, cache))
         assert extractor.rows == 1
         copy.write_bytes(Path(cells[6]).read_bytes())
-        (_, changed), *_ = features.stream([Picture(str(copy))], extractor, cache)
+        (_, changed), *_ = extraction.stream([Picture(str(copy))], extractor, cache)
     np.testing.assert_array_equal(changed, colours_of([cells[6]])[0])
 
 
@@ -200,8 +201,8 @@ def test_box_and_variant_are_part_of_the_key(cells, tmp_path) -> None:
     pictures = [Picture(cells[0], None, v) for v in range(4)] + [Picture(cells[0], (0, 0, 5, 5)), Picture(cells[0])]
     extractor = Colours()
     with FeatureCache(extractor.key, tmp_path) as cache:
-        first = [a for _, a in features.stream(pictures, extractor, cache)]
-        again = [a for _, a in features.stream(pictures, Colours(), cache)]
+        first = [a for _, a in extraction.stream(pictures, extractor, cache)]
+        again = [a for _, a in extraction.stream(pictures, Colours(), cache)]
         assert len(cache) == 5
     np.testing.assert_array_equal(first, again)
     assert len({v.tobytes() for v in first}) == 5
@@ -211,7 +212,7 @@ def test_extract_fills_a_matrix_and_tells_the_errors(cells, tmp_path) -> None:
     paths = [cells[0], str(tmp_path / "gone.png"), cells[1]]
     system = LabelSystem("toy", ("a",), frozenset())
     table = CellTable(tuple(Cell(p, "a", "g") for p in paths), system)
-    matrix, errors = features.extract(table, Colours())
+    matrix, errors = extraction.extract(table, Colours())
     assert matrix.shape == (3, 3)
     assert list(errors) == [1]
     assert np.isnan(matrix[1]).all()
@@ -317,7 +318,7 @@ FULL_DISK = """
 import resource, sys
 import numpy as np
 from pathlib import Path
-from cervicyte.cache import FeatureCache, cell_key
+from cervicyte.features.cache import FeatureCache, cell_key
 from cervicyte.errors import StorageError
 cache = FeatureCache("key", Path(sys.argv[1]))
 try:
@@ -358,8 +359,8 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from test_features import Colours
 from cervicyte import features
-from cervicyte.cache import FeatureCache
-from cervicyte.images import Picture
+from cervicyte.features.cache import FeatureCache
+from cervicyte.images.decoding import Picture
 paths = sorted(str(p) for p in Path(sys.argv[2]).glob("*.png"))
 extractor = Colours(pause=0.01)
 cache = FeatureCache(extractor.key, Path(sys.argv[3]))
@@ -393,9 +394,9 @@ def test_killed_at_any_moment_it_resumes_and_the_cache_is_whole(tmp_path) -> Non
         kept = len(cache)
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     assert int(done.stdout) == len(paths) - kept, "what was committed is not computed again"
-    answers = [a for _, a in features.stream(map(Picture, paths), Colours(), cache)]
+    answers = [a for _, a in extraction.stream(map(Picture, paths), Colours(), cache)]
     cache.close()
-    undisturbed = [a for _, a in features.stream(map(Picture, paths), Colours())]
+    undisturbed = [a for _, a in extraction.stream(map(Picture, paths), Colours())]
     np.testing.assert_array_equal(answers, undisturbed)
 
 
@@ -410,7 +411,7 @@ def network(tmp_path_factory):
     os.environ["CERVICYTE_CACHE_DIR"] = str(folder)
 
     def make(**options):
-        return features.make_extractor("MobileNetV2", "random", size=64, layer="block_2_add", **options)
+        return extraction.make_extractor("MobileNetV2", "random", size=64, layer="block_2_add", **options)
 
     yield make
     os.environ["CERVICYTE_CACHE_DIR"] = before
@@ -419,8 +420,8 @@ def network(tmp_path_factory):
 def test_a_network_extractor_streams(network, cells) -> None:
     extractor = network(precision="float32")
     assert (extractor.dimension, extractor.size) == (24, 64)
-    answers = np.stack([a for _, a in features.stream(map(Picture, cells), extractor)])
-    alone = extractor.run(extractor.prepare(images.load(cells[17]))[None])[0]
+    answers = np.stack([a for _, a in extraction.stream(map(Picture, cells), extractor)])
+    alone = extractor.run(extractor.prepare(decoding.load(cells[17]))[None])[0]
     assert answers.dtype == np.float32
     np.testing.assert_allclose(answers[17], alone, rtol=1e-4, atol=1e-5)
 
@@ -447,8 +448,8 @@ def test_the_key_names_every_input(network) -> None:
         network(precision="float32", chain=("clahe",)),
         network(precision="float32", seed=1),
         network(precision="float32", engine="onnxruntime"),
-        features.make_extractor("MobileNetV2", "random", size=64, layer="block_1_project_BN", precision="float32"),
-        features.make_extractor(
+        extraction.make_extractor("MobileNetV2", "random", size=64, layer="block_1_project_BN", precision="float32"),
+        extraction.make_extractor(
             "MobileNetV2", "random", size=64, layer="block_1_project_BN", precision="float32", weights_seed=9
         ),
     ]
@@ -457,16 +458,16 @@ def test_the_key_names_every_input(network) -> None:
 
 def test_an_unknown_fit_is_refused() -> None:
     with pytest.raises(UsageError, match="unknown fit"):
-        features.make_extractor("MobileNetV2", "random", fit="squash")
+        extraction.make_extractor("MobileNetV2", "random", fit="squash")
 
 
 def test_morphology_streams_its_measurements(demo_cells) -> None:
-    extractor = features.make_extractor("morphology")
-    from cervicyte import morphology
+    extractor = extraction.make_extractor("morphology")
+    from cervicyte.images import morphology
 
     assert extractor.dimension == len(morphology.NAMES)
     some = demo_cells.subset(range(3))
-    matrix, errors = features.extract(some, extractor)
+    matrix, errors = extraction.extract(some, extractor)
     assert not errors
-    np.testing.assert_array_equal(matrix[1], morphology.measure(images.load(some.paths[1])))
-    assert features.make_extractor("morphology", chain=("median",)).key != extractor.key
+    np.testing.assert_array_equal(matrix[1], morphology.measure(decoding.load(some.paths[1])))
+    assert extraction.make_extractor("morphology", chain=("median",)).key != extractor.key

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cervicyte import filtered
 from cervicyte.errors import UsageError
-from cervicyte.filtered import FilteredPictures
-from cervicyte.filters import FILTERS, apply_chain, parse_chain, parse_step
+from cervicyte.images import filter_cache
+from cervicyte.images.filter_cache import FilteredPictures
+from cervicyte.images.filters import FILTERS, apply_chain, parse_chain, parse_step
 from generated_cells import make_cell
 
 NAMES = [row.name for row in FILTERS]
@@ -356,4 +356,4 @@ def test_the_key_holds_the_version_of_the_library(tmp_path, cell, monkeypatch) -
     work = Counted()
     FilteredPictures(tmp_path, 10**7).get(cell, "slow", work)
     assert work.calls == 1
-    assert filtered._shared(tmp_path, 1) is filtered._shared(tmp_path, 1)
+    assert filter_cache._shared(tmp_path, 1) is filter_cache._shared(tmp_path, 1)

@@ -15,22 +15,28 @@ import pytest
 
 pytest.importorskip("torch")
 
-from cervicyte import activations, export, finetune, images, settings, shelf, splits
-from cervicyte.activations import ActivationTable, PrefixExtractor
-from cervicyte.backbones import find_weights, get_backbone, import_keras
-from cervicyte.calibration import softmax
+from cervicyte import settings
+from cervicyte.base import working_folder
+from cervicyte.base.checkpoints import Job
+from cervicyte.data import splits
+from cervicyte.data.splits import Folds
+from cervicyte.decision.calibration import softmax
+from cervicyte.decision.linear import fit_linear
 from cervicyte.errors import DataError
-from cervicyte.finetune import TailTrainer
-from cervicyte.fitting import fit_model
-from cervicyte.heads import fit_linear
-from cervicyte.jobs import Job
-from cervicyte.members import FinetunedMember, make_member
-from cervicyte.recipes import Recipe
-from cervicyte.runtime import Engine
-from cervicyte.schedule import Schedule
-from cervicyte.splits import Folds
-from cervicyte.tail_jobs import TrainedTail
-from cervicyte.tails import tail_features
+from cervicyte.features import activations
+from cervicyte.features.activations import ActivationTable, PrefixExtractor
+from cervicyte.images import decoding
+from cervicyte.networks.keras import export
+from cervicyte.networks.keras.last_blocks import tail_features
+from cervicyte.networks.registry import find_weights, get_backbone, import_keras
+from cervicyte.networks.runtime import Engine
+from cervicyte.training import fine_tuning
+from cervicyte.training.fine_tuning import TailTrainer
+from cervicyte.training.fitting import fit_model
+from cervicyte.training.members import FinetunedMember, make_member
+from cervicyte.training.recipes import Recipe
+from cervicyte.training.schedule import Schedule
+from cervicyte.training.tail_files import TrainedTail
 from generated_cells import make_cell, save
 
 NETWORK = get_backbone("MobileNetV2", size=64)
@@ -91,7 +97,7 @@ def test_training_starts_from_the_regression_on_frozen_features() -> None:
     trainer = made_trainer(schedule=replace(QUICK, learning_rate=0.0, head_learning_rate=0.0))
     found = trained(trainer)
     frozen = trainer.frozen(np.arange(CELLS))
-    head = fit_linear(frozen[TRAIN], codes_of()[TRAIN], CLASSES, finetune.HEAD_C)
+    head = fit_linear(frozen[TRAIN], codes_of()[TRAIN], CLASSES, fine_tuning.HEAD_C)
     assert all(np.array_equal(a, b) for a, b in zip(found.arrays, trainer.initial, strict=True))
     np.testing.assert_allclose(found.head.logits(frozen), head.logits(frozen), atol=1e-4)
     np.testing.assert_allclose(found.logits, head.logits(frozen[HELD]), atol=1e-4)
@@ -136,7 +142,7 @@ def test_the_loss_has_class_weights_and_label_smoothing(weight, smoothing) -> No
     trainer = made_trainer(made_table(views=1), schedule)
     found = trained(trainer, codes=codes)
     frozen, truth = trainer.frozen(TRAIN), codes[TRAIN]
-    logs = np.log(softmax(fit_linear(frozen, truth, CLASSES, finetune.HEAD_C).logits(frozen)))
+    logs = np.log(softmax(fit_linear(frozen, truth, CLASSES, fine_tuning.HEAD_C).logits(frozen)))
     balance = (len(truth) / CLASSES / np.bincount(truth)) ** weight
     targets = (1 - smoothing) * np.eye(CLASSES)[truth] + smoothing / CLASSES
     expected = -(targets * balance * logs).sum() / balance[truth].sum()
@@ -157,7 +163,7 @@ def test_the_version_with_the_lowest_brier_score_is_kept() -> None:
     found = trained(trainer)
     best = min(found.history, key=lambda row: row["brier"])
     np.testing.assert_allclose(trainer.logits([found], HELD), found.logits, atol=1e-12)
-    p = softmax(found.logits, finetune.fit_temperature(found.logits, codes_of()[HELD]))
+    p = softmax(found.logits, fine_tuning.fit_temperature(found.logits, codes_of()[HELD]))
     brier = ((p - np.eye(CLASSES)[codes_of()[HELD]]) ** 2).sum(axis=1).mean()
     assert brier == pytest.approx(best["brier"])
     accuracy = (found.logits.argmax(axis=1) == codes_of()[HELD]).mean()
@@ -206,7 +212,7 @@ def test_cached_training_equals_training_the_whole_network_on_images(demo_cells,
     some = demo_cells.subset(np.flatnonzero(np.isin(demo_cells.codes, (0, 6))))
     codes = (some.codes == 6).astype(np.int64)
     rows, held = np.flatnonzero(np.arange(len(some)) % 3), np.flatnonzero(np.arange(len(some)) % 3 == 0)
-    pixels = np.stack([images.resize(images.load(c.path), 64) for c in some.cells])
+    pixels = np.stack([decoding.resize(decoding.load(c.path), 64) for c in some.cells])
     prepared = torch.from_numpy(keras.applications.mobilenet_v2.preprocess_input(pixels.astype(np.float32)))
     # Random kernels make features that hardly differ; with the statistics of these images they do, as trained ones.
     network = export.build_network(NETWORK, RANDOM)
@@ -226,7 +232,7 @@ def test_cached_training_equals_training_the_whole_network_on_images(demo_cells,
     np.testing.assert_allclose([row["train_loss"] for row in cached.history[1:]], losses[1::2], rtol=0.01)
     ours = tail_features(trainer.tail, np.asarray(table.maps[held, 0]))
     np.testing.assert_allclose(ours, features, atol=0.01 * np.abs(features).max())
-    p = softmax(logits, finetune.fit_temperature(logits, codes[held]))
+    p = softmax(logits, fine_tuning.fit_temperature(logits, codes[held]))
     brier = float(((p - np.eye(2)[codes[held]]) ** 2).sum(axis=1).mean())
     assert cached.history[-1]["epoch"] == schedule.epochs
     assert cached.history[-1]["brier"] == pytest.approx(brier, abs=0.01)
@@ -248,7 +254,7 @@ def _naive(network, prepared, codes, rows, held, schedule: Schedule, seed: int):
 
     with torch.no_grad():
         frozen = run(rows).cpu().numpy()
-    head = fit_linear(frozen, codes[rows], 2, finetune.HEAD_C)
+    head = fit_linear(frozen, codes[rows], 2, fine_tuning.HEAD_C)
     mean, scale = torch.from_numpy(frozen.mean(axis=0)), torch.from_numpy(frozen.std(axis=0) + 1e-6)
     weights = torch.nn.Parameter(torch.tensor(head.weights, dtype=torch.float32) * scale[:, None])
     bias = torch.nn.Parameter(torch.tensor(head.bias + frozen.mean(axis=0) @ head.weights, dtype=torch.float32))
@@ -285,7 +291,7 @@ def _naive(network, prepared, codes, rows, held, schedule: Schedule, seed: int):
 
 def test_a_training_is_done_once(monkeypatch) -> None:
     first = trained(made_trainer())
-    monkeypatch.setattr(finetune, "_State", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(fine_tuning, "_State", lambda *_: pytest.fail("trained again"))
     assert same(trained(made_trainer()), first)
 
 
@@ -359,7 +365,7 @@ SCHEDULE = replace(QUICK, epochs=9, patience=9)
 
 def killed_child() -> None:
     """Train as the tests do, and wait in the fifth epoch for the kill."""
-    real = finetune._State.run
+    real = fine_tuning._State.run
 
     def run(self, epoch: int) -> None:
         print(epoch, flush=True)
@@ -367,8 +373,8 @@ def killed_child() -> None:
             time.sleep(600)
         real(self, epoch)
 
-    finetune._State.run = run
-    finetune.CHECKPOINT_SECONDS = 0.0
+    fine_tuning._State.run = run
+    fine_tuning.CHECKPOINT_SECONDS = 0.0
     trained(made_trainer(schedule=SCHEDULE))
 
 
@@ -388,8 +394,8 @@ def test_after_a_kill_training_goes_on_and_gives_the_same_bits(own_cache, tmp_pa
     assert list(own_cache.glob("finetuning/tails/*.checkpoint.npz"))
     assert len(list(own_cache.glob("finetuning/tails/*.npz"))) == 1  # nothing but the checkpoint
 
-    seen, real = [], finetune._State.run
-    monkeypatch.setattr(finetune._State, "run", lambda self, epoch: (seen.append(epoch), real(self, epoch))[1])
+    seen, real = [], fine_tuning._State.run
+    monkeypatch.setattr(fine_tuning._State, "run", lambda self, epoch: (seen.append(epoch), real(self, epoch))[1])
     resumed = trained(made_trainer(schedule=SCHEDULE))
     assert seen == [5, 6, 7, 8, 9]
     _empty_cache(tmp_path_factory, monkeypatch, own_cache / "exports")
@@ -417,8 +423,8 @@ def test_a_fold_trains_the_same_whether_those_before_it_were_trained_or_known(tm
 
 def _read_cells(folder: Path, spoiled: np.ndarray, seed: int):
     """24 cells of two classes in 12 groups; the pictures and labels of the spoiled rows come from another seed."""
-    from cervicyte.cells import Cell, CellTable
-    from cervicyte.taxonomy import BINARY
+    from cervicyte.data.cells import Cell, CellTable
+    from cervicyte.data.labels import BINARY
 
     cells = []
     for i in range(24):
@@ -493,7 +499,7 @@ def test_the_graph_gives_the_calibrated_answer_of_the_versions(orientations, tmp
     assert np.isfinite(found.oof[thirds != 2]).all()
     assert [row["epoch"] for row in found.curves[0]] == [0, 2]
     graph = found.graph(1.7)
-    pixels = np.stack([images.resize(images.load(c.path), 64, "stretch") for c in cells.cells])
+    pixels = np.stack([decoding.resize(decoding.load(c.path), 64, "stretch") for c in cells.cells])
     answer = Engine(graph, ("probabilities", "activation_map"), precision="float32").run(pixels)
     expected = softmax(found.logits(cells), 1.7)
     np.testing.assert_allclose(answer["probabilities"], expected, atol=2e-3)
@@ -506,4 +512,4 @@ def test_jobs_say_nothing_of_what_is_not_there() -> None:
     job = Job("0" * 64, "tails")
     assert job.result() is None
     assert job.checkpoint() is None
-    assert not shelf.folder().exists()
+    assert not working_folder.folder().exists()

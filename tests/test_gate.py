@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cervicyte import datasets, gate, splits
-from cervicyte.bundle import TRAINING_CELLS, Bundle
-from cervicyte.cells import CellTable
-from cervicyte.datasets import demo
+from cervicyte.audit import leakage
+from cervicyte.bundle.folder import TRAINING_CELLS, Bundle
+from cervicyte.data import readers, splits, synthetic
+from cervicyte.data.cells import CellTable
 from cervicyte.errors import BundleError, LeakageError
-from cervicyte.external import evaluate
+from cervicyte.runs.evaluate import evaluate
 from commands import cervicyte, inside, read, three_parts
 
 
@@ -24,14 +24,14 @@ from commands import cervicyte, inside, read, three_parts
 def planted(tmp_path_factory) -> Path:
     """Two classes; one cell of slide A is here once more, recompressed, as a cell of slide B."""
     folder = tmp_path_factory.mktemp("planted") / "cells"
-    cells = demo.generate(folder, n_per_class=14, seed=5, size=96, system="binary")
+    cells = synthetic.generate(folder, n_per_class=14, seed=5, size=96, system="binary")
     source = cells.cells[0]
     with Image.open(source.path) as picture:
         picture.resize((90, 90)).convert("RGB").save(folder / source.label / "other-slide.jpg", quality=88)
     for other in sorted({c.group for c in cells.cells if c.label == source.label} - {source.group}):
         table = demo_groups(cells, f"{source.label}/other-slide.jpg,{other}")
         (folder / "groups.csv").write_text(table)
-        again = datasets.load(folder)
+        again = readers.load(folder)
         rows = {Path(c.path).name: i for i, c in enumerate(again.cells)}
         twins = rows["other-slide.jpg"], rows[Path(source.path).name]
         folds = splits.make_folds(again, "grouped", 3, 0)
@@ -48,7 +48,7 @@ def demo_groups(cells: CellTable, *more: str) -> str:
 @pytest.fixture(scope="session")
 def unknown_cells(tmp_path_factory) -> CellTable:
     """Cells of slides that the trained bundle does not know."""
-    return demo.generate(tmp_path_factory.mktemp("unknown") / "cells", n_per_class=5, seed=77, size=96)
+    return synthetic.generate(tmp_path_factory.mktemp("unknown") / "cells", n_per_class=5, seed=77, size=96)
 
 
 def _same_cells(cells: CellTable, folder: Path, change) -> CellTable:
@@ -83,7 +83,7 @@ def test_joined_groups_let_it_pass_honestly(planted, tmp_path, monkeypatch, caps
     assert "LEAKING" not in out
     saved = read(tmp_path / "run" / "folds.json")
     twins = [i for i, path in enumerate(saved["cells"]) if "other-slide" in path]
-    first = [i for i, path in enumerate(saved["cells"]) if path == datasets.load(planted).cells[0].path]
+    first = [i for i, path in enumerate(saved["cells"]) if path == readers.load(planted).cells[0].path]
     for fold in saved["protocols"]["grouped"]["folds"]:
         assert (twins[0] in fold["test"]) == (first[0] in fold["test"])
 
@@ -146,8 +146,8 @@ def test_new_pictures_of_a_known_slide_are_refused(trained, demo_cells, unknown_
 
 
 def test_generated_cells_of_other_slides_are_strangers(trained, unknown_cells) -> None:
-    kept = gate.load_training_cells(trained.bundle / TRAINING_CELLS)
-    assert gate.known_cells(unknown_cells, kept) == {}
+    kept = leakage.load_training_cells(trained.bundle / TRAINING_CELLS)
+    assert leakage.known_cells(unknown_cells, kept) == {}
 
 
 def test_known_cells_can_be_tested_only_with_the_mark_of_leaking(trained, tmp_path, monkeypatch, capsys) -> None:
@@ -169,7 +169,7 @@ def test_known_cells_can_be_tested_only_with_the_mark_of_leaking(trained, tmp_pa
 def test_training_cells_that_cannot_be_read_are_an_error_and_run_nothing(trained, tmp_path, damage) -> None:
     path = tmp_path / TRAINING_CELLS
     shutil.copy(trained.bundle / TRAINING_CELLS, path)
-    kept = gate.load_training_cells(path)
+    kept = leakage.load_training_cells(path)
     if damage == "missing":
         path.unlink()
     elif damage == "text":
@@ -183,4 +183,4 @@ def test_training_cells_that_cannot_be_read_are_an_error_and_run_nothing(trained
     else:
         np.savez(path, **{**kept, "groups": np.array([{"a": 1}] * len(kept["groups"]), dtype=object)})
     with pytest.raises(BundleError, match="does not say what it was trained on"):
-        gate.load_training_cells(path)
+        leakage.load_training_cells(path)

@@ -8,9 +8,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from cervicyte.calibration import softmax
+from cervicyte.decision.calibration import softmax
+from cervicyte.decision.linear import fit_head, inner_folds
 from cervicyte.errors import DataError
-from cervicyte.heads import fit_head, inner_folds
 
 
 def _blobs(n: int, d: int, k: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

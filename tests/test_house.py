@@ -114,7 +114,7 @@ def test_importing_the_package_is_light_and_offline() -> None:
         "import socket, sys\n"
         "def refuse(*a, **k): raise AssertionError('network at import')\n"
         "socket.socket.connect = refuse\n"
-        "import cervicyte, cervicyte.cli\n"
+        "import cervicyte, cervicyte.cli.main\n"
         f"print([m for m in {heavy!r} if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -19,8 +19,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from cervicyte import images
 from cervicyte.errors import CervicyteError, ImageError, MissingError
+from cervicyte.images import decoding
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
 SMOOTH = np.stack(np.broadcast_arrays(np.arange(0, 200, 10)[:, None], np.arange(0, 240, 8), 90), axis=2).astype(
@@ -37,7 +37,7 @@ def encode(kind: str, image: Image.Image | None = None, **options: object) -> by
 def refused(data: bytes, *words: str) -> ImageError:
     """The error that decoding raises; its text has the words, and the name of the file."""
     with pytest.raises(ImageError) as caught:
-        images.decode(data, "cell.png")
+        decoding.decode(data, "cell.png")
     assert "cell.png" in str(caught.value)
     assert caught.value.todo
     for word in words:
@@ -50,21 +50,21 @@ def refused(data: bytes, *words: str) -> ImageError:
 
 @pytest.mark.parametrize("kind", ["BMP", "PNG", "TIFF"])
 def test_lossless_formats_come_back_as_they_were(kind: str) -> None:
-    decoded = images.decode(encode(kind))
+    decoded = decoding.decode(encode(kind))
     np.testing.assert_array_equal(decoded, PIXELS)
     assert decoded.flags.c_contiguous
 
 
 def test_webp_and_jpeg_come_back_nearly_as_they_were() -> None:
-    np.testing.assert_array_equal(images.decode(encode("WEBP", lossless=True)), PIXELS)
-    jpeg = images.decode(encode("JPEG", Image.fromarray(SMOOTH), quality=95))
+    np.testing.assert_array_equal(decoding.decode(encode("WEBP", lossless=True)), PIXELS)
+    jpeg = decoding.decode(encode("JPEG", Image.fromarray(SMOOTH), quality=95))
     assert np.abs(jpeg.astype(int) - SMOOTH).mean() < 4
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
 def test_16_bit_grey_is_scaled_not_clipped(kind: str) -> None:
     deep = np.linspace(0, 65535, 600).astype(np.uint16).reshape(20, 30)
-    decoded = images.decode(encode(kind, Image.fromarray(deep)))
+    decoded = decoding.decode(encode(kind, Image.fromarray(deep)))
     assert decoded.shape == (20, 30, 3)
     assert (decoded[0, 0, 0], decoded[-1, -1, 0]) == (0, 255)
     np.testing.assert_allclose(decoded[..., 1], deep / 257, atol=0.51)
@@ -72,28 +72,28 @@ def test_16_bit_grey_is_scaled_not_clipped(kind: str) -> None:
 
 def test_grey_bilevel_and_palette() -> None:
     grey = Image.fromarray(PIXELS[..., 0])
-    np.testing.assert_array_equal(images.decode(encode("PNG", grey)), PIXELS[..., :1].repeat(3, axis=2))
-    assert set(np.unique(images.decode(encode("PNG", grey.convert("1"))))) == {0, 255}
+    np.testing.assert_array_equal(decoding.decode(encode("PNG", grey)), PIXELS[..., :1].repeat(3, axis=2))
+    assert set(np.unique(decoding.decode(encode("PNG", grey.convert("1"))))) == {0, 255}
     palette = Image.fromarray(PIXELS).quantize(16)
-    np.testing.assert_array_equal(images.decode(encode("PNG", palette)), np.asarray(palette.convert("RGB")))
+    np.testing.assert_array_equal(decoding.decode(encode("PNG", palette)), np.asarray(palette.convert("RGB")))
 
 
 def test_transparency_is_laid_over_white() -> None:
     rgba = np.dstack([PIXELS, np.zeros((20, 30), np.uint8)])
     rgba[:10, :, 3] = 255
-    decoded = images.decode(encode("PNG", Image.fromarray(rgba)))
+    decoded = decoding.decode(encode("PNG", Image.fromarray(rgba)))
     np.testing.assert_array_equal(decoded[:10], PIXELS[:10])
     assert (decoded[10:] == 255).all()
-    two = images.decode(encode("PNG", Image.fromarray(rgba).convert("LA")))
+    two = decoding.decode(encode("PNG", Image.fromarray(rgba).convert("LA")))
     assert (two[10:] == 255).all()
     assert (two[:10] != 255).any()
     palette = Image.fromarray(PIXELS).quantize(4)
-    assert (images.decode(encode("PNG", palette, transparency=bytes(4))) == 255).all()
+    assert (decoding.decode(encode("PNG", palette, transparency=bytes(4))) == 255).all()
 
 
 def test_cmyk_jpeg_has_the_right_colours() -> None:
     red = Image.new("RGB", (16, 16), (220, 30, 30)).convert("CMYK")
-    decoded = images.decode(encode("JPEG", red))
+    decoded = decoding.decode(encode("JPEG", red))
     assert np.abs(decoded.astype(int) - (220, 30, 30)).max() < 12
 
 
@@ -101,10 +101,10 @@ def test_exif_orientation_is_applied() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # shown rotated by 90 degrees clockwise
     data = encode("JPEG", Image.fromarray(SMOOTH), exif=exif.tobytes(), quality=95)
-    decoded = images.decode(data)
+    decoded = decoding.decode(data)
     assert decoded.shape == (30, 20, 3)
     assert np.abs(decoded.astype(int) - np.rot90(SMOOTH, -1)).mean() < 4
-    header = images.read_header(data)
+    header = decoding.read_header(data)
     assert (header.width, header.height, header.format, header.mode) == (30, 20, "JPEG", "RGB")
 
 
@@ -130,13 +130,13 @@ def test_text_named_png_is_refused(tmp_path: Path) -> None:
     refused(b"path,label\ncell.png,normal\n", "not an image of a known format")
     (tmp_path / "cell.png").write_text("hello")
     with pytest.raises(ImageError, match="known format"):
-        images.load(tmp_path / "cell.png")
+        decoding.load(tmp_path / "cell.png")
 
 
 def test_zero_bytes_are_refused(tmp_path: Path) -> None:
     (tmp_path / "empty.png").touch()
     with pytest.raises(ImageError, match=r"0 bytes"):
-        images.load(tmp_path / "empty.png")
+        decoding.load(tmp_path / "empty.png")
 
 
 @pytest.mark.parametrize("kind", ["BMP", "PNG", "JPEG", "TIFF", "WEBP"])
@@ -162,7 +162,7 @@ def bomb(side: int = 60_000) -> bytes:
 
 
 def test_the_bomb_is_an_honest_png() -> None:
-    assert images.decode(bomb(800)).shape == (800, 800, 3)
+    assert decoding.decode(bomb(800)).shape == (800, 800, 3)
 
 
 def test_a_bomb_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
@@ -193,10 +193,10 @@ def test_the_pixel_limit_is_a_setting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CERVICYTE_MAX_PIXELS", "599")
     refused(encode("PNG"), "599 pixels", "CERVICYTE_MAX_PIXELS")
     monkeypatch.setenv("CERVICYTE_MAX_PIXELS", "600")
-    assert images.decode(encode("PNG")).shape == (20, 30, 3)
-    assert images.read_header(encode("PNG"), max_pixels=600).width == 30
+    assert decoding.decode(encode("PNG")).shape == (20, 30, 3)
+    assert decoding.read_header(encode("PNG"), max_pixels=600).width == 30
     with pytest.raises(ImageError):
-        images.read_header(encode("PNG"), max_pixels=10)
+        decoding.read_header(encode("PNG"), max_pixels=10)
 
 
 def test_a_huge_file_is_not_even_read(tmp_path: Path) -> None:
@@ -205,7 +205,7 @@ def test_a_huge_file_is_not_even_read(tmp_path: Path) -> None:
         stream.truncate(10**10)
     start = time.perf_counter()
     with pytest.raises(ImageError, match="bytes"):
-        images.read_bytes(path)
+        decoding.read_bytes(path)
     assert time.perf_counter() - start < 1
 
 
@@ -241,7 +241,7 @@ def test_damaged_files_give_an_image_or_an_image_error(
         data[int(place * len(data))] = value
     data = data[: max(1, int(keep * len(data)))] if keep < 0.5 else data
     try:
-        image = images.decode(bytes(data))
+        image = decoding.decode(bytes(data))
     except ImageError:
         return
     assert image.dtype == np.uint8
@@ -264,24 +264,24 @@ def test_a_tiff_whose_second_page_has_no_size_is_refused() -> None:
 
 
 def test_crop_inside_and_over_the_border() -> None:
-    np.testing.assert_array_equal(images.crop(PIXELS, (5, 2, 15, 12)), PIXELS[2:12, 5:15])
-    over = images.crop(PIXELS, (-3, -2, 5, 5))
+    np.testing.assert_array_equal(decoding.crop(PIXELS, (5, 2, 15, 12)), PIXELS[2:12, 5:15])
+    over = decoding.crop(PIXELS, (-3, -2, 5, 5))
     assert over.shape == (7, 8, 3)
     assert (over[0, 0] == PIXELS[0, 0]).all()
     np.testing.assert_array_equal(over[2:, 3:], PIXELS[:5, :5])
 
 
 @pytest.mark.parametrize("box", [(5, 5, 5, 9), (9, 9, 5, 5), (30, 0, 40, 10), (-9, 0, 0, 5), (0, 0, 10**6, 10**6)])
-def test_boxes_that_make_no_sense_are_refused(box: images.Box) -> None:
+def test_boxes_that_make_no_sense_are_refused(box: decoding.Box) -> None:
     with pytest.raises(ImageError, match="box"):
-        images.crop(PIXELS, box)
+        decoding.crop(PIXELS, box)
 
 
 @settings(max_examples=40, deadline=None, derandomize=True)
-@given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 64), st.sampled_from(images.FITS))
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 64), st.sampled_from(decoding.FITS))
 def test_resize_makes_a_square(height: int, width: int, size: int, fit: str) -> None:
     image = np.full((height, width, 3), 77, np.uint8)
-    resized = images.resize(image, size, fit)
+    resized = decoding.resize(image, size, fit)
     assert resized.shape == (size, size, 3)
     assert (resized == 77).all()
 
@@ -296,7 +296,7 @@ def picture(path: Path) -> Path:
 
 
 def found(*inputs: Path | str) -> tuple[list[Path], list[CervicyteError]]:
-    rows = list(images.find_images(inputs))
+    rows = list(decoding.find_images(inputs))
     return [r.path for r in rows if r.problem is None], [r.problem for r in rows if r.problem is not None]
 
 
@@ -305,7 +305,7 @@ def found(*inputs: Path | str) -> tuple[list[Path], list[CervicyteError]]:
 )
 def test_odd_names(tmp_path: Path, name: str) -> None:
     path = picture(tmp_path / name)
-    assert images.load(path).shape == (20, 30, 3)
+    assert decoding.load(path).shape == (20, 30, 3)
     assert found(tmp_path) == ([path], [])
     assert found(path) == ([path], [])
 
@@ -317,13 +317,13 @@ def test_a_name_that_is_no_text_works(tmp_path: Path) -> None:
     except OSError:
         pytest.skip("this file system takes only UTF-8 names")
     assert found(tmp_path) == ([path], [])
-    assert images.load(path).shape == (20, 30, 3)
+    assert decoding.load(path).shape == (20, 30, 3)
 
 
 @pytest.mark.parametrize("name", ["nul\0byte.png", "x" * 5000 + ".png"])
 def test_impossible_names_are_refused(name: str) -> None:
     with pytest.raises(ImageError):
-        images.load(name)
+        decoding.load(name)
     paths, problems = found(name)
     assert not paths
     assert len(problems) == 1
@@ -354,9 +354,9 @@ def test_missing_and_empty(tmp_path: Path) -> None:
     assert "no images in the folder" in str(problems[0])
     assert "no such file" in str(problems[1])
     with pytest.raises(ImageError, match="cannot read"):
-        images.load(tmp_path / "nothing.png")
+        decoding.load(tmp_path / "nothing.png")
     with pytest.raises(ImageError, match="not a file"):
-        images.load(tmp_path)
+        decoding.load(tmp_path)
 
 
 def test_links_that_lead_nowhere_or_round(tmp_path: Path) -> None:
@@ -369,10 +369,10 @@ def test_links_that_lead_nowhere_or_round(tmp_path: Path) -> None:
     assert len(paths) == 4
     for path in paths:
         if path == good:
-            assert images.load(path).size
+            assert decoding.load(path).size
         else:
             with pytest.raises(ImageError, match="cannot read"):
-                images.load(path)
+                decoding.load(path)
 
 
 def test_folders_linked_in_circles_are_searched_once(tmp_path: Path) -> None:
@@ -395,7 +395,7 @@ def test_folders_linked_in_circles_are_searched_once(tmp_path: Path) -> None:
 def test_a_pipe_named_png_does_not_hang(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.png")
     with pytest.raises(ImageError, match="not a file"):
-        images.load(tmp_path / "pipe.png")
+        decoding.load(tmp_path / "pipe.png")
 
 
 def test_unreadable_permission(tmp_path: Path) -> None:

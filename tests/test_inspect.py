@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cervicyte.cells import Cell, CellTable
+from cervicyte.data.cells import Cell, CellTable
+from cervicyte.data.inspection import contact_sheet, inspect
+from cervicyte.data.labels import BINARY, LabelSystem
 from cervicyte.errors import DataError, StorageError
-from cervicyte.inspect import contact_sheet, inspect
-from cervicyte.taxonomy import BINARY, LabelSystem
 
 RED, GREEN, ALARM = (220, 40, 40), (40, 180, 60), (160, 44, 44)
 

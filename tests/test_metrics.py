@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cervicyte import metrics
+from cervicyte.data.labels import BINARY, HERLEV, LabelSystem, find_map
 from cervicyte.errors import DataError
-from cervicyte.results import Predictions
-from cervicyte.taxonomy import BINARY, HERLEV, LabelSystem, find_map
+from cervicyte.evaluation import metrics
+from cervicyte.evaluation.results import Predictions
 
 
 def make(labels, probabilities, *, system=HERLEV, classes=None, groups=None, op=0.5, folds=None, uncertain=None):

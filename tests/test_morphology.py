@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from cervicyte import images
-from cervicyte.morphology import MEASUREMENTS, NAMES, measure
-from cervicyte.segment import content_box, segment
+from cervicyte.images import decoding
+from cervicyte.images.morphology import MEASUREMENTS, NAMES, measure
+from cervicyte.images.segmentation import content_box, segment
 
 HERLEV = Path(__file__).parents[2] / "shared" / "data" / "herlev"
 
@@ -186,7 +186,7 @@ def test_real_cells_are_found_and_turn_little() -> None:
     if not HERLEV.is_dir():
         pytest.skip("shared/data/herlev is not here")
     paths = sorted(HERLEV.glob("*/*.jpg"))[::25]
-    loaded = [images.load(path) for path in paths]
+    loaded = [decoding.load(path) for path in paths]
     straight = np.array([measure(image) for image in loaded])
     turned = np.array([measure(np.ascontiguousarray(np.rot90(image)[::-1])) for image in loaded])
     scale = straight.std(axis=0) + 1e-6
@@ -199,7 +199,7 @@ def test_normal_and_abnormal_real_cells_differ_as_the_textbook_says() -> None:
         pytest.skip("shared/data/herlev is not here")
 
     def median(label: str, name: str) -> float:
-        found = [values(images.load(path))[name] for path in sorted((HERLEV / label).glob("*.jpg"))[::6]]
+        found = [values(decoding.load(path))[name] for path in sorted((HERLEV / label).glob("*.jpg"))[::6]]
         return float(np.median(found))
 
     grades = ["normal_superficiel", "normal_intermediate", "light_dysplastic", "severe_dysplastic"]

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 import typer
 
-from cervicyte import cli, settings
+from cervicyte import settings
+from cervicyte.cli import main as cli
 
 ROOT = Path(__file__).parents[1]
 GUIDE = (ROOT / "docs" / "operate.md").read_text(encoding="utf-8")

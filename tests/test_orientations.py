@@ -10,8 +10,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from cervicyte.errors import UsageError
-from cervicyte.orientations import averaged, averaged_file
-from cervicyte.runtime import Engine
+from cervicyte.networks.orientations import averaged, averaged_file
+from cervicyte.networks.runtime import Engine
 
 SIDE, WIDTH = 12, 5
 

@@ -11,11 +11,12 @@ from hypothesis import given
 from hypothesis import settings as profile
 from hypothesis import strategies as st
 
-from cervicyte import images, pool
-from cervicyte.cells import CellTable
+from cervicyte.data.cells import CellTable
 from cervicyte.errors import DataError
-from cervicyte.nuclei import Nucleus, find_nuclei, smeared
-from cervicyte.pool import FRAMING, LEAST_SIDE, WIDE, WIDE_SIDES, cut, frame
+from cervicyte.fields import crops as pool
+from cervicyte.fields.crops import FRAMING, LEAST_SIDE, WIDE, WIDE_SIDES, cut, frame
+from cervicyte.fields.nuclei import Nucleus, find_nuclei, smeared
+from cervicyte.images import decoding
 from generated_cells import save
 
 
@@ -201,7 +202,7 @@ def test_real_fields(shared, tmp_path) -> None:
     made = cut(files)
     assert len(per_field(made)) == 3
     assert len(made) > 30
-    pixels = np.stack([images.resize(images.load(c.path, c.box), 112) for c in made.cells])
+    pixels = np.stack([decoding.resize(decoding.load(c.path, c.box), 112) for c in made.cells])
     # The middle of a crop is darker than its rim: that is what "about a nucleus" means.
     inner = pixels[:, 50:62, 50:62, :2].mean((1, 2)).max(axis=1)
     outer = np.concatenate([pixels[:, :8].mean((1, 2)), pixels[:, -8:].mean((1, 2))], axis=1)

@@ -23,10 +23,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from cervicyte import files
-from cervicyte.bundle import Bundle
+from cervicyte.base import files
+from cervicyte.bundle.folder import Bundle
+from cervicyte.bundle.predictions import Prediction, write_predictions, write_rows
 from cervicyte.errors import StorageError, UsageError
-from cervicyte.predictions import Prediction, write_predictions, write_rows
 from commands import cervicyte, inside, three_parts
 
 

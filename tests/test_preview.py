@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cervicyte import filters
+from cervicyte.data.preview import MOST, preview
 from cervicyte.errors import DataError, StorageError, UsageError
-from cervicyte.preview import MOST, preview
+from cervicyte.images import filters
 from commands import cervicyte, inside, three_parts
 from generated_cells import make_cell, save
 

@@ -13,15 +13,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from cervicyte import metrics, report
-from cervicyte.bundle import Bundle
-from cervicyte.datasets import demo
-from cervicyte.descriptors import NAMES, describe
+from cervicyte.base.files import sha256_file
+from cervicyte.bundle.folder import Bundle
+from cervicyte.bundle.predictions import UNSATISFACTORY
+from cervicyte.data import synthetic
+from cervicyte.decision.quality import REASONS, REFUSED, QualityModel, fit_quality, verdicts
 from cervicyte.errors import BundleError
-from cervicyte.external import evaluate
-from cervicyte.files import sha256_file
-from cervicyte.predictions import UNSATISFACTORY
-from cervicyte.quality import REASONS, REFUSED, QualityModel, fit_quality, verdicts
+from cervicyte.evaluation import metrics, report
+from cervicyte.images.descriptors import NAMES, describe
+from cervicyte.runs.evaluate import evaluate
 from commands import cervicyte
 from foreign_inputs import KINDS, SIDE, Kind
 from generated_cells import make_cell, save
@@ -183,7 +183,7 @@ def test_limits_with_one_odd_value_are_refused_or_mean_what_they_say(model, data
 def mixture(trained, tmp_path_factory) -> Path:
     """A folder of cells of other slides, and of what is no cell."""
     folder = tmp_path_factory.mktemp("mixture")
-    demo.generate(folder / "cells", n_per_class=3, seed=77, size=96)
+    synthetic.generate(folder / "cells", n_per_class=3, seed=77, size=96)
     for kind in KINDS:
         if kind.name in ("blank", "noise", "text"):
             for i, image in enumerate(kind.make([], 6, np.random.default_rng(3))):
@@ -232,7 +232,7 @@ def test_training_says_how_many_of_its_own_test_cells_it_refused(trained) -> Non
 
 
 def test_a_labelled_picture_that_is_no_cell_counts_as_uncertain_and_the_report_says_so(trained, tmp_path) -> None:
-    cells = demo.generate(tmp_path / "cells", n_per_class=3, seed=78, size=96)
+    cells = synthetic.generate(tmp_path / "cells", n_per_class=3, seed=78, size=96)
     white = save(np.full((96, 96, 3), 255, np.uint8), tmp_path / "white.png")
     cells = cells.with_cells([replace(cells.cells[0], path=white), *cells.cells[1:]])
     test = evaluate(trained.bundle, cells, tmp_path / "test")
@@ -292,14 +292,17 @@ def test_no_foreign_picture_is_called_normal_whatever_the_network_says(trained, 
 
 
 def test_true_cells_are_answered_and_whole_fields_refused(shared) -> None:
-    from cervicyte import datasets, images
+    from cervicyte.data import readers
+    from cervicyte.images import decoding
 
-    cells = datasets.load(shared / "data" / "herlev")
+    cells = readers.load(shared / "data" / "herlev")
     some = cells.subset(np.arange(0, len(cells), 2))
-    descriptors = np.array([describe(images.load(c.path, c.box)) for c in some.cells])
+    descriptors = np.array([describe(decoding.load(c.path, c.box)) for c in some.cells])
     _, codes = np.unique(some.groups.astype(str), return_inverse=True)
     test = codes % 4 == 0
     found, _ = fit_quality(descriptors[~test], some.groups[~test])
     assert (verdicts(found, descriptors[test]) != "").mean() <= 0.06
-    fields = [describe(images.load(f.path)) for f in images.find_images([shared / "data" / "cric_fields" / "*.webp"])]
+    fields = [
+        describe(decoding.load(f.path)) for f in decoding.find_images([shared / "data" / "cric_fields" / "*.webp"])
+    ]
     assert (verdicts(found, np.array(fields)) != "").mean() >= 0.9

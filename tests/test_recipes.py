@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cervicyte.errors import UsageError
-from cervicyte.recipes import Part, Recipe, load_recipe, shipped
+from cervicyte.training.recipes import Part, Recipe, load_recipe, shipped
 from commands import inside, three_parts
 
 

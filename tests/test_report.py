@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cervicyte import figures, metrics, report, splits
+from cervicyte.base.plots import data_uri
+from cervicyte.data import splits
+from cervicyte.data.labels import BINARY, HERLEV, LabelSystem
 from cervicyte.errors import StorageError, UsageError
-from cervicyte.plots import data_uri
-from cervicyte.results import DIFFERS, Evaluation, Predictions
-from cervicyte.taxonomy import BINARY, HERLEV, LabelSystem
+from cervicyte.evaluation import figures, metrics, report
+from cervicyte.evaluation.results import DIFFERS, Evaluation, Predictions
 
 HOSTILE = (
     '<script>alert("x")</script>',
@@ -318,7 +319,7 @@ def test_a_full_disk_leaves_the_old_page(tmp_path, monkeypatch):
     def full(_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("cervicyte.files.os.fsync", full)
+    monkeypatch.setattr("cervicyte.base.files.os.fsync", full)
     with pytest.raises(StorageError, match="No space left"):
         report.write_report([made], tmp_path, title="new")
     assert (tmp_path / "report.html").read_bytes() == before

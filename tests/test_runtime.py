@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cervicyte import backbones, export, graphs, runtime
-from cervicyte.backbones import find_weights, get_backbone
 from cervicyte.errors import DataError, MissingError, UsageError
-from cervicyte.quantise import quantisation_error, quantise
-from cervicyte.runtime import Engine
+from cervicyte.networks import onnx_graphs, registry, runtime
+from cervicyte.networks.keras import export
+from cervicyte.networks.quantisation import quantisation_error, quantise
+from cervicyte.networks.registry import find_weights, get_backbone
+from cervicyte.networks.runtime import Engine
 
 onnx = pytest.importorskip("onnx")
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
@@ -99,7 +100,7 @@ def test_parity_is_checked_against_keras_own_preprocessing_and_weights(exported)
     row = get_backbone("MobileNetV2", size=64)
     network = export.build_network(row, find_weights(row, "random", seed=1))
     images = pixels(5, 64)
-    keras = backbones.import_keras()
+    keras = registry.import_keras()
     expected = network.predict(keras.applications.mobilenet_v2.preprocess_input(images.astype("float32")), verbose=0)
     found = Engine(path, ("features", "feature_map"), precision="float32").run(images)
     scale = np.abs(expected).max()
@@ -170,7 +171,7 @@ def test_a_failing_parity_check_raises_and_leaves_nothing(tmp_path, monkeypatch)
 
 @pytest.mark.parametrize("channels_first", [True, False])
 @pytest.mark.parametrize("pooled", [True, False])
-@pytest.mark.parametrize("preprocessing", backbones.PREPROCESSING)
+@pytest.mark.parametrize("preprocessing", registry.PREPROCESSING)
 def test_any_onnx_extractor_gets_the_contract(tmp_path, channels_first, pooled, preprocessing) -> None:
     onnx.save(small_graph(channels_first, pooled), tmp_path / "net.onnx")
     row = get_backbone(f"onnx:{tmp_path / 'net.onnx'}", preprocessing)
@@ -310,7 +311,7 @@ def test_importing_the_package_is_light() -> None:
     import subprocess
 
     code = (
-        "import sys, cervicyte.features, cervicyte.quantise, cervicyte.graphs;"
+        "import sys, cervicyte.features.extraction, cervicyte.networks.quantisation, cervicyte.networks.onnx_graphs;"
         "heavy = {'torch', 'keras', 'openvino', 'onnx', 'onnxruntime', 'cv2'} & set(sys.modules);"
         "assert not heavy, heavy"
     )
@@ -336,7 +337,7 @@ def test_quantising_gives_a_graph_that_runs_in_int8_and_its_error_is_told(export
 
 
 def test_input_layout_and_size_are_read_from_the_graph() -> None:
-    assert graphs.input_layout(small_graph()) == "NCHW"
-    assert graphs.input_layout(small_graph(channels_first=False)) == "NHWC"
-    assert graphs.input_size(small_graph()) == 16
-    assert graphs.input_size(small_graph(side="S")) == 0
+    assert onnx_graphs.input_layout(small_graph()) == "NCHW"
+    assert onnx_graphs.input_layout(small_graph(channels_first=False)) == "NHWC"
+    assert onnx_graphs.input_size(small_graph()) == 16
+    assert onnx_graphs.input_size(small_graph(side="S")) == 0

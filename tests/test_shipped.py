@@ -16,12 +16,15 @@ import numpy as np
 import pytest
 
 import cervicyte
-from cervicyte import gate, images, runtime, shipped
-from cervicyte.bundle import CARD, TRAINING_CELLS, Bundle
+from cervicyte import shipped
+from cervicyte.audit import leakage
+from cervicyte.bundle.folder import CARD, TRAINING_CELLS, Bundle
 from cervicyte.errors import LeakageError, MissingError
-from cervicyte.external import evaluate
-from cervicyte.features import make_extractor
-from cervicyte.recipes import load_recipe
+from cervicyte.features.extraction import make_extractor
+from cervicyte.images import decoding
+from cervicyte.networks import runtime
+from cervicyte.runs.evaluate import evaluate
+from cervicyte.training.recipes import load_recipe
 from commands import ROOT, inside, three_parts
 from foreign_inputs import KINDS
 
@@ -62,7 +65,7 @@ def test_both_are_small_and_hold_no_picture_of_anybody() -> None:
     assert sum(sizes) <= 6_000_000
     assert sizes[1] < 0.6 * sizes[0]
     for folder in folders:
-        kept = gate.load_training_cells(folder / TRAINING_CELLS)
+        kept = leakage.load_training_cells(folder / TRAINING_CELLS)
         assert kept["signatures"].shape[1] == 0
         assert len(kept["digests"]) > 500
         assert all(kept["digests"].tolist())
@@ -134,7 +137,7 @@ def test_an_unknown_name_is_told_what_ships(demo_cells, monkeypatch, capsys, tmp
 
 
 def test_the_8_bit_version_says_nearly_the_same_in_both_engines(bundle, demo_cells) -> None:
-    pixels = np.stack([images.resize(images.load(c.path), 96, "stretch") for c in demo_cells.cells])
+    pixels = np.stack([decoding.resize(decoding.load(c.path), 96, "stretch") for c in demo_cells.cells])
     exact = runtime.Engine(bundle.folder / "model.onnx", ("probabilities",), precision="float32").run(pixels)
     for engine in runtime.ENGINES:
         small = runtime.Engine(shipped.bundle_folder("cytonet-int8") / "model.onnx", ("probabilities",), engine=engine)
@@ -174,7 +177,7 @@ def test_shipping_makes_both_without_thumbnails(own, demo_cells, into, capsys) -
     assert [b.manifest.name for b in (full, small)] == ["cytonet", "cytonet-int8"]
     assert (full.manifest.precision, small.manifest.precision) == (own.bundle.manifest.precision, "int8")
     for made in (full, small):
-        kept = gate.load_training_cells(made.folder / TRAINING_CELLS)
+        kept = leakage.load_training_cells(made.folder / TRAINING_CELLS)
         assert kept["signatures"].size == 0
         assert len(kept["digests"]) == len(demo_cells)
     assert "AUROC 0.9 against 0.8" in (small.folder / CARD).read_text(encoding="utf-8")
@@ -205,7 +208,7 @@ def test_what_is_no_cell_gets_no_verdict(bundle, tmp_path, kind) -> None:
 
 def test_what_it_sees_does_not_depend_on_how_a_cell_lies(demo_cells) -> None:
     extractor = make_extractor("cytonet", precision="float32")
-    pixels = np.stack([extractor.prepare(images.load(c.path)) for c in demo_cells.cells[:4]])
+    pixels = np.stack([extractor.prepare(decoding.load(c.path)) for c in demo_cells.cells[:4]])
     expected = extractor.run(pixels)
     assert expected.std(axis=0).max() > 1e-2
     for turned in (np.rot90(pixels, 1, (1, 2)), pixels[:, :, ::-1]):
@@ -218,12 +221,12 @@ def test_the_backbone_gives_the_features_that_its_own_head_reads(bundle, demo_ce
     from onnx import numpy_helper
 
     extractor = make_extractor("cytonet", precision="float32")
-    pixels = np.stack([extractor.prepare(images.load(c.path)) for c in demo_cells.cells[:5]])
+    pixels = np.stack([extractor.prepare(decoding.load(c.path)) for c in demo_cells.cells[:5]])
     known = {i.name: numpy_helper.to_array(i) for i in onnx.load(bundle.folder / "model.onnx").graph.initializer}
     logits = extractor.run(pixels) @ known["head_weights"] + known["head_bias"]
     odds = np.exp(logits - logits.max(axis=1, keepdims=True))
     whole = bundle.extractor("float32")
-    rows = np.stack([whole.prepare(images.load(c.path)) for c in demo_cells.cells[:5]])
+    rows = np.stack([whole.prepare(decoding.load(c.path)) for c in demo_cells.cells[:5]])
     np.testing.assert_allclose(
         whole.run(rows)[:, : len(bundle.classes)], odds / odds.sum(axis=1, keepdims=True), atol=1e-4
     )

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from cervicyte.cells import Cell, CellTable
-from cervicyte.errors import CervicyteError, DataError, UsageError
-from cervicyte.splits import (
+from cervicyte.data.cells import Cell, CellTable
+from cervicyte.data.labels import HERLEV
+from cervicyte.data.splits import (
     PROTOCOLS,
     Folds,
     augmented,
@@ -23,7 +23,7 @@ from cervicyte.splits import (
     random_folds,
     shared_groups,
 )
-from cervicyte.taxonomy import HERLEV
+from cervicyte.errors import CervicyteError, DataError, UsageError
 
 quick = settings(max_examples=60, deadline=None, derandomize=True)
 

@@ -11,18 +11,18 @@ import pytest
 
 pytest.importorskip("torch")
 
-from cervicyte import export, tails
-from cervicyte.activations import ActivationTable
-from cervicyte.backbones import BACKBONES, Backbone, find_weights, get_backbone, import_keras
-from cervicyte.bundle import Bundle, InputSpec, Manifest, save_bundle
-from cervicyte.calibration import Limits, softmax
+from cervicyte.bundle.folder import Bundle, InputSpec, Manifest, save_bundle
+from cervicyte.bundle.graph import network_graph
+from cervicyte.data.labels import BINARY
+from cervicyte.decision.calibration import Limits, softmax
+from cervicyte.decision.linear import LinearHead
 from cervicyte.errors import DataError, UsageError
-from cervicyte.finetune import TailTrainer
-from cervicyte.heads import LinearHead
-from cervicyte.modelgraph import network_graph
-from cervicyte.runtime import Engine
-from cervicyte.schedule import Schedule
-from cervicyte.taxonomy import BINARY
+from cervicyte.features.activations import ActivationTable
+from cervicyte.networks.keras import export, last_blocks
+from cervicyte.networks.registry import BACKBONES, Backbone, find_weights, get_backbone, import_keras
+from cervicyte.networks.runtime import Engine
+from cervicyte.training.fine_tuning import TailTrainer
+from cervicyte.training.schedule import Schedule
 from generated_cells import make_cell, save
 
 
@@ -81,7 +81,7 @@ def test_the_table_is_the_registry() -> None:
 def test_the_cut_lies_before_the_last_two_blocks_and_the_tail_answers_as_keras_does(row) -> None:
     import torch
 
-    from cervicyte.tail_network import TailNetwork
+    from cervicyte.networks.keras.torch_blocks import TailNetwork
 
     network, cut, tail = built(row)
     assert cut.name == row.before or re.fullmatch(rf"{row.before}_\d+", cut.name)
@@ -141,12 +141,12 @@ def test_train_join_and_predict_from_a_bundle(row, tmp_path) -> None:
 
     # Both versions behind one prefix, with the contract of every graph here.
     joined = tmp_path / "joined.onnx"
-    tails.join(prefix, trainer.tail, [trainer.initial, moved], joined)
+    last_blocks.join(prefix, trainer.tail, [trainer.initial, moved], joined)
     found = Engine(joined, ("features", "feature_map"), precision="float32").run(pixels)
     expected = []
     for arrays in (trainer.initial, moved):
         trainer.tail.set_arrays(arrays)
-        expected.append(tails.tail_features(trainer.tail, before))
+        expected.append(last_blocks.tail_features(trainer.tail, before))
     features = np.concatenate(expected, axis=1)
     assert found["features"].shape == (8, 2 * network.dimension)
     np.testing.assert_allclose(found["features"], features, atol=1e-3 * np.abs(features).max())
@@ -173,16 +173,16 @@ def test_a_graph_that_does_not_answer_as_pytorch_is_refused_and_not_written(tmp_
     row = get_backbone("MobileNetV2", size=64)
     weights = find_weights(row, "random")
     prefix = export.export_backbone(row, weights, layer=export.BEFORE_TAIL)
-    tail = tails.build_tail(row, weights)
-    real = tails.tail_features
-    monkeypatch.setattr(tails, "tail_features", lambda *args: real(*args) * np.float32(1.01))
+    tail = last_blocks.build_tail(row, weights)
+    real = last_blocks.tail_features
+    monkeypatch.setattr(last_blocks, "tail_features", lambda *args: real(*args) * np.float32(1.01))
     with pytest.raises(DataError, match="does not answer as the trained one"):
-        tails.join(prefix, tail, [tail.get_arrays()], tmp_path / "joined.onnx")
+        last_blocks.join(prefix, tail, [tail.get_arrays()], tmp_path / "joined.onnx")
     assert not list(tmp_path.iterdir())
 
 
 def test_a_layer_that_no_tail_has_is_refused() -> None:
-    from cervicyte.tail_network import TailNetwork
+    from cervicyte.networks.keras.torch_blocks import TailNetwork
 
     keras = import_keras()
     inputs = keras.Input((8, 8, 3))
@@ -201,7 +201,7 @@ def test_a_layer_that_no_tail_has_is_refused() -> None:
 
 def test_weights_of_another_tail_are_refused() -> None:
     row = get_backbone("MobileNetV2", size=64)
-    tail = tails.build_tail(row, find_weights(row, "random"))
+    tail = last_blocks.build_tail(row, find_weights(row, "random"))
     arrays = tail.get_arrays()
     with pytest.raises(ValueError, match="shorter"):
         tail.set_arrays(arrays[:-1])
@@ -222,6 +222,6 @@ def test_real_weights_run_behind_the_cut_as_in_keras(shared: Path) -> None:
     prepared = torch.from_numpy(keras.applications.mobilenet_v2.preprocess_input(pixels))
     with torch.no_grad():
         before, after = keras.Model(network.input, [cut, network.output])(prepared, training=False)
-    found = tails.tail_features(tails.build_tail(row, weights), before.numpy())
+    found = last_blocks.tail_features(last_blocks.build_tail(row, weights), before.numpy())
     expected = after.mean((1, 2)).numpy()
     np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())

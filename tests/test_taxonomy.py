@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cervicyte.errors import CervicyteError, DataError, UsageError
-from cervicyte.taxonomy import (
+from cervicyte.data.labels import (
     BETHESDA,
     BINARY,
     HERLEV,
@@ -23,6 +22,7 @@ from cervicyte.taxonomy import (
     get_map,
     get_system,
 )
+from cervicyte.errors import CervicyteError, DataError, UsageError
 
 system_ids = [s.name for s in SYSTEMS]
 map_ids = [m.name for m in MAPS]

@@ -8,7 +8,10 @@ import importlib.metadata
 import socket
 from pathlib import Path
 
-from cervicyte import backbones, doctor, settings, tour
+from cervicyte import settings
+from cervicyte.cli import doctor
+from cervicyte.networks import registry
+from cervicyte.runs import demo as tour
 from commands import cervicyte, inside
 
 
@@ -50,7 +53,7 @@ def test_the_doctor_finds_this_installation_whole(monkeypatch, capsys) -> None:
     for name in ("python", "openvino", "onnxruntime", "scikit-learn", "engine", "cache"):
         assert rows[name].status == "OK", rows[name]
         assert name in done.stdout
-    for backbone in backbones.BACKBONES:
+    for backbone in registry.BACKBONES:
         if backbone.kind == "keras":
             row = rows[f"weights {backbone.name}"]
             assert row.status in ("OK", "NOTE")

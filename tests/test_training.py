@@ -14,17 +14,21 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cervicyte import bundling, datasets, facts, files, gate, splits, training
-from cervicyte.calibration import Answers, Limits
-from cervicyte.cells import CellTable
-from cervicyte.crossvalidation import cross_validate
+from cervicyte.audit import leakage
+from cervicyte.base import files
+from cervicyte.data import readers, splits
+from cervicyte.data.cells import CellTable
+from cervicyte.decision.calibration import Answers, Limits
 from cervicyte.errors import BundleError, DataError, ImageError, LeakageError, StorageError, UsageError
-from cervicyte.features import MorphologyExtractor
-from cervicyte.fitting import fit_model
-from cervicyte.members import FinetunedMember, LinearMember
-from cervicyte.recipes import Recipe, load_recipe
-from cervicyte.results import DIFFERS
-from cervicyte.training import train
+from cervicyte.evaluation.cross_validation import cross_validate
+from cervicyte.evaluation.results import DIFFERS
+from cervicyte.features.extraction import MorphologyExtractor
+from cervicyte.runs import train as training
+from cervicyte.runs.train import train
+from cervicyte.training import bundling, facts
+from cervicyte.training.fitting import fit_model
+from cervicyte.training.members import FinetunedMember, LinearMember
+from cervicyte.training.recipes import Recipe, load_recipe
 from commands import cervicyte, inside, read, three_parts
 
 NUMBERS = ("accuracy", "balanced_accuracy", "f1_macro", "auroc")
@@ -183,7 +187,7 @@ def test_labels_of_the_test_fold_change_no_prediction(demo_cells) -> None:
 
 
 def test_as_published_is_marked_as_leaking_and_its_folds_name_the_copies(few, tmp_path, monkeypatch, capsys) -> None:
-    from cervicyte.summary import plain_table
+    from cervicyte.evaluation.summary import plain_table
 
     run = train(
         few, tmp_path / "run", replace(load_recipe("morphology-lr"), copies=2), protocol="as-published", folds=2
@@ -209,16 +213,16 @@ def test_as_published_is_marked_as_leaking_and_its_folds_name_the_copies(few, tm
 
 
 def test_copies_that_cannot_be_read_are_told(few, tmp_path, monkeypatch, numbers_only) -> None:
-    from cervicyte import features
+    from cervicyte.features import extraction
 
-    real, bad = features.augmented_copy, files.sha256_file(Path(few.cells[3].path))
+    real, bad = extraction.augmented_copy, files.sha256_file(Path(few.cells[3].path))
 
     def broken(image, variant, key, *rest):
         if (variant, key) == (2, bad):
             raise ImageError("no copy could be made", "the cell")
         return real(image, variant, key, *rest)
 
-    monkeypatch.setattr(features, "augmented_copy", broken)
+    monkeypatch.setattr(extraction, "augmented_copy", broken)
     recipe = replace(load_recipe("morphology-lr"), copies=2)
     run = train(few, tmp_path / "run", recipe, protocol="as-published", folds=2, seed=77)
     assert list(run.failed) == [f"{few.cells[3].path} copy 2"]
@@ -293,7 +297,7 @@ def test_crops_cut_from_the_cells_own_files_are_a_leak(few, tmp_path, monkeypatc
         train(few, tmp_path / "run", "cytonet", crops=[tmp_path])
     assert "field.png" in raised.value.received
     others = few.subset(few.labels.astype(str) == "normal_superficiel")
-    gate.check_crops(few.subset(few.labels.astype(str) != "normal_superficiel"), others)
+    leakage.check_crops(few.subset(few.labels.astype(str) != "normal_superficiel"), others)
 
 
 def test_the_facts_name_the_crops_and_what_else_the_published_way_changes(few) -> None:
@@ -332,7 +336,7 @@ def test_activations_that_do_not_fit_side_by_side_are_refused_before_the_work(fe
 
 
 def test_provided_folders_are_the_division_unless_folds_are_asked_for(few_folder, tmp_path, numbers_only) -> None:
-    cells = datasets.load(few_folder)
+    cells = readers.load(few_folder)
     halves = sorted(set(cells.groups))[::3]
     divided = tmp_path / "divided"
     rows = ["path,group"]
@@ -342,7 +346,7 @@ def test_provided_folders_are_the_division_unless_folds_are_asked_for(few_folder
         shutil.copy(cell.path, divided / place)
         rows.append(f"{place},{cell.group}")
     (divided / "groups.csv").write_text("\n".join(rows) + "\n")
-    table = datasets.load(divided)
+    table = readers.load(divided)
     in_test = [c.path for c in table.cells if c.split == "test"]
     assert 0 < len(in_test) < len(table)
     given = train(table, tmp_path / "given")
@@ -403,7 +407,7 @@ def test_bad_files_are_listed_and_stop_nothing(few_folder, tmp_path) -> None:
             if not re.search("empty|text|trunc", line)
         )
     )
-    train(datasets.load(few_folder), out, folds=2)
+    train(readers.load(few_folder), out, folds=2)
     assert not (out / "failed.json").exists()
 
 
@@ -417,7 +421,7 @@ def test_sets_that_cannot_be_divided_are_refused_before_any_work(few, tmp_path, 
     def never(*_: object) -> None:
         raise AssertionError("features were computed first")
 
-    monkeypatch.setattr("cervicyte.members.extract_table", never)
+    monkeypatch.setattr("cervicyte.training.members.extract_table", never)
     one_class = few.subset(few.labels.astype(str) == "normal_superficiel")
     with pytest.raises(DataError, match="at least two classes"):
         train(one_class, tmp_path / "run")
@@ -483,7 +487,7 @@ def test_labels_unknown_to_the_reader_or_the_map_are_refused(tmp_path, few, few_
     assert "--normal" in said
     assert three_parts(said)
     with pytest.raises(UsageError, match="no map"):
-        training.targeted(datasets.load(table), replace(load_recipe("morphology-lr"), target="bethesda"))
+        training.targeted(readers.load(table), replace(load_recipe("morphology-lr"), target="bethesda"))
 
 
 def test_a_full_disk_leaves_the_old_run_as_it_was(few, tmp_path, monkeypatch) -> None:

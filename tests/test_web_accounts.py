@@ -18,10 +18,12 @@ import pyotp
 from sqlalchemy import func, select
 
 from cervicyte.errors import CervicyteError, UsageError
-from cervicyte.web import accounts, authenticator, codes, entry, limits, secrets, sessions, tokens
-from cervicyte.web.accounts import ACTIONS, may
+from cervicyte.web.accounts import api_tokens, authenticator, one_time_codes, sessions, users
+from cervicyte.web.accounts import registration as entry
+from cervicyte.web.accounts.users import ACTIONS, may
+from cervicyte.web.base import credentials, rate_limits
+from cervicyte.web.base.schema import Base, Code, User, UserSession
 from cervicyte.web.errors import DeniedError, MailError, TooManyRequestsError
-from cervicyte.web.schema import Base, Code, User, UserSession
 from web_databases import on_both
 from web_site import HERE, OTHER, PASSWORD, cheap, make_site, make_user
 
@@ -62,7 +64,7 @@ def _everything(site) -> str:
 
 
 def _actions(site) -> list[str]:
-    from cervicyte.web.schema import AuditRow
+    from cervicyte.web.base.schema import AuditRow
 
     with site.database.read() as session:
         return list(session.scalars(select(AuditRow.action).order_by(AuditRow.id)))
@@ -206,7 +208,7 @@ def test_a_code_takes_five_attempts_at_the_same_moment_too_and_then_the_right_on
     code = site.mailer.code()
     _at_once(lambda: entry.finish_registration(site, FIRST, "AAAAA-AAAAA", "", PASSWORD, HERE), 8)
     with site.database.read() as session:
-        assert session.scalar(select(Code.attempts)) == codes.MOST_ATTEMPTS
+        assert session.scalar(select(Code.attempts)) == one_time_codes.MOST_ATTEMPTS
     with pytest.raises(DeniedError):
         entry.finish_registration(site, FIRST, code, "", PASSWORD, HERE)
     entry.start_registration(site, FIRST, HERE)
@@ -239,14 +241,14 @@ def test_nobody_can_have_others_flooded_with_mail(site):
 def test_a_forgotten_password_is_replaced_by_a_mailed_code_and_everything_open_ends(site):
     user = make_user(site)
     signed = sessions.sign_in(site, FIRST, PASSWORD, HERE)
-    key = tokens.make(site, user.id, "script")
+    key = api_tokens.make(site, user.id, "script")
     entry.ask_reset(site, " FIRST@lab.example", HERE)
     code = site.mailer.code()
     assert code not in _everything(site)
     found = _at_once(lambda: entry.reset_by_code(site, FIRST, code, OTHER, HERE), 5)
     assert sorted(type(f).__name__ for f in found) == ["Denied"] * 4 + ["User"]
     assert sessions.load(site, signed.token) is None
-    assert tokens.load(site, key.text) is None
+    assert api_tokens.load(site, key.text) is None
     with pytest.raises(DeniedError):
         sessions.sign_in(site, FIRST, PASSWORD, HERE)
     assert sessions.sign_in(site, FIRST, OTHER, HERE).user.id == user.id
@@ -256,7 +258,7 @@ def test_a_forgotten_password_is_replaced_by_a_mailed_code_and_everything_open_e
 def test_asking_for_a_new_password_tells_nobody_who_has_an_account(site):
     make_user(site)
     gone = make_user(site, "gone@lab.example")
-    accounts.change(site, "admin", gone.id, active=False)
+    users.change(site, "admin", gone.id, active=False)
     answers, rows = set(), []
     for email in (FIRST, "nobody@lab.example", "gone@lab.example"):
         before = len(_actions(site))
@@ -320,7 +322,7 @@ def test_a_session_ends_with_sign_out_with_time_and_with_its_user(site):
     assert sessions.load(site, signed[2].token) is None
     last = sessions.sign_in(site, FIRST, PASSWORD, HERE)
     make_user(site, "root@lab.example", "administrator")
-    accounts.change(site, "root", user.id, active=False)
+    users.change(site, "root", user.id, active=False)
     assert sessions.load(site, last.token) is None
     with site.database.read() as session:
         assert session.scalar(select(func.count()).select_from(UserSession)) == 0
@@ -362,7 +364,7 @@ def test_a_new_password_ends_every_session_and_opens_one(site):
 def test_a_wrong_password_no_user_and_a_disabled_one_are_answered_alike(site):
     make_user(site)
     gone = make_user(site, "gone@lab.example")
-    accounts.change(site, "admin", gone.id, active=False)
+    users.change(site, "admin", gone.id, active=False)
     answers = set()
     for email, password in (
         (FIRST, OTHER), ("nobody@lab.example", PASSWORD), ("gone@lab.example", PASSWORD), ("no address", PASSWORD),
@@ -390,7 +392,7 @@ def test_every_answer_to_a_sign_in_costs_one_hash(site, monkeypatch):
 
 def test_passwords_are_not_tried_out_on_one_account_or_from_one_address(site):
     make_user(site)
-    for i in range(limits.PASSWORD_BY_ACCOUNT.most):
+    for i in range(rate_limits.PASSWORD_BY_ACCOUNT.most):
         with pytest.raises(DeniedError):
             sessions.sign_in(site, FIRST, OTHER, f"198.51.100.{i}")
     for email in (FIRST, "First@LAB.example "):
@@ -399,7 +401,7 @@ def test_passwords_are_not_tried_out_on_one_account_or_from_one_address(site):
     assert 0 < told.value.retry_after_s <= 15 * 60 + 1
     site.clock.forward(minutes=16)
     assert sessions.sign_in(site, FIRST, PASSWORD, "203.0.113.9")
-    for i in range(limits.PASSWORD_BY_ADDRESS.most):
+    for i in range(rate_limits.PASSWORD_BY_ADDRESS.most):
         with pytest.raises(DeniedError):
             sessions.sign_in(site, f"user{i}@lab.example", OTHER, HERE)
     with pytest.raises(TooManyRequestsError):
@@ -408,16 +410,16 @@ def test_passwords_are_not_tried_out_on_one_account_or_from_one_address(site):
 
 def test_a_laboratory_that_signs_in_from_one_address_is_no_attacker(site):
     make_user(site)
-    for _ in range(limits.PASSWORD_BY_ADDRESS.most + 5):
+    for _ in range(rate_limits.PASSWORD_BY_ADDRESS.most + 5):
         sessions.sign_in(site, FIRST, PASSWORD, HERE)
 
 
 def test_a_weaker_hash_is_renewed_at_sign_in(site):
     user = make_user(site)
-    stronger = replace(site, hasher=secrets.Hasher(time_cost=2, memory_kib=16, parallelism=1))
+    stronger = replace(site, hasher=credentials.Hasher(time_cost=2, memory_kib=16, parallelism=1))
     sessions.sign_in(stronger, FIRST, PASSWORD, HERE)
     with site.database.read() as session:
-        stored = accounts.find(session, user.id).password_hash
+        stored = users.find(session, user.id).password_hash
     assert "m=16,t=2" in stored
     assert sessions.sign_in(stronger, FIRST, PASSWORD, HERE)
 
@@ -425,7 +427,7 @@ def test_a_weaker_hash_is_renewed_at_sign_in(site):
 def test_the_password_is_asked_again_before_a_signature(site):
     user = make_user(site)
     assert sessions.confirm_password(site, user.id, PASSWORD, HERE) is None
-    for _ in range(limits.PASSWORD_BY_ACCOUNT.most):
+    for _ in range(rate_limits.PASSWORD_BY_ACCOUNT.most):
         with pytest.raises(DeniedError):
             sessions.confirm_password(site, user.id, OTHER, HERE)
     with pytest.raises(TooManyRequestsError):
@@ -444,7 +446,7 @@ def _enrol(site, user, token: str = "") -> str:
 
 def _secret(site, user) -> str:
     with site.database.read() as session:
-        return accounts.find(session, user.id).totp_secret
+        return users.find(session, user.id).totp_secret
 
 
 def _sign_in_with_code(site, user):
@@ -505,7 +507,7 @@ def test_a_ticket_has_five_attempts_ten_minutes_and_one_use(site):
     totp = pyotp.TOTP(_enrol(site, user))
     ticket = sessions.sign_in(site, FIRST, PASSWORD, HERE).ticket
     wrong = "000000" if totp.at(site.clock()) != "000000" else "111111"
-    for _ in range(codes.MOST_ATTEMPTS):
+    for _ in range(one_time_codes.MOST_ATTEMPTS):
         with pytest.raises(DeniedError):
             sessions.second_step(site, ticket, wrong, HERE)
     with pytest.raises(DeniedError, match="attempts"):
@@ -522,7 +524,7 @@ def test_codes_are_not_tried_out_over_many_tickets(site):
     user = make_user(site)
     totp = pyotp.TOTP(_enrol(site, user))
     wrong = "000000" if totp.at(site.clock()) != "000000" else "111111"
-    for i in range(limits.CODE_BY_ACCOUNT.most):
+    for i in range(rate_limits.CODE_BY_ACCOUNT.most):
         ticket = sessions.sign_in(site, FIRST, PASSWORD, f"198.51.100.{i}").ticket
         with pytest.raises(DeniedError):
             sessions.second_step(site, ticket, wrong, f"198.51.100.{i}")
@@ -547,29 +549,29 @@ def test_the_second_step_goes_off_only_with_the_password(site):
 
 def test_a_token_is_shown_once_ends_and_is_revoked_by_its_owner_alone(site):
     user, other = make_user(site), make_user(site, "bob@lab.example")
-    key = tokens.make(site, user.id, " my\nscript ", days=30)
-    assert key.text.startswith(tokens.PREFIX)
+    key = api_tokens.make(site, user.id, " my\nscript ", days=30)
+    assert key.text.startswith(api_tokens.PREFIX)
     assert key.text not in _everything(site)
-    assert tokens.load(site, key.text).id == user.id
+    assert api_tokens.load(site, key.text).id == user.id
     with site.database.read() as session:
-        (row,) = tokens.of_user(session, user.id)
+        (row,) = api_tokens.of_user(session, user.id)
     assert (row.name, row.used_at) == ("my script", site.clock())
     with pytest.raises(UsageError):
-        tokens.revoke(site, other.id, key.id)
-    tokens.revoke(site, user.id, key.id)
-    assert tokens.load(site, key.text) is None
-    second = tokens.make(site, user.id, "second", days=1)
+        api_tokens.revoke(site, other.id, key.id)
+    api_tokens.revoke(site, user.id, key.id)
+    assert api_tokens.load(site, key.text) is None
+    second = api_tokens.make(site, user.id, "second", days=1)
     site.clock.forward(days=1, seconds=1)
-    assert tokens.load(site, second.text) is None
-    third = tokens.make(site, user.id, "third")
-    accounts.change(site, "admin", user.id, active=False)
-    for odd in (third.text, "", "x", tokens.PREFIX):
-        assert tokens.load(site, odd) is None
+    assert api_tokens.load(site, second.text) is None
+    third = api_tokens.make(site, user.id, "third")
+    users.change(site, "admin", user.id, active=False)
+    for odd in (third.text, "", "x", api_tokens.PREFIX):
+        assert api_tokens.load(site, odd) is None
     with pytest.raises(UsageError, match="disabled"):
-        tokens.make(site, user.id, "fourth")
+        api_tokens.make(site, user.id, "fourth")
     for name, days in (("", 1), ("x", 0), ("x", 367)):
         with pytest.raises(UsageError):
-            tokens.make(site, other.id, name, days)
+            api_tokens.make(site, other.id, name, days)
 
 
 # --- users and rights -------------------------------------------------------------------------------------------------
@@ -580,35 +582,35 @@ def test_the_last_administrator_stays_one_also_when_two_are_disabled_at_once(sit
     entry.add_user(site, "first", "unset@lab.example", "", "administrator")  # has no password yet: does not count
     for change in ({"active": False}, {"role": "reader"}):
         with pytest.raises(UsageError, match="last administrator"):
-            accounts.change(site, "x", first.id, **change)
+            users.change(site, "x", first.id, **change)
     second = make_user(site, "second@lab.example", "administrator")
     ids = iter([first.id, second.id] * 3)
-    found = _at_once(lambda: accounts.change(site, "x", next(ids), active=False))
+    found = _at_once(lambda: users.change(site, "x", next(ids), active=False))
     assert sum(isinstance(f, UsageError) for f in found) >= 1
     with site.database.read() as session:
-        left = [u for u in accounts.everyone(session) if u.role == "administrator" and u.active and u.password_hash]
+        left = [u for u in users.everyone(session) if u.role == "administrator" and u.active and u.password_hash]
     assert len(left) == 1
     assert [a for a in _actions(site) if a == "user.disabled"] == ["user.disabled"]
 
 
 def test_roles_change_are_logged_and_unknown_ones_refused(site):
     user = make_user(site)
-    assert accounts.change(site, "root", user.id, role="reviewer").role == "reviewer"
-    assert accounts.change(site, "root", user.id, active=False).active is False
-    assert accounts.change(site, "root", FIRST, active=True).active is True
+    assert users.change(site, "root", user.id, role="reviewer").role == "reviewer"
+    assert users.change(site, "root", user.id, active=False).active is False
+    assert users.change(site, "root", FIRST, active=True).active is True
     with pytest.raises(UsageError, match="no such role"):
-        accounts.change(site, "root", user.id, role="root")
+        users.change(site, "root", user.id, role="root")
     assert _actions(site) == ["user.role", "user.disabled", "user.enabled"]
 
 
 def test_names_are_one_printable_line(site):
     user = make_user(site)
-    assert accounts.rename(site, user.id, "  First\r\n \u202eReader\x00 ").name == "First Reader"
+    assert users.rename(site, user.id, "  First\r\n \u202eReader\x00 ").name == "First Reader"
     with pytest.raises(UsageError):
-        accounts.rename(site, user.id, "\u200b\n")
+        users.rename(site, user.id, "\u200b\n")
     with site.database.read() as session:
-        assert [u.id for u in accounts.everyone(session, "FIRST R")] == [user.id]
-        assert list(accounts.everyone(session, "%")) == []
+        assert [u.id for u in users.everyone(session, "FIRST R")] == [user.id]
+        assert list(users.everyone(session, "%")) == []
 
 
 def _person(role, id_="me", active=True):
@@ -657,8 +659,8 @@ def test_who_may_do_what_elsewhere(who, allowed):
 @pytest.fixture
 def command(tmp_path, monkeypatch, capsys):
     """Run the command line in this process on a data folder of its own; its exit code, output and errors."""
-    from cervicyte import cli
-    from cervicyte.web import site as site_module
+    from cervicyte.cli import main as cli
+    from cervicyte.web.base import site as site_module
 
     monkeypatch.setenv("CERVICYTE_DATA_DIR", str(tmp_path / "data"))
     monkeypatch.setattr(site_module, "Hasher", cheap)

@@ -20,17 +20,22 @@ from hypothesis import strategies as st
 from sqlalchemy import func, select
 
 from cervicyte.errors import StorageError
-from cervicyte.web import api, case_list, limits, overlays, reports, reviews, second_readers, tokens
+from cervicyte.web import api
+from cervicyte.web.accounts import api_tokens
+from cervicyte.web.api.endpoints import ENDPOINTS, ROOT
+from cervicyte.web.api.validation import fault, from_text
 from cervicyte.web.app import create_app
-from cervicyte.web.desk import Desk
-from cervicyte.web.endpoints import ENDPOINTS, ROOT
+from cervicyte.web.base import rate_limits
+from cervicyte.web.base.audit_log import Ledger
+from cervicyte.web.base.schema import AuditRow, Base
+from cervicyte.web.cases import listing, second_readers
+from cervicyte.web.cases.pictures import Picture
+from cervicyte.web.engine.predictor import Desk
+from cervicyte.web.engine.workers import Jobs
 from cervicyte.web.errors import BusyError, TooManyRequestsError
-from cervicyte.web.jobs import Jobs
-from cervicyte.web.ledger import Ledger
-from cervicyte.web.originals import Picture
-from cervicyte.web.schema import AuditRow, Base
-from cervicyte.web.shapes import fault, from_text
-from cervicyte.web.visit import Running
+from cervicyte.web.middleware.current import Running
+from cervicyte.web.reading import heat_maps, verdicts
+from cervicyte.web.reports import reports
 from web_cases import case_with, rows
 from web_client import ROOT as SITE
 from web_client import Person, cell, small_bundle
@@ -69,7 +74,9 @@ def world(request: pytest.FixtureRequest, tmp_path_factory: Any) -> Iterator[Sim
         with Desk(bundle, workers=2) as desk, Jobs(site, desk) as jobs:
             app = create_app(Running(site=site, desk=desk, jobs=jobs, max_upload_mb=2))
             app.testing = False  # errors are answered, as they are for users
-            programs = {email: Program(app, tokens.make(site, user.id, "test").text) for email, user in users.items()}
+            programs = {
+                email: Program(app, api_tokens.make(site, user.id, "test").text) for email, user in users.items()
+            }
             yield SimpleNamespace(site=site, app=app, desk=desk, users=users, programs=programs, me=programs[READER])
         assert site.ledger.verify(site.database).ok
         site.database.close()
@@ -122,10 +129,10 @@ def test_nothing_but_the_document_is_answered_without_a_token_and_a_cookie_is_no
 def test_a_token_that_is_revoked_too_old_or_of_a_disabled_user_opens_nothing(tmp_path) -> None:
     site = make_site(tmp_path / "data")
     app, user = create_app(Running(site=site)), make_user(site)
-    revoked, old = (tokens.make(site, user.id, name, 1) for name in ("revoked", "old"))
+    revoked, old = (api_tokens.make(site, user.id, name, 1) for name in ("revoked", "old"))
     programs = [Program(app, made.text) for made in (revoked, old)]
     assert [program.get("/cases").status_code for program in programs] == [200, 200]
-    tokens.revoke(site, user.id, revoked.id)
+    api_tokens.revoke(site, user.id, revoked.id)
     assert [program.get("/cases").status_code for program in programs] == [401, 200]
     site.clock.forward(days=2)
     for program in (*programs, Program(app, "cervicyte_invented"), Program(app, "x")):
@@ -172,7 +179,7 @@ def test_a_blinded_reader_is_told_nothing_of_the_model_by_any_address(world) -> 
     made = case_with(world.site, world.users[READER], 2)
     _finished(world, made.number)
     image = rows(world.site, made.number)[0].id
-    reviews.decide(world.site, world.users[READER], image, "HSIL", "look here")
+    verdicts.decide(world.site, world.users[READER], image, "HSIL", "look here")
     second_readers.assign(world.site, world.users[READER], made.number, world.users[STRANGER].id, True)
     second = world.programs[STRANGER]
     assert second.get(f"/cases/{made.number}").json["abnormal"] is None
@@ -302,7 +309,7 @@ def test_too_many_uploads_are_asked_to_wait_and_leave_no_case(world, monkeypatch
         raise TooManyRequestsError("too many uploads", 90)
 
     before = _counts(world.site)[:2]
-    monkeypatch.setattr(limits, "take", many)
+    monkeypatch.setattr(rate_limits, "take", many)
     answer = world.me.send("/jobs", ("x.png", cell(1)))
     _error(answer, 429)
     assert answer.headers["Retry-After"] == "90"
@@ -358,7 +365,7 @@ def test_a_map_is_sent_where_the_model_has_one(world, monkeypatch) -> None:
     _finished(world, made.number)
     image = rows(world.site, made.number)[0].id
     _error(world.me.get(f"/cells/{image}/map"), 404)  # a bundle on measurements has none
-    monkeypatch.setattr(overlays, "overlay", lambda *_: Picture(b"png", "image/png", "e"))
+    monkeypatch.setattr(heat_maps, "overlay", lambda *_: Picture(b"png", "image/png", "e"))
     assert world.me.get(f"/cells/{image}/map").mimetype == "image/png"
 
 
@@ -413,7 +420,7 @@ def test_a_bug_tells_nothing_and_is_in_the_log(world, monkeypatch, caplog) -> No
     def fails(*_: object, **__: object) -> None:
         raise KeyError("/srv/secret")
 
-    monkeypatch.setattr(case_list, "listing", fails)
+    monkeypatch.setattr(listing, "listing", fails)
     answer = world.me.get("/cases")
     assert "secret" not in json.dumps(_error(answer, 500))
     assert answer.headers["X-Request-Id"] in caplog.text

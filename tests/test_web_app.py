@@ -20,14 +20,19 @@ from flask import request
 from sqlalchemy import func, select
 
 from cervicyte.errors import MissingError, StorageError
-from cervicyte.web import accounts, cases, entry, limits, maps, reviews, second_readers, security, trail
+from cervicyte.web.accounts import registration as entry
+from cervicyte.web.accounts import users as accounts
 from cervicyte.web.app import create_app
-from cervicyte.web.desk import Desk
+from cervicyte.web.base import audit_log_search, rate_limits
+from cervicyte.web.base.schema import Base, Image
+from cervicyte.web.cases import cases, second_readers
+from cervicyte.web.engine.predictor import Desk
+from cervicyte.web.engine.workers import Jobs
 from cervicyte.web.errors import BusyError, TooManyRequestsError
-from cervicyte.web.jobs import Jobs
+from cervicyte.web.middleware import security
+from cervicyte.web.middleware.current import Running
 from cervicyte.web.pages import ROUTES
-from cervicyte.web.schema import Base, Image
-from cervicyte.web.visit import Running
+from cervicyte.web.reading import map_image, verdicts
 from web_client import ROOT, Person, cell, small_bundle
 from web_records import make_case
 from web_site import OTHER, PASSWORD, make_site, make_user
@@ -54,7 +59,7 @@ def world(tmp_path_factory):
         _wait(lambda: cases.get(site, users[READER], made.number).done == 2)
         second_readers.assign(site, users[READER], made.number, users[SECOND].id, False)
         image = re.findall(r"/images/([0-9a-f]{32})/thumbnail", people[READER].get(f"/cases/{made.number}").text)[0]
-        reviews.decide(site, users[READER], image, "HSIL", HOSTILE)
+        verdicts.decide(site, users[READER], image, "HSIL", HOSTILE)
         yield SimpleNamespace(
             site=site, app=app, people=people, users=users, number=made.number, image=image, desk=desk, jobs=jobs
         )
@@ -395,7 +400,7 @@ def test_nobody_is_sent_to_another_site(app, site, target: str) -> None:
 def test_passwords_cannot_be_tried_out(app, site) -> None:
     make_user(site)
     person = Person(app)
-    for _ in range(limits.PASSWORD_BY_ACCOUNT.most):
+    for _ in range(rate_limits.PASSWORD_BY_ACCOUNT.most):
         answer = person.sign_in(READER, OTHER)
         assert answer.status_code == 422
         assert OTHER not in answer.text
@@ -589,7 +594,7 @@ def test_a_case_is_read_signed_and_amended(world) -> None:
     pdf = reader.get(f"/cases/{number}/report.pdf")
     assert pdf.data.startswith(b"%PDF-")
     with site.database.read() as session:
-        (noted,) = trail.rows(session, trail.Wanted(q=number, action="export.report"), 0, 9)
+        (noted,) = audit_log_search.rows(session, audit_log_search.Wanted(q=number, action="export.report"), 0, 9)
     assert (noted.actor, noted.detail["version"], noted.detail["signed"]) == (READER, 1, True)
     assert reviewer.post(f"/cases/{number}/report/reopen", {"reopen-reason": ""}).status_code == 422
     assert reviewer.post(f"/cases/{number}/report/reopen", {"reopen-reason": "One more."}).status_code == 303
@@ -719,15 +724,15 @@ def test_proxies_are_believed_only_where_the_settings_name_them(site) -> None:
         person.client.environ_base["HTTP_X_FORWARDED_FOR"] = "198.51.100.1, 203.0.113.9"
         person.sign_in(READER)
         with site.database.read() as session:
-            row = trail.rows(session, trail.Wanted(action="sign-in"), 0, 1)[0]
+            row = audit_log_search.rows(session, audit_log_search.Wanted(action="sign-in"), 0, 1)[0]
         assert row.detail["address"] == expected
 
 
 def test_a_map_is_transparent_where_there_is_no_evidence(tmp_path) -> None:
     values = np.zeros((20, 30), np.float32)
     values[:5], values[15:] = 2.0, -1.0
-    found = maps.rgba(SimpleNamespace(map=values))
+    found = map_image.rgba(SimpleNamespace(map=values))
     assert found.shape == (20, 30, 4)
     assert (found[7, 0, 3], found[0, 0, 3], found[19, 0, 3]) == (0, 255, 128)
     assert (found[0, 0, 0] > 150, found[19, 0, 2] > 150) == (True, True)
-    assert maps.png(SimpleNamespace(map=values)).startswith(b"\x89PNG")
+    assert map_image.png(SimpleNamespace(map=values)).startswith(b"\x89PNG")

@@ -15,31 +15,20 @@ pytest.importorskip("flask", reason="the extra 'web' is not installed")
 
 from sqlalchemy import event
 
-from cervicyte.web import (
-    access,
-    answers,
-    blinding,
-    cases,
-    dashboard,
-    exports,
-    history,
-    intake,
-    reports,
-    reviews,
-    second_readers,
-    tokens,
-    trail,
-    worklist,
-)
-from cervicyte.web.answers import Answer
+from cervicyte.web.accounts import api_tokens
+from cervicyte.web.api.endpoints import ROOT as API
 from cervicyte.web.app import create_app
-from cervicyte.web.cases import CaseSummary
-from cervicyte.web.endpoints import ROOT as API
+from cervicyte.web.base import audit_log_search
+from cervicyte.web.base.schema import AuditRow, Image, User
+from cervicyte.web.base.site import Site
+from cervicyte.web.cases import answers, blinding, cases, intake, permissions, second_readers
+from cervicyte.web.cases.answers import Answer
+from cervicyte.web.cases.cases import CaseSummary
 from cervicyte.web.errors import DeniedError, InvalidFieldError
-from cervicyte.web.history import Filters
-from cervicyte.web.schema import AuditRow, Image, User
-from cervicyte.web.site import Site
-from cervicyte.web.visit import Running
+from cervicyte.web.middleware.current import Running
+from cervicyte.web.reading import verdicts, worklist
+from cervicyte.web.reports import dashboard, exports, history, reports
+from cervicyte.web.reports.history import Filters
 from test_web_reports import _words as words_of_pdf
 from web_cases import small_bundle
 from web_client import Person
@@ -79,14 +68,14 @@ class World:
         self.app = create_app(Running(site=self.site))
         self.people = {}
         for user in (self.first, self.second):
-            person, token = Person(self.app), tokens.make(self.site, user.id, "walk").text
+            person, token = Person(self.app), api_tokens.make(self.site, user.id, "walk").text
             assert person.sign_in(user.email).status_code == 303
             self.people[user.id] = (person, {"Authorization": f"Bearer {token}"})
 
     def says(self, user: User, image: int) -> None:
         """A verdict with this person's marks."""
         comment, verdict = MARKS["first" if user is self.first else "second"]
-        reviews.decide(self.site, user, self.images[image], verdict, comment)
+        verdicts.decide(self.site, user, self.images[image], verdict, comment)
 
     def walk(self, user: User) -> dict[str, str]:
         """What this person is told through every door of the application that is opened by a GET."""
@@ -152,7 +141,7 @@ def test_no_door_tells_a_reader_of_the_other_before_both_have_decided_every_cell
     world.says(first, 0)
     world.says(second, 0)
     world.says(second, 1)
-    reviews.settle(site, world.third, world.images[0], MARKS["settled"][1], MARKS["settled"][0])
+    verdicts.settle(site, world.third, world.images[0], MARKS["settled"][1], MARKS["settled"][0])
     hidden()
     second_readers.assign(site, first, world.case.number, "", True)  # nor by taking the second reader away for a while
     hidden()
@@ -171,7 +160,7 @@ def test_no_door_tells_a_reader_of_the_other_before_both_have_decided_every_cell
         if user.role == "administrator":
             assert set(shown["/admin/audit"]) == {untold[user.id][1], MARKS["settled"][1]}
 
-    reviews.settle(site, world.third, world.images[1], "NILM")
+    verdicts.settle(site, world.third, world.images[1], "NILM")
     reports.sign(site, world.third, world.case.number, f"An ASC-H, {MARKS['settled'][0]}.")
     reports.reopen(site, world.third, world.case.number, "a picture was forgotten")
     intake.upload(site, first, world.case.number, [("later.png", png(9))])
@@ -189,9 +178,9 @@ def twice(site: Site, first: User, second: User) -> tuple[CaseSummary, list[str]
     """A case of three cells: both have read the first, and the second reader the others too."""
     case, images = make_case(site, first, [0.9, 0.8, 0.1])
     give_second(site, first, case, second)
-    reviews.decide(site, first, images[0], "HSIL", "first's words")
+    verdicts.decide(site, first, images[0], "HSIL", "first's words")
     for image in images:
-        reviews.decide(site, second, image, "LSIL", "second's words")
+        verdicts.decide(site, second, image, "LSIL", "second's words")
     return case, images
 
 
@@ -216,8 +205,8 @@ def test_a_draft_holds_the_own_verdicts_alone_says_so_and_is_not_signed(
     with pytest.raises(InvalidFieldError, match="not complete"):
         reports.sign(site, reviewer, case.number, "High grade.", seen=every.state)
     for image in images[1:]:
-        reviews.decide(site, first, image, "LSIL")
-    reviews.settle(site, reviewer, images[0], "HSIL")
+        verdicts.decide(site, first, image, "LSIL")
+    verdicts.settle(site, reviewer, images[0], "HSIL")
     signed = reports.sign(site, reviewer, case.number, "High grade.")
     assert (signed.blinded, signed.problem) == ("", "")
     assert "blinded" not in signed.body
@@ -226,11 +215,11 @@ def test_a_draft_holds_the_own_verdicts_alone_says_so_and_is_not_signed(
 def test_who_reads_blinded_signs_nothing_and_settles_nothing(site: Site, reviewer: User, second: User) -> None:
     case, (image, _) = make_case(site, reviewer, [0.9, 0.8])
     give_second(site, reviewer, case, second)
-    reviews.decide(site, reviewer, image, "HSIL")
-    reviews.decide(site, second, image, "NILM")
+    verdicts.decide(site, reviewer, image, "HSIL")
+    verdicts.decide(site, second, image, "NILM")
     acts: tuple[Callable[[], object], ...] = (
         lambda: reports.sign(site, reviewer, case.number, "High grade."),
-        lambda: reviews.settle(site, reviewer, image, "HSIL"),
+        lambda: verdicts.settle(site, reviewer, image, "HSIL"),
     )
     for act in acts:
         with pytest.raises(DeniedError, match="blinded"):
@@ -257,7 +246,7 @@ def test_tables_and_data_sets_hold_the_own_verdicts_alone_and_say_so(site: Site,
     assert "Of 1 the other reading is blinded until it is complete: their labels are your verdicts alone." in notes
     assert cells.count("\n") == 2
     for image in images[1:]:
-        reviews.decide(site, first, image, "LSIL")
+        verdicts.decide(site, first, image, "LSIL")
     whole = read(exports.case_table(site, first, case.number))
     assert [row["second_verdict"] for row in whole] == ["LSIL"] * 3
     assert {row["blinded"] for row in whole} == {""}
@@ -268,21 +257,21 @@ def test_the_owner_is_bound_by_a_complete_reading_as_the_second_reader_is(
     site: Site, first: User, second: User, twice: Twice
 ) -> None:
     case, images = twice
-    reviews.decide(site, first, images[0], "SCC")  # nothing has been seen yet
+    verdicts.decide(site, first, images[0], "SCC")  # nothing has been seen yet
     for image in images[1:]:
-        reviews.decide(site, first, image, "LSIL")
+        verdicts.decide(site, first, image, "LSIL")
     for user in (first, second):
         for act in (
-            lambda u=user: reviews.decide(site, u, images[0], "NILM"),
-            lambda u=user: reviews.undo(site, u, case.number),
+            lambda u=user: verdicts.decide(site, u, images[0], "NILM"),
+            lambda u=user: verdicts.undo(site, u, case.number),
         ):
             with pytest.raises(DeniedError, match="closed"):
                 act()
     intake.upload(site, first, case.number, [("later.png", png(9))])
     with pytest.raises(DeniedError, match="closed"):
-        reviews.decide(site, first, images[0], "NILM")
+        verdicts.decide(site, first, images[0], "NILM")
     second_readers.assign(site, first, case.number, second.id, False)
-    assert reviews.decide(site, first, images[0], "NILM").verdict == "NILM"  # no longer a blinded reading
+    assert verdicts.decide(site, first, images[0], "NILM").verdict == "NILM"  # no longer a blinded reading
 
 
 def test_a_reading_that_a_failure_completed_stands_when_a_picture_comes_later(
@@ -291,19 +280,19 @@ def test_a_reading_that_a_failure_completed_stands_when_a_picture_comes_later(
     case, (image, waiting) = make_case(site, first, [0.9, None])
     give_second(site, first, case, second)
     for user in (first, second):
-        reviews.decide(site, user, image, "HSIL")
+        verdicts.decide(site, user, image, "HSIL")
     with site.database.read() as session:
-        assert blinding.is_blind(session, first, access.find(session, first, case.number))
+        assert blinding.is_blind(session, first, permissions.find(session, first, case.number))
         row = session.get_one(Image, waiting)
     answers.store(site, small_bundle(tmp_path / "bundle"), [Answer(row, reason="the file is damaged")])
     page = _signed_in(site, first).get(f"/cases/{case.number}/cells/{image}").text
     assert "1 of 1 decided" in page  # nobody can decide the other
     with site.database.read() as session:
-        assert not blinding.is_blind(session, first, access.find(session, first, case.number))
+        assert not blinding.is_blind(session, first, permissions.find(session, first, case.number))
         assert session.query(AuditRow).filter_by(action="review.completed").one().actor == "system"
     intake.upload(site, first, case.number, [("later.png", png(9))])
     with pytest.raises(DeniedError, match="closed"):
-        reviews.decide(site, first, image, "NILM")
+        verdicts.decide(site, first, image, "NILM")
 
 
 @on_both
@@ -312,17 +301,17 @@ def test_a_reading_that_assigning_completed_stands_when_a_picture_comes_later(
 ) -> None:
     case, (image,) = make_case(site, first, [0.9])
     give_second(site, first, case, second)
-    reviews.decide(site, second, image, "LSIL")
+    verdicts.decide(site, second, image, "LSIL")
     second_readers.assign(site, first, case.number, "", True)
-    reviews.decide(site, first, image, "HSIL")
+    verdicts.decide(site, first, image, "HSIL")
     give_second(site, first, case, second)
     with site.database.read() as session:
-        row = access.find(session, first, case.number)
-        assert [d.verdict for d in reviews.others(session, first, row, image)] == ["LSIL"]
+        row = permissions.find(session, first, case.number)
+        assert [d.verdict for d in verdicts.others(session, first, row, image)] == ["LSIL"]
     intake.upload(site, first, case.number, [("later.png", png(9))])
     for user in (first, second):
         with pytest.raises(DeniedError, match="closed"):
-            reviews.decide(site, user, image, "NILM")
+            verdicts.decide(site, user, image, "NILM")
 
 
 @on_both
@@ -330,21 +319,21 @@ def test_who_was_a_second_reader_stays_one_and_no_third_person_decides(
     site: Site, first: User, second: User, reviewer: User
 ) -> None:
     case, (one, two) = make_case(site, first, [0.9, 0.8])
-    reviews.decide(site, reviewer, one, "SCC")  # nobody reads it second yet
+    verdicts.decide(site, reviewer, one, "SCC")  # nobody reads it second yet
     other = make_user(site, "other@lab.example", "reviewer")
     give_second(site, first, case, other)
-    reviews.decide(site, other, one, "NILM")
+    verdicts.decide(site, other, one, "NILM")
     give_second(site, first, case, second)
-    reviews.decide(site, first, one, "HSIL")
+    verdicts.decide(site, first, one, "HSIL")
     with site.database.read() as session:
-        row = access.find(session, other, case.number)
-        assert reviews.others(session, other, row, one) == []
-        assert {d.verdict for d in reviews.others(session, reviewer, row, one)} == {"HSIL", "NILM"}
-        assert not reviews.can_undo(session, reviewer, row)
+        row = permissions.find(session, other, case.number)
+        assert verdicts.others(session, other, row, one) == []
+        assert {d.verdict for d in verdicts.others(session, reviewer, row, one)} == {"HSIL", "NILM"}
+        assert not verdicts.can_undo(session, reviewer, row)
     for user in (other, reviewer):
         for act in (
-            lambda u=user: reviews.decide(site, u, two, "HSIL"),
-            lambda u=user: reviews.undo(site, u, case.number),
+            lambda u=user: verdicts.decide(site, u, two, "HSIL"),
+            lambda u=user: verdicts.undo(site, u, case.number),
         ):
             with pytest.raises(DeniedError, match="read blinded"):
                 act()
@@ -353,14 +342,14 @@ def test_who_was_a_second_reader_stays_one_and_no_third_person_decides(
         assert "/decision" not in page
         assert "Take back" not in page
     for reader, image in ((first, two), (second, one), (second, two)):
-        reviews.decide(site, reader, image, "HSIL")
+        verdicts.decide(site, reader, image, "HSIL")
     with site.database.read() as session:
-        row = access.find(session, other, case.number)
-        assert {d.verdict for d in reviews.others(session, other, row, one)} == {"SCC", "HSIL"}
+        row = permissions.find(session, other, case.number)
+        assert {d.verdict for d in verdicts.others(session, other, row, one)} == {"SCC", "HSIL"}
     with pytest.raises(DeniedError, match="closed"):
-        reviews.decide(site, other, one, "HSIL")  # who has read second is bound as the two are
-    reviews.decide(site, reviewer, two, "SCC")
-    assert reviews.settle(site, reviewer, two, "HSIL").verdict == "HSIL"
+        verdicts.decide(site, other, one, "HSIL")  # who has read second is bound as the two are
+    verdicts.decide(site, reviewer, two, "SCC")
+    assert verdicts.settle(site, reviewer, two, "HSIL").verdict == "HSIL"
 
 
 def test_what_the_model_says_opens_no_verdict_to_who_must_not_know_it(site: Site, first: User, second: User) -> None:
@@ -371,11 +360,11 @@ def test_what_the_model_says_opens_no_verdict_to_who_must_not_know_it(site: Site
     said = set()
     for image in images:
         with pytest.raises(InvalidFieldError) as caught:
-            reviews.decide(site, second, image, "severe_dysplastic")
+            verdicts.decide(site, second, image, "severe_dysplastic")
         said.add(str(caught.value))
     assert len(said) == 1
     assert not any("dysplastic" in choice for choice in said.pop().partition("choose one of")[2].split(", "))
-    assert reviews.decide(site, first, images[0], "severe_dysplastic").verdict == "HSIL"
+    assert verdicts.decide(site, first, images[0], "severe_dysplastic").verdict == "HSIL"
 
 
 def test_pages_of_a_blinded_reading_offer_what_can_be_done(
@@ -394,7 +383,7 @@ def test_pages_of_a_blinded_reading_offer_what_can_be_done(
     sign = f'action="{path}/report/signature"'
     assert sign not in people[2].get(f"{path}/report").text
     for image in images[1:]:
-        reviews.decide(site, first, image, "LSIL")
+        verdicts.decide(site, first, image, "LSIL")
     for person in people[:2]:
         text = person.get(f"{path}/cells/{images[0]}").text
         assert "It stands" in text
@@ -417,20 +406,20 @@ def test_another_second_reader_reads_the_whole_case_and_what_was_seen_stands(
 ) -> None:
     case, images = twice
     for image in images[1:]:
-        reviews.decide(site, first, image, "LSIL")
+        verdicts.decide(site, first, image, "LSIL")
     other = make_user(site, "other@lab.example")
     give_second(site, first, case, other)
     with pytest.raises(DeniedError, match="closed"):
-        reviews.decide(site, first, images[0], "NILM")
+        verdicts.decide(site, first, images[0], "NILM")
     for n, image in enumerate(images):
         with site.database.read() as session:
-            row = access.find(session, other, case.number)
+            row = permissions.find(session, other, case.number)
             assert blinding.is_blind(session, other, row), n
-            assert [d.reader for d in reviews.others(session, other, row, images[0])] == []
-        reviews.decide(site, other, image, "NILM")
+            assert [d.reader for d in verdicts.others(session, other, row, images[0])] == []
+        verdicts.decide(site, other, image, "NILM")
     with site.database.read() as session:
-        row = access.find(session, other, case.number)
-        assert {d.reader for d in reviews.others(session, other, row, images[0])} == {"first", "second"}
+        row = permissions.find(session, other, case.number)
+        assert {d.reader for d in verdicts.others(session, other, row, images[0])} == {"first", "second"}
 
 
 @on_both
@@ -438,11 +427,11 @@ def test_numbers_and_events_of_other_cases_stay(site: Site, reviewer: User, seco
     """What is hidden is one reading: the rest of the laboratory goes on being seen."""
     hidden, (image,) = make_case(site, reviewer, [0.9])
     give_second(site, reviewer, hidden, second)
-    reviews.decide(site, second, image, "SCC")
+    verdicts.decide(site, second, image, "SCC")
     _, (own,) = make_case(site, reviewer, [0.9])
-    reviews.decide(site, reviewer, own, "HSIL")
+    verdicts.decide(site, reviewer, own, "HSIL")
     _, (theirs,) = make_case(site, second, [0.9])
-    reviews.decide(site, second, theirs, "LSIL")
+    verdicts.decide(site, second, theirs, "LSIL")
     with site.database.read() as session:
         found = dashboard.overview(session, reviewer, 7, site.clock())
         events = history.listing(session, reviewer, Filters()).rows
@@ -455,19 +444,19 @@ def test_an_administrator_who_reads_blinded_finds_no_verdict_in_the_audit_log(si
     admin = make_user(site, "admin@lab.example", "administrator")
     case, (image,) = make_case(site, first, [0.9])
     give_second(site, first, case, admin)
-    reviews.decide(site, first, image, "SCC")
+    verdicts.decide(site, first, image, "SCC")
     with site.database.read() as session:
         untold = tuple(blinding.numbers(session, admin))
         assert untold == (case.number,)
-        assert trail.count(session, trail.Wanted("SCC")) == 1
-        assert trail.count(session, trail.Wanted("SCC", untold=untold)) == 0
-        wanted = trail.Wanted(action="review.decided", untold=untold)
-        assert [trail.detail(row, wanted) for row in trail.rows(session, wanted, 0, 9)] == [
+        assert audit_log_search.count(session, audit_log_search.Wanted("SCC")) == 1
+        assert audit_log_search.count(session, audit_log_search.Wanted("SCC", untold=untold)) == 0
+        wanted = audit_log_search.Wanted(action="review.decided", untold=untold)
+        assert [audit_log_search.detail(row, wanted) for row in audit_log_search.rows(session, wanted, 0, 9)] == [
             "blinded until the reading is complete"
         ]
-        told = trail.Wanted(action="case.assigned", untold=untold)
-        assert "admin@lab.example" in trail.detail(trail.rows(session, told, 0, 9)[0], told)
-    reviews.decide(site, admin, image, "NILM")
+        told = audit_log_search.Wanted(action="case.assigned", untold=untold)
+        assert "admin@lab.example" in audit_log_search.detail(audit_log_search.rows(session, told, 0, 9)[0], told)
+    verdicts.decide(site, admin, image, "NILM")
     with site.database.read() as session:
         assert blinding.numbers(session, admin) == []
 
@@ -482,7 +471,7 @@ def test_verdicts_are_looked_up_by_the_picture_and_not_among_all_that_a_reader_e
     worklist.order(site, first, case.number)
     cases.get(site, first, case.number)
     with site.database.read() as session:
-        reviews.mine(session, first, images[0])
+        verdicts.mine(session, first, images[0])
         asked = [(statement, values) for statement, values in sent if "reviews" in statement]
         plans = [session.connection().exec_driver_sql(f"EXPLAIN QUERY PLAN {q}", v).all() for q, v in asked]
     assert len(plans) >= 3
@@ -509,5 +498,5 @@ def test_a_case_without_a_picture_is_read_blinded_and_one_with_none_to_decide_is
     assert cases.get(site, second, case.number).hides_model
     (late,) = [step.image_id for step in worklist.order(site, first, case.number) if step.state == "waiting"]
     for user, verdict in ((first, "NILM"), (first, "LSIL"), (second, "LSIL")):
-        assert reviews.decide(site, user, late, verdict).verdict == verdict
+        assert verdicts.decide(site, user, late, verdict).verdict == verdict
     assert not cases.get(site, second, case.number).hides_model

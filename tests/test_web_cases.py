@@ -20,23 +20,14 @@ from PIL import Image as Pillow
 from sqlalchemy import event, func, select
 
 from cervicyte.errors import StorageError, UsageError
-from cervicyte.web import (
-    access,
-    accounts,
-    case_list,
-    cases,
-    entry,
-    intake,
-    limits,
-    originals,
-    removal,
-    second_readers,
-    tokens,
-    worklist,
-)
-from cervicyte.web.cases import CaseSummary
+from cervicyte.web.accounts import api_tokens, registration, users
+from cervicyte.web.base import rate_limits
+from cervicyte.web.base.schema import AuditRow, Case, Image, PredictionRow, Review, Upload
+from cervicyte.web.cases import cases, deletion, intake, permissions, pictures, second_readers
+from cervicyte.web.cases import listing as case_list
+from cervicyte.web.cases.cases import CaseSummary
 from cervicyte.web.errors import BusyError, DeniedError, InvalidFieldError, NotFoundError, TooManyRequestsError
-from cervicyte.web.schema import AuditRow, Case, Image, PredictionRow, Review, Upload
+from cervicyte.web.reading import worklist
 from web_cases import answer, case_with, picture, review, rows, says, small_bundle
 from web_databases import on_both
 from web_site import make_user
@@ -86,12 +77,12 @@ def test_a_case_that_is_not_ones_own_looks_like_none(site, reader, other, review
         lambda: cases.edit(site, other, case.number, "", ""),
         lambda: second_readers.assign(site, other, case.number, other.id, False),
         lambda: intake.upload(site, other, case.number, [("a.png", picture(1))]),
-        lambda: removal.delete(site, other, case.number, case.number),
+        lambda: deletion.delete(site, other, case.number, case.number),
         lambda: worklist.cells(site, other, case.number),
     ):
         with pytest.raises(NotFoundError, match="no such case"):
             act()
-    for act in (originals.original, originals.stored, originals.thumbnail, worklist.prediction):
+    for act in (pictures.original, pictures.stored, pictures.thumbnail, worklist.prediction):
         with pytest.raises(NotFoundError, match="no such picture"):
             act(site, other, image.id)
         with pytest.raises(NotFoundError, match="no such picture"):
@@ -116,11 +107,11 @@ def test_a_signed_case_does_not_change(site, reader, administrator) -> None:
         lambda: cases.edit(site, reader, case.number, "x", ""),
         lambda: intake.upload(site, reader, case.number, [("a.png", picture(1))]),
         lambda: intake.retry(site, reader, case.number),
-        lambda: removal.delete(site, reader, case.number, case.number),
+        lambda: deletion.delete(site, reader, case.number, case.number),
     ):
         with pytest.raises(DeniedError, match="signed"):
             act()
-    removal.delete(site, administrator, case.number, case.number)
+    deletion.delete(site, administrator, case.number, case.number)
     assert case_list.listing(site, administrator).total == 0
 
 
@@ -175,11 +166,11 @@ def test_cases_are_searched_narrowed_ordered_and_paged_in_few_queries(site, read
 
 def test_rights_are_what_may_says(site, reader, other, administrator) -> None:
     case = cases.create(site, reader)
-    assert "new" in access.rights(reader)
-    assert "see" not in access.rights(reader)
-    assert {"upload", "edit", "delete", "decide"} <= access.rights(reader, case)
-    assert not access.rights(other, case) & {"see", "upload"}
-    assert "upload" not in access.rights(administrator, case)
+    assert "new" in permissions.rights(reader)
+    assert "see" not in permissions.rights(reader)
+    assert {"upload", "edit", "delete", "decide"} <= permissions.rights(reader, case)
+    assert not permissions.rights(other, case) & {"see", "upload"}
+    assert "upload" not in permissions.rights(administrator, case)
 
 
 # ---- cells in order
@@ -373,9 +364,9 @@ def test_an_upload_that_breaks_off_takes_nothing_and_can_be_sent_again(site, rea
         intake.upload(site, reader, case.number, [("all.zip", archive)], "key")
     assert rows(site, case.number) == []
     monkeypatch.setattr(type(site.vault), "put", put)
-    assert removal.drop_orphans(site) == 0  # too young to be forgotten
+    assert deletion.drop_orphans(site) == 0  # too young to be forgotten
     assert intake.upload(site, reader, case.number, [("all.zip", archive)], "key").accepted == 3
-    assert removal.drop_orphans(site, older_s=-10) == 0
+    assert deletion.drop_orphans(site, older_s=-10) == 0
 
 
 _SENDER = """
@@ -428,7 +419,7 @@ def test_a_kill_loses_nothing_that_was_accepted_and_leaves_nothing_half_written(
 
 def test_too_many_uploads_are_asked_to_wait(site, reader, monkeypatch) -> None:
     case = cases.create(site, reader)
-    monkeypatch.setattr(limits, "UPLOAD_BY_USER", replace(limits.UPLOAD_BY_USER, most=1))
+    monkeypatch.setattr(rate_limits, "UPLOAD_BY_USER", replace(rate_limits.UPLOAD_BY_USER, most=1))
     intake.upload(site, reader, case.number, [("a.png", picture(1))], "once")
     with pytest.raises(TooManyRequestsError):
         intake.upload(site, reader, case.number, [("b.png", picture(2))])
@@ -456,15 +447,15 @@ def test_browsers_are_sent_what_they_can_show(site, reader, kind, sent) -> None:
     data = picture(4, kind)
     intake.upload(site, reader, case.number, [("cell", data)])
     image = rows(site, case.number)[0]
-    assert originals.stored(site, reader, image.id) == data
-    shown = originals.original(site, reader, image.id)
+    assert pictures.stored(site, reader, image.id) == data
+    shown = pictures.original(site, reader, image.id)
     assert shown.media_type == sent
     assert Pillow.open(io.BytesIO(shown.data)).size == (72, 72)
     assert (shown.data == data) == (kind not in ("BMP", "TIFF"))
-    small = originals.thumbnail(site, reader, image.id, 40)
+    small = pictures.thumbnail(site, reader, image.id, 40)
     assert small.media_type == "image/jpeg"
     assert Pillow.open(io.BytesIO(small.data)).size == (40, 40)
-    assert Pillow.open(io.BytesIO(originals.thumbnail(site, reader, image.id, 9999).data)).size == (72, 72)
+    assert Pillow.open(io.BytesIO(pictures.thumbnail(site, reader, image.id, 9999).data)).size == (72, 72)
     assert small.etag != shown.etag
 
 
@@ -477,9 +468,9 @@ def test_a_deleted_case_leaves_nothing_but_what_others_have(site, reader, bundle
     answer(site, bundle, gone.number, [says("normal_columnar", 0.1)])
     digests = [r.sha256 for r in rows(site, gone.number)]
     with pytest.raises(InvalidFieldError) as caught:
-        removal.delete(site, reader, gone.number, "yes")
+        deletion.delete(site, reader, gone.number, "yes")
     assert caught.value.field == "confirm"
-    removal.delete(site, reader, gone.number, f" {gone.number.lower()} ")
+    deletion.delete(site, reader, gone.number, f" {gone.number.lower()} ")
     with pytest.raises(NotFoundError):
         cases.get(site, reader, gone.number)
     assert [site.vault.has(d) for d in digests] == [True, False, False]
@@ -492,16 +483,16 @@ def test_a_deleted_case_leaves_nothing_but_what_others_have(site, reader, bundle
 
 def test_a_case_that_is_signed_at_this_moment_is_no_longer_its_owners_to_delete(site, reader, monkeypatch) -> None:
     case = case_with(site, reader, 1)
-    erase = removal.erase
+    erase = deletion.erase
 
     def meanwhile(*arguments):
         with site.database.write() as session:
             session.get(Case, case.id).state = "signed"
         return erase(*arguments)
 
-    monkeypatch.setattr(removal, "erase", meanwhile)
+    monkeypatch.setattr(deletion, "erase", meanwhile)
     with pytest.raises(DeniedError, match="signed"):
-        removal.delete(site, reader, case.number, case.number)
+        deletion.delete(site, reader, case.number, case.number)
     assert cases.get(site, reader, case.number).images == 1
     assert "case.deleted" not in _actions(site)
 
@@ -509,8 +500,8 @@ def test_a_case_that_is_signed_at_this_moment_is_no_longer_its_owners_to_delete(
 def test_files_without_a_row_are_removed_when_they_are_old(site, reader) -> None:
     case = case_with(site, reader, 1)
     orphan = site.vault.put(picture(50))
-    assert removal.drop_orphans(site) == 0
-    assert removal.drop_orphans(site, older_s=-10) == 1
+    assert deletion.drop_orphans(site) == 0
+    assert deletion.drop_orphans(site, older_s=-10) == 1
     assert not site.vault.has(orphan)
     assert site.vault.has(rows(site, case.number)[0].sha256)
 
@@ -545,9 +536,9 @@ def test_a_case_from_its_upload_to_its_end(site, reader, other, bundle) -> None:
     with pytest.raises(InvalidFieldError):
         second_readers.assign(site, reader, case.number, "\x00", True)
     for act in (
-        lambda: accounts.change(site, "admin", "\x00"),
-        lambda: entry.withdraw(site, "admin", "\x00"),
-        lambda: tokens.revoke(site, reader.id, "\x00"),
+        lambda: users.change(site, "admin", "\x00"),
+        lambda: registration.withdraw(site, "admin", "\x00"),
+        lambda: api_tokens.revoke(site, reader.id, "\x00"),
     ):
         with pytest.raises(UsageError, match="no such"):
             act()
@@ -564,6 +555,6 @@ def test_a_case_from_its_upload_to_its_end(site, reader, other, bundle) -> None:
     assert cases.get(site, reader, case.number).images == 11
     with site.database.read() as session:
         assert session.scalar(select(func.count()).select_from(Upload)) == 2
-    removal.delete(site, reader, case.number, case.number)
+    deletion.delete(site, reader, case.number, case.number)
     assert list(site.vault.digests()) == []
     assert site.ledger.verify(site.database).ok

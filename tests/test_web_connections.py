@@ -15,7 +15,7 @@ pytest.importorskip("waitress", reason="the extra 'web' is not installed")
 
 import waitress
 
-from cervicyte.web import connections
+from cervicyte.web.middleware import connections
 from web_cases import until
 from web_threads import running
 

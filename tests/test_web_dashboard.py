@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cervicyte.web import dashboard, drift, reviews
-from cervicyte.web.drift import Scores
+from cervicyte.web.base.site import Site
 from cervicyte.web.errors import DeniedError
-from cervicyte.web.site import Site
+from cervicyte.web.reading import verdicts
+from cervicyte.web.reports import dashboard, drift
+from cervicyte.web.reports.drift import Scores
 from web_databases import on_both
 from web_records import give_second, make_case
 from web_site import Clock, make_site, make_user
@@ -27,11 +28,11 @@ def test_the_page_counts_days_cells_and_agreement(site: Site) -> None:
     assert isinstance(clock, Clock)
     owner, reviewer = make_user(site), make_user(site, "reviewer@lab.example", "reviewer")
     _, (one, two) = make_case(site, owner, [0.9, 0.1])
-    reviews.decide(site, owner, one, "LSIL")
+    verdicts.decide(site, owner, one, "LSIL")
     clock.forward(days=2)
     make_case(site, owner, [0.9, None])
-    reviews.decide(site, owner, one, "agree")
-    reviews.decide(site, owner, two, "LSIL")
+    verdicts.decide(site, owner, one, "agree")
+    verdicts.decide(site, owner, two, "LSIL")
     with site.database.read() as session:
         found = dashboard.overview(session, reviewer, 7, site.clock())
         with pytest.raises(DeniedError):
@@ -56,8 +57,8 @@ def test_numbers_of_few_cells_tell_a_blinded_reader_nothing(tmp_path: Path) -> N
     other = make_user(site, "other@lab.example", "reviewer")
     case, (one, _) = make_case(site, owner, [0.9, 0.1])
     give_second(site, owner, case, reviewer)
-    reviews.decide(site, owner, one, "LSIL")
-    reviews.decide(site, reviewer, one, "HSIL")
+    verdicts.decide(site, owner, one, "LSIL")
+    verdicts.decide(site, reviewer, one, "HSIL")
     with site.database.read() as session:
         hidden, shown = (dashboard.overview(session, user, 7, site.clock()) for user in (reviewer, other))
     assert (hidden["verdicts"], hidden["agreement"]) == ([], None)

@@ -13,17 +13,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cervicyte import images, morphology
-from cervicyte.bundle import Bundle, InputSpec, Manifest, save_bundle
-from cervicyte.calibration import Limits
+from cervicyte.bundle.folder import Bundle, InputSpec, Manifest, save_bundle
+from cervicyte.bundle.graph import measurements_graph
+from cervicyte.bundle.predictions import Prediction
+from cervicyte.data.labels import BINARY
+from cervicyte.decision.calibration import Limits
+from cervicyte.decision.linear import LinearHead
 from cervicyte.errors import BundleError, ImageError, UsageError
-from cervicyte.explain import explain
-from cervicyte.heads import LinearHead
-from cervicyte.modelgraph import measurements_graph
-from cervicyte.predictions import Prediction
-from cervicyte.taxonomy import BINARY
-from cervicyte.web import desk as desk_module
-from cervicyte.web.desk import Busy, Desk, Stopped
+from cervicyte.explain.explainer import explain
+from cervicyte.images import decoding, morphology
+from cervicyte.web.engine import predictor as desk_module
+from cervicyte.web.engine.predictor import Busy, Desk, Stopped
 from generated_cells import make_cell, save
 
 D = len(morphology.NAMES)
@@ -418,7 +418,7 @@ def test_explanations_are_those_of_explain_and_the_last_ones_are_kept(bundle, tm
     data = Path(path).read_bytes()
     with Desk(bundle, explanations=2) as desk:
         found = desk.explain(data)
-        wanted = explain(bundle, images.decode(data))
+        wanted = explain(bundle, decoding.decode(data))
         assert found.prediction == wanted.prediction == desk.predict([data])[0]
         assert found.contributions == pytest.approx(wanted.contributions)
         assert desk.explain(path) is found  # the same bytes
@@ -451,7 +451,7 @@ def test_callers_that_want_the_same_explanation_share_it(bundle) -> None:
 
 
 def test_large_explanations_do_not_fill_the_memory(monkeypatch) -> None:
-    from cervicyte.web import explanations
+    from cervicyte.web.engine import explanations
 
     sizes: list[int] = []
 

@@ -16,10 +16,11 @@ from sqlalchemy import select
 
 import cervicyte
 from cervicyte.errors import UsageError
-from cervicyte.web import cases, exports, intake, second_readers
+from cervicyte.web.base.schema import AuditRow, Image
+from cervicyte.web.cases import cases, intake, second_readers
 from cervicyte.web.errors import DeniedError, NotFoundError
-from cervicyte.web.schema import AuditRow, Image
-from cervicyte.web.tables import csv_bytes, guarded
+from cervicyte.web.reports import exports
+from cervicyte.web.reports.spreadsheet import csv_bytes, guarded
 from commands import cervicyte as command
 from web_cases import answer, case_with, picture, review, rows, says, small_bundle
 from web_databases import on_both

@@ -24,13 +24,13 @@ pytest.importorskip("sqlalchemy", reason="the extra 'web' is not installed")
 from sqlalchemy import delete, func, select, text
 
 from cervicyte.errors import CervicyteError, MissingError, StorageError, UsageError
-from cervicyte.web import limits, secrets
-from cervicyte.web.database import FILE, Database, after_commit
+from cervicyte.web.base import credentials, rate_limits
+from cervicyte.web.base.audit_log import HEADS, Ledger
+from cervicyte.web.base.database import FILE, Database, after_commit
+from cervicyte.web.base.mail import Mailer, Message, normal_address
+from cervicyte.web.base.picture_store import Vault
+from cervicyte.web.base.schema import Attempt, AuditRow, Base, User
 from cervicyte.web.errors import MailError, TooManyRequestsError
-from cervicyte.web.ledger import HEADS, Ledger
-from cervicyte.web.mail import Mailer, Message, normal_address
-from cervicyte.web.schema import Attempt, AuditRow, Base, User
-from cervicyte.web.vault import Vault
 from web_databases import on_both
 from web_site import HERE, PASSWORD, Clock, cheap, make_site, make_user
 
@@ -82,7 +82,7 @@ def test_sqlite_is_in_wal_mode_private_and_checks_foreign_keys(site):
 
 def test_two_processes_may_start_at_once(tmp_path):
     code = (
-        "import sys; from cervicyte.web.database import Database\n"
+        "import sys; from cervicyte.web.base.database import Database\n"
         "d = Database('sqlite:///' + sys.argv[1]); d.upgrade(); d.check_ready()"
     )
     run = [sys.executable, "-c", code, str(tmp_path / "d" / FILE)]
@@ -408,19 +408,19 @@ def test_a_file_of_heads_that_cannot_be_written_is_logged_and_loses_no_work(site
 
 
 def test_passwords_are_argon2id_with_the_parameters_of_rfc_9106():
-    stored = secrets.Hasher().hash(PASSWORD)
+    stored = credentials.Hasher().hash(PASSWORD)
     assert stored.startswith("$argon2id$v=19$m=65536,t=3,p=4$")
     assert PASSWORD not in stored
 
 
 def test_a_weaker_hash_is_renewed_and_a_wrong_password_renews_nothing():
-    old, new = cheap(), secrets.Hasher(time_cost=2, memory_kib=16, parallelism=1)
+    old, new = cheap(), credentials.Hasher(time_cost=2, memory_kib=16, parallelism=1)
     stored = old.hash(PASSWORD)
     found = new.check(stored, PASSWORD)
     assert found.ok
     assert found.rehash
-    assert new.check(found.rehash, PASSWORD) == secrets.Checked(True)
-    assert new.check(stored, PASSWORD + "x") == secrets.Checked(False)
+    assert new.check(found.rehash, PASSWORD) == credentials.Checked(True)
+    assert new.check(stored, PASSWORD + "x") == credentials.Checked(False)
 
 
 def test_nobody_and_damaged_hashes_match_nothing_and_are_computed_all_the_same(monkeypatch):
@@ -428,7 +428,7 @@ def test_nobody_and_damaged_hashes_match_nothing_and_are_computed_all_the_same(m
     verify = hasher._argon.verify
     monkeypatch.setattr(hasher, "_argon", type("A", (), {"verify": lambda s, *a: calls.append(1) or verify(*a)})())
     for stored in (None, "", "not a hash"):
-        assert hasher.check(stored, PASSWORD) == secrets.Checked(False)
+        assert hasher.check(stored, PASSWORD) == credentials.Checked(False)
     assert len(calls) >= 3
 
 
@@ -446,35 +446,35 @@ def test_the_same_password_typed_as_other_code_points_is_the_same():
 )  # fmt: skip
 def test_passwords_that_are_guessed_first_are_refused_and_never_repeated(bad):
     with pytest.raises(UsageError) as told:
-        secrets.check_password(bad, "first.reader@lab.example")
+        credentials.check_password(bad, "first.reader@lab.example")
     assert bad not in str(told.value)
 
 
 @pytest.mark.parametrize("good", [PASSWORD, "correct horse battery staple", "tr0ub4dor&3xyz", "пароль из пяти слов"])
 def test_other_passwords_are_taken(good):
-    assert secrets.check_password(good, "first@lab.example") is None
+    assert credentials.check_password(good, "first@lab.example") is None
 
 
 def test_tokens_and_codes_do_not_repeat_and_codes_forgive_typing():
-    assert len({secrets.new_token() for _ in range(200)} | {secrets.new_code() for _ in range(200)}) == 400
-    assert len(secrets.new_token()) >= 43
-    code = secrets.new_code()
-    stored = secrets.code_digest("reset", "a@b.example", code)
-    assert stored == secrets.code_digest("reset", "a@b.example", f" {code.lower().replace('-', ' ')} ")
-    assert stored != secrets.code_digest("reset", "c@b.example", code)
-    assert stored != secrets.code_digest("registration", "a@b.example", code)
+    assert len({credentials.new_token() for _ in range(200)} | {credentials.new_code() for _ in range(200)}) == 400
+    assert len(credentials.new_token()) >= 43
+    code = credentials.new_code()
+    stored = credentials.code_digest("reset", "a@b.example", code)
+    assert stored == credentials.code_digest("reset", "a@b.example", f" {code.lower().replace('-', ' ')} ")
+    assert stored != credentials.code_digest("reset", "c@b.example", code)
+    assert stored != credentials.code_digest("registration", "a@b.example", code)
 
 
 def test_authenticator_codes_count_one_step_to_either_side():
     import pyotp
 
-    secret = secrets.new_totp_secret()
+    secret = credentials.new_totp_secret()
     totp, step = pyotp.TOTP(secret), int(NOON.timestamp()) // 30
     for off, found in ((-2, None), (-1, step - 1), (0, step), (1, step + 1), (2, None)):
-        assert secrets.totp_step(secret, totp.generate_otp(step + off), NOON) == found
+        assert credentials.totp_step(secret, totp.generate_otp(step + off), NOON) == found
     for odd in ("", "12345", "1234567", "١٢٣٤٥٦", "abcdef"):
-        assert secrets.totp_step(secret, odd, NOON) is None
-    assert "issuer=cervicyte" in secrets.totp_link(secret, "a@b.example")
+        assert credentials.totp_step(secret, odd, NOON) is None
+    assert "issuer=cervicyte" in credentials.totp_link(secret, "a@b.example")
 
 
 # --- mail -------------------------------------------------------------------------------------------------------------
@@ -618,26 +618,26 @@ def test_an_address_of_a_server_that_cannot_be_used_is_not_repeated(url):
 
 
 def test_the_attempt_too_many_is_told_when_to_come_again(site):
-    limit, at = limits.Limit("x", 3, timedelta(minutes=10), "too many"), NOON
+    limit, at = rate_limits.Limit("x", 3, timedelta(minutes=10), "too many"), NOON
     for i in range(3):
-        limits.take(site.database, limit, "first", at + timedelta(minutes=i))
+        rate_limits.take(site.database, limit, "first", at + timedelta(minutes=i))
     with pytest.raises(TooManyRequestsError) as told:
-        limits.take(site.database, limit, "first", at + timedelta(minutes=3))
+        rate_limits.take(site.database, limit, "first", at + timedelta(minutes=3))
     assert told.value.retry_after_s == 7 * 60 + 1
     assert isinstance(told.value, CervicyteError)
-    limits.take(site.database, limit, "eve", at)
-    limits.take(site.database, limit, "first", at + timedelta(minutes=10, seconds=1))
-    limits.clear(site.database, limit, "first")
-    limits.forgive(site.database, [limits.take(site.database, limit, "first", at) for _ in range(3)])
-    limits.take(site.database, limit, "first", at)
+    rate_limits.take(site.database, limit, "eve", at)
+    rate_limits.take(site.database, limit, "first", at + timedelta(minutes=10, seconds=1))
+    rate_limits.clear(site.database, limit, "first")
+    rate_limits.forgive(site.database, [rate_limits.take(site.database, limit, "first", at) for _ in range(3)])
+    rate_limits.take(site.database, limit, "first", at)
 
 
 def test_at_the_same_moment_no_more_pass_than_may(site):
-    limit = limits.Limit("x", 5, timedelta(minutes=10), "too many")
+    limit = rate_limits.Limit("x", 5, timedelta(minutes=10), "too many")
 
     def attempt(_):
         try:
-            return bool(limits.take(site.database, limit, "first", NOON))
+            return bool(rate_limits.take(site.database, limit, "first", NOON))
         except TooManyRequestsError:
             return False
 
@@ -648,9 +648,9 @@ def test_at_the_same_moment_no_more_pass_than_may(site):
 @on_both
 def test_what_no_limit_counts_any_more_is_removed(site):
     clock = Clock()
-    limits.take(site.database, limits.PASSWORD_BY_ADDRESS, HERE, clock())
+    rate_limits.take(site.database, rate_limits.PASSWORD_BY_ADDRESS, HERE, clock())
     clock.forward(hours=2)
-    assert (limits.prune(site.database, clock()), limits.prune(site.database, clock())) == (1, 0)
+    assert (rate_limits.prune(site.database, clock()), rate_limits.prune(site.database, clock())) == (1, 0)
 
 
 @pytest.mark.parametrize(
@@ -658,27 +658,27 @@ def test_what_no_limit_counts_any_more_is_removed(site):
     [("192.0.2.1", "192.0.2.1"), ("2001:db8::1%eth0", "2001:db8::/64"), ("x\x00'--", "unknown"), ("", "unknown")],
 )
 def test_network_addresses_are_counted_as_subscribers(address, counted):
-    assert limits.network(address) == counted
+    assert rate_limits.network(address) == counted
 
 
 def test_limits_have_names_of_their_own():
-    kinds = sorted(limit.kind for limit in limits.LIMITS)
+    kinds = sorted(limit.kind for limit in rate_limits.LIMITS)
     assert all(a != b for a, b in pairwise(kinds))
 
 
 def test_the_core_needs_none_of_it():
     web = ("flask", "sqlalchemy", "alembic", "argon2")
-    code = f"import sys, cervicyte, cervicyte.cli; print([m for m in {web!r} if m in sys.modules])"
+    code = f"import sys, cervicyte, cervicyte.cli.main; print([m for m in {web!r} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
 
 def test_users_are_found_by_nothing_but_address_or_id(site):
-    from cervicyte.web import accounts
+    from cervicyte.web.accounts import users
 
     user = make_user(site)
     with site.database.read() as session:
-        assert accounts.find(session, user.id).email == accounts.find(session, " FIRST@lab.example").email == user.email
+        assert users.find(session, user.id).email == users.find(session, " FIRST@lab.example").email == user.email
         for odd in ("", "first", "first@", user.id[:-1]):
             with pytest.raises(UsageError):
-                accounts.find(session, odd)
+                users.find(session, odd)

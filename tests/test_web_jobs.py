@@ -17,15 +17,16 @@ pytest.importorskip("sqlalchemy", reason="the extra 'web' is not installed")
 
 from sqlalchemy import exc, func, select
 
-from cervicyte import images, morphology
-from cervicyte.bundle import Bundle
+from cervicyte.bundle.folder import Bundle
 from cervicyte.errors import BundleError, StorageError
-from cervicyte.web import answers, cases, intake, jobs, removal
-from cervicyte.web.database import Database
-from cervicyte.web.desk import Desk
+from cervicyte.images import decoding, morphology
+from cervicyte.web.base.database import Database
+from cervicyte.web.base.schema import AuditRow, Image, PredictionRow
+from cervicyte.web.cases import answers, cases, deletion, intake
+from cervicyte.web.engine import workers as jobs
+from cervicyte.web.engine.predictor import Desk
+from cervicyte.web.engine.workers import Jobs
 from cervicyte.web.errors import BusyError, NotFoundError
-from cervicyte.web.jobs import Jobs
-from cervicyte.web.schema import AuditRow, Image, PredictionRow
 from web_cases import CLASSES, case_with, picture, rows, small_bundle, until
 from web_databases import on_both
 
@@ -75,7 +76,7 @@ def test_what_is_stored_is_what_predict_says(site, reader, desk, bundle) -> None
         assert list(kept.probabilities) == list(CLASSES)
         assert list(kept.probabilities.values()) == pytest.approx(said.probabilities)
         assert (kept.model_sha256, kept.operating_point) == (bundle.graph_sha256, 0.3)
-        measured = dict(zip(morphology.NAMES, morphology.measure(images.decode(data)), strict=True))
+        measured = dict(zip(morphology.NAMES, morphology.measure(decoding.decode(data)), strict=True))
         assert kept.morphology == pytest.approx(measured, abs=1e-5)
     with site.database.read() as session:
         last = session.scalars(select(AuditRow).where(AuditRow.action == "images.predicted")).all()
@@ -140,7 +141,7 @@ def test_a_model_that_breaks_stops_the_work_and_is_never_guessed_for(site, reade
 def test_one_picture_that_the_engine_cannot_take_stops_no_other(site, reader, desk, monkeypatch, fault) -> None:
     case = case_with(site, reader, 5)
     bad = rows(site, case.number)[2]
-    odd = desk._extractor.prepare(images.decode(site.vault.get(bad.sha256)))
+    odd = desk._extractor.prepare(decoding.decode(site.vault.get(bad.sha256)))
     run = desk._extractor.run
 
     def some(batch):
@@ -267,7 +268,7 @@ def test_a_case_deleted_meanwhile_gets_no_row(site, reader, desk, monkeypatch) -
 
     def late(*args):
         with contextlib.suppress(NotFoundError):
-            removal.delete(site, reader, case.number, case.number)
+            deletion.delete(site, reader, case.number, case.number)
         return store(*args)
 
     monkeypatch.setattr(jobs, "store", late)
@@ -309,9 +310,9 @@ def test_what_a_kill_interrupts_is_taken_again(site, reader, bundle) -> None:
         "import sys, time\n"
         "from pathlib import Path\n"
         "sys.path.insert(0, sys.argv[1])\n"
-        "from cervicyte.bundle import Bundle\n"
+        "from cervicyte.bundle.folder import Bundle\n"
         "from cervicyte.web import jobs\n"
-        "from cervicyte.web.desk import Desk\n"
+        "from cervicyte.web.engine.predictor import Desk\n"
         "from web_site import make_site\n"
         "jobs._AT_ONCE = 5\n"
         "with Desk(Bundle.load(sys.argv[3])) as desk, jobs.Jobs(make_site(Path(sys.argv[2])), desk):\n"

@@ -16,12 +16,12 @@ pytest.importorskip("websocket", reason="reading in a browser: websocket-client 
 import waitress
 from sqlalchemy import func, select
 
-from cervicyte.web import reviews
 from cervicyte.web.app import create_app
-from cervicyte.web.categories import CATEGORIES
-from cervicyte.web.schema import Review, User
-from cervicyte.web.site import Site
-from cervicyte.web.visit import Running
+from cervicyte.web.base.schema import Review, User
+from cervicyte.web.base.site import Site
+from cervicyte.web.middleware.current import Running
+from cervicyte.web.reading import verdicts
+from cervicyte.web.reading.categories import CATEGORIES
 from web_cases import until
 from web_preview import find_chromium
 from web_process import Person
@@ -102,7 +102,7 @@ class Lab:
     def stands(self, images: list[str]) -> dict[str, tuple[str, str]]:
         """What is stored of each picture: verdict and comment."""
         with self.site.database.read() as session:
-            found = reviews.standing(session, self.owner, images)
+            found = verdicts.standing(session, self.owner, images)
             return {i: (s.first.stored, s.first.comment) for i, s in found.items() if s.first}
 
     def rows(self, images: list[str]) -> int:

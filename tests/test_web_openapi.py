@@ -19,13 +19,15 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
-from cervicyte.web import cases, reviews, tokens
+from cervicyte.web.accounts import api_tokens
+from cervicyte.web.api.endpoints import ENDPOINTS, PICTURES
+from cervicyte.web.api.openapi import document
 from cervicyte.web.app import create_app
-from cervicyte.web.desk import Desk
-from cervicyte.web.endpoints import ENDPOINTS, PICTURES
-from cervicyte.web.jobs import Jobs
-from cervicyte.web.openapi import document
-from cervicyte.web.visit import Running
+from cervicyte.web.cases import cases
+from cervicyte.web.engine.predictor import Desk
+from cervicyte.web.engine.workers import Jobs
+from cervicyte.web.middleware.current import Running
+from cervicyte.web.reading import verdicts
 from web_cases import case_with, rows
 from web_client import cell, small_bundle
 from web_site import make_site, make_user
@@ -65,7 +67,7 @@ def lab(tmp_path_factory: Any) -> Iterator[SimpleNamespace]:
     """A laboratory with a model that answers, the token of a reader, and what can stand in the paths."""
     site = make_site(tmp_path_factory.mktemp("openapi") / "data")
     user = make_user(site)
-    token = tokens.make(site, user.id, "test").text
+    token = api_tokens.make(site, user.id, "test").text
     with Desk(small_bundle(tmp_path_factory.mktemp("model") / "bundle"), workers=2) as desk, Jobs(site, desk) as jobs:
         made = case_with(site, user, 3)
         jobs.wake()
@@ -74,7 +76,7 @@ def lab(tmp_path_factory: Any) -> Iterator[SimpleNamespace]:
             assert time.monotonic() < end, "never done"
             time.sleep(0.02)
         image = rows(site, made.number)[0].id
-        reviews.decide(site, user, image, "HSIL", "a comment")
+        verdicts.decide(site, user, image, "HSIL", "a comment")
         SERVED.app = create_app(Running(site=site, desk=desk, jobs=jobs, max_upload_mb=2))
         SERVED.app.testing = False  # errors are answered, as they are for users
         yield SimpleNamespace(token=token, arguments={"number": made.number, "id": image})

@@ -19,12 +19,18 @@ pytest.importorskip("psycopg", reason="the extra 'postgresql' is not installed")
 from sqlalchemy import Engine, event, func, inspect, select, text
 
 from cervicyte.errors import CervicyteError, StorageError, UsageError
-from cervicyte.web import accounts, backups, entry, intake, jobs, limits, removal, restoring, sessions
-from cervicyte.web.database import Database
-from cervicyte.web.desk import Desk
+from cervicyte.web.accounts import registration as entry
+from cervicyte.web.accounts import sessions, users
+from cervicyte.web.base import rate_limits
+from cervicyte.web.base.database import Database
+from cervicyte.web.base.schema import Base, Code, Image, PredictionRow, User, UserSession
+from cervicyte.web.cases import deletion, intake
+from cervicyte.web.engine import workers as jobs
+from cervicyte.web.engine.predictor import Desk
+from cervicyte.web.engine.workers import Jobs
 from cervicyte.web.errors import TooManyRequestsError
-from cervicyte.web.jobs import Jobs
-from cervicyte.web.schema import Base, Code, Image, PredictionRow, User, UserSession
+from cervicyte.web.operations import backup
+from cervicyte.web.operations import restore as restoring
 from web_cases import answer, case_with, rows, says, small_bundle, until
 from web_databases import KINDS
 from web_site import HERE, OTHER, PASSWORD, make_site, make_user
@@ -149,8 +155,8 @@ def test_one_becomes_the_first_administrator_and_the_last_stays_one(site):
     assert _kinds(found) == ["Denied"] * 7 + ["User"]
     make_user(site, "second@x.example", "administrator")
     with site.database.read() as session:
-        ids = iter([u.id for u in accounts.everyone(session)] * 4)
-    assert any(isinstance(f, UsageError) for f in _at_once(lambda: accounts.change(site, "x", next(ids), active=False)))
+        ids = iter([u.id for u in users.everyone(session)] * 4)
+    assert any(isinstance(f, UsageError) for f in _at_once(lambda: users.change(site, "x", next(ids), active=False)))
     with site.database.read() as session:
         left = session.scalar(select(func.count()).where(User.role == "administrator", User.active.is_(True)))
     assert left == 1
@@ -159,8 +165,8 @@ def test_one_becomes_the_first_administrator_and_the_last_stays_one(site):
 def test_an_account_is_made_once_and_a_limit_holds_at_the_same_moment(site):
     found = _at_once(lambda: entry.add_user(site, "admin", "first@lab.example", "", "reader"))
     assert _kinds(found) == ["Handed"] + ["UsageError"] * 7
-    limit = replace(limits.PASSWORD_BY_ACCOUNT, most=3)
-    found = _at_once(lambda: limits.take(site.database, limit, "first", site.clock()))
+    limit = replace(rate_limits.PASSWORD_BY_ACCOUNT, most=3)
+    found = _at_once(lambda: rate_limits.take(site.database, limit, "first", site.clock()))
     assert sum(isinstance(f, TooManyRequestsError) for f in found) == 5
 
 
@@ -234,7 +240,7 @@ def test_a_case_is_deleted_while_its_pictures_are_answered(site, bundle):
     found = _queued(
         site,
         held,
-        lambda: removal.delete(site, reader, number, number),
+        lambda: deletion.delete(site, reader, number, number),
         lambda: answer(site, bundle, number, [says("normal_columnar", 0.1)] * 2),
     )
     assert found == [None, None]
@@ -249,7 +255,7 @@ def test_a_case_is_deleted_while_its_pictures_are_asked_again(site, bundle):
         site,
         held,
         lambda: intake.retry_all(site, administrator),
-        lambda: removal.delete(site, reader, number, number),
+        lambda: deletion.delete(site, reader, number, number),
     )
     assert found == [2, None]
 
@@ -261,7 +267,7 @@ def test_a_user_is_disabled_while_a_new_password_is_set(site):
         site,
         select(Code.id).where(Code.user_id == user.id),
         lambda: entry.reset_by_link(site, link.rsplit("/", 1)[1], OTHER),
-        lambda: accounts.change(site, "admin", user.id, active=False),
+        lambda: users.change(site, "admin", user.id, active=False),
     )
     assert (reset.id, disabled.active) == (user.id, False)
 
@@ -275,7 +281,7 @@ def test_a_user_is_disabled_while_another_lets_the_user_in_again(site):
         site,
         select(UserSession.id).where(UserSession.user_id == user.id),
         lambda: entry.reset_for(site, "admin", user.id),
-        lambda: accounts.change(site, "admin", user.id, active=False),
+        lambda: users.change(site, "admin", user.id, active=False),
     )
     assert (handed.email, disabled.active) == (user.email, False)
     assert sessions.load(site, signed.token) is None
@@ -288,19 +294,19 @@ def test_a_user_is_disabled_while_another_code_is_asked_for(site):
         site,
         select(Code.id).where(Code.user_id == user.id),
         lambda: entry.ask_reset(site, user.email, HERE),
-        lambda: accounts.change(site, "admin", user.id, active=False),
+        lambda: users.change(site, "admin", user.id, active=False),
     )
     assert (asked, disabled.active) == (None, False)
 
 
 def test_who_tidies_passes_over_what_others_have_in_hand(site):
     for name in ("first", "second"):
-        limits.take(site.database, limits.CODE_BY_ACCOUNT, name, site.clock())
+        rate_limits.take(site.database, rate_limits.CODE_BY_ACCOUNT, name, site.clock())
     site.clock.forward(days=1)
     with site.database.write() as session:
         session.execute(text("UPDATE attempts SET at = at WHERE subject = 'first'"))
-        assert limits.prune(site.database, site.clock()) == 1
-    assert limits.prune(site.database, site.clock()) == 1
+        assert rate_limits.prune(site.database, site.clock()) == 1
+    assert rate_limits.prune(site.database, site.clock()) == 1
 
 
 # ---- a server that goes away
@@ -343,7 +349,7 @@ def test_a_dump_and_a_backup_together_bring_all_back(site, postgresql, bundle, t
 
     dump = tmp_path / "database.dump"
     run("pg_dump", postgresql.url(site.database.url.database), "--format=custom", f"--file={dump}")
-    made = backups.make(site, "admin")
+    made = backup.make(site, "admin")
     assert (made.images, made.database, made.verified) == (2, False, True)
     done = restoring.restore(made.path, tmp_path / "other")
     assert (done.images, done.database) == (2, False)

@@ -13,8 +13,8 @@ pytest.importorskip("sqlalchemy", reason="the extra 'web' is not installed")
 from sqlalchemy import select
 
 from cervicyte.errors import StorageError, UsageError
-from cervicyte.web.ledger import Ledger, entry
-from cervicyte.web.schema import AuditRow
+from cervicyte.web.base.audit_log import Ledger, entry
+from cervicyte.web.base.schema import AuditRow
 from web_databases import on_both
 
 N = 8

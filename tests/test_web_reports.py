@@ -12,12 +12,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import text
 
-from cervicyte.web import access, cases, report_body, report_pdf, reports, reviews
-from cervicyte.web.cases import CaseSummary
+from cervicyte.web.base.schema import AuditRow, Image, Report, User
+from cervicyte.web.base.site import Site
+from cervicyte.web.cases import cases, permissions
+from cervicyte.web.cases.cases import CaseSummary
 from cervicyte.web.errors import DeniedError, InvalidFieldError, NotFoundError
-from cervicyte.web.reports import View
-from cervicyte.web.schema import AuditRow, Image, Report, User
-from cervicyte.web.site import Site
+from cervicyte.web.reading import verdicts
+from cervicyte.web.reports import body as report_body
+from cervicyte.web.reports import pdf as report_pdf
+from cervicyte.web.reports import reports
+from cervicyte.web.reports.reports import View
 from web_databases import on_both
 from web_records import MODEL, give_second, make_case, predict
 from web_site import Clock, make_user
@@ -26,8 +30,8 @@ from web_site import Clock, make_user
 @pytest.fixture
 def case(site: Site, owner: User) -> CaseSummary:
     made, ids = make_case(site, owner, [0.1, 0.9, None])
-    reviews.decide(site, owner, ids[0], "agree")
-    reviews.decide(site, owner, ids[1], "SCC", "keratin")
+    verdicts.decide(site, owner, ids[0], "agree")
+    verdicts.decide(site, owner, ids[1], "SCC", "keratin")
     _fail(site, ids[2])
     return made
 
@@ -69,7 +73,7 @@ def test_nothing_is_signed_while_pictures_wait_and_what_has_no_answer_is_named(
     site: Site, owner: User, reviewer: User
 ) -> None:
     case, ids = make_case(site, owner, [0.9, None, None])
-    reviews.decide(site, owner, ids[0], "HSIL")
+    verdicts.decide(site, owner, ids[0], "HSIL")
     found = _draft(site, reviewer, case)
     assert (found.case.waiting, found.not_read) == (2, 2)
     assert "2 pictures wait for the model." in _words(report_pdf.render(found, site.vault.get))
@@ -99,7 +103,7 @@ def test_a_signature_is_bound_to_what_was_shown(site: Site, owner: User, reviewe
     with pytest.raises(DeniedError):
         reports.sign(site, owner, case.number, "Carcinoma.")
     seen = _draft(site, reviewer, case).state
-    reviews.undo(site, owner, case.number)
+    verdicts.undo(site, owner, case.number)
     with pytest.raises(InvalidFieldError, match="changed while"):
         reports.sign(site, reviewer, case.number, "Carcinoma.", seen=seen)
     with pytest.raises(InvalidFieldError) as caught:
@@ -111,7 +115,7 @@ def test_a_signature_is_bound_to_what_was_shown(site: Site, owner: User, reviewe
     with site.database.read() as session:
         row = session.query(AuditRow).filter_by(action="report.signed").one()
         assert row.detail["sha256"] == signed.sha256
-        assert access.find(session, reviewer, case.number).state == "signed"
+        assert permissions.find(session, reviewer, case.number).state == "signed"
         assert site.ledger.verify(site.database).ok
     assert _view(site, owner, case).conclusion == "Carcinoma."
 
@@ -137,7 +141,7 @@ def test_an_amendment_is_a_new_version_and_keeps_the_old(
     assert not _view(site, owner, case).changed
     predict(site, first.cells[0].id, 0.2)  # a later answer of the model changes no signed report
     assert _view(site, owner, case).cells == first.cells
-    reviews.decide(site, owner, first.cells[0].id, "HSIL")
+    verdicts.decide(site, owner, first.cells[0].id, "HSIL")
     assert _view(site, owner, case).changed
     second = reports.sign(site, reviewer, case.number, "High grade.", "read again")
     old, new = _view(site, owner, case, 1), _view(site, owner, case)
@@ -157,17 +161,17 @@ def test_what_cannot_be_signed_says_why(site: Site, owner: User, reviewer: User)
     second = make_user(site, "second@lab.example")
     case, (image, other) = make_case(site, owner, [0.9, 0.8])
     give_second(site, owner, case, second)
-    reviews.decide(site, owner, image, "HSIL")
-    reviews.decide(site, second, image, "NILM")
+    verdicts.decide(site, owner, image, "HSIL")
+    verdicts.decide(site, second, image, "NILM")
     with pytest.raises(DeniedError, match="blinded"):
         _draft(site, second, case)
-    reviews.decide(site, second, other, "NILM")
+    verdicts.decide(site, second, other, "NILM")
     with pytest.raises(InvalidFieldError, match="blinded reading is not complete"):
         reports.sign(site, reviewer, case.number, "High grade.")
-    reviews.decide(site, owner, other, "NILM")
+    verdicts.decide(site, owner, other, "NILM")
     with pytest.raises(InvalidFieldError, match="differ"):
         reports.sign(site, reviewer, case.number, "High grade.")
-    reviews.settle(site, reviewer, image, "ASC-H")
+    verdicts.settle(site, reviewer, image, "ASC-H")
     signed = reports.sign(site, reviewer, case.number, "High grade.")
     assert [(c.verdict, c.reader) for c in signed.cells] == [("ASC-H", "reviewer"), ("NILM", "owner")]
     assert signed.body["cells"][0]["first"]["verdict"] == "HSIL"

@@ -5,22 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cervicyte.web import (
-    access,
-    agreement,
-    blinding,
-    disagreements,
-    history,
-    intake,
-    reports,
-    reviews,
-    second_readers,
-    worklist,
-)
+from cervicyte.web.base.schema import AuditRow, Review, User
+from cervicyte.web.base.site import Site
+from cervicyte.web.cases import blinding, intake, permissions, second_readers
 from cervicyte.web.errors import DeniedError, InvalidFieldError, NotFoundError
-from cervicyte.web.history import Filters
-from cervicyte.web.schema import AuditRow, Review, User
-from cervicyte.web.site import Site
+from cervicyte.web.reading import agreement, disagreements, verdicts, worklist
+from cervicyte.web.reports import history, reports
+from cervicyte.web.reports.history import Filters
 from web_databases import on_both
 from web_records import give_second, make_case, png, predict
 from web_site import Clock, make_user
@@ -33,7 +24,7 @@ def _rows(site: Site) -> list[Review]:
 
 def test_agreeing_stores_the_class_and_shows_its_category(site: Site, owner: User) -> None:
     _, (image,) = make_case(site, owner, [0.9])
-    done = reviews.decide(site, owner, image, "agree", "  dark\r\nnucleus ")
+    done = verdicts.decide(site, owner, image, "agree", "  dark\r\nnucleus ")
     assert (done.stored, done.verdict, done.agrees, done.comment) == (
         "severe_dysplastic",
         "HSIL",
@@ -41,7 +32,7 @@ def test_agreeing_stores_the_class_and_shows_its_category(site: Site, owner: Use
         "dark\nnucleus",
     )
     with site.database.read() as session:
-        assert reviews.mine(session, owner, image) == done
+        assert verdicts.mine(session, owner, image) == done
         row = session.query(AuditRow).filter_by(action="review.decided").one()
         assert (row.actor, row.detail["verdict"]) == ("owner@lab.example", "severe_dysplastic")
     assert _rows(site)[0].prediction_id == 1
@@ -53,45 +44,45 @@ def test_agreeing_stores_the_class_and_shows_its_category(site: Site, owner: Use
 )
 def test_other_verdicts_are_compared_with_the_answer(site: Site, owner: User, verdict: str, agrees: bool) -> None:
     _, (image,) = make_case(site, owner, [0.9])
-    assert reviews.decide(site, owner, image, verdict).agrees is agrees
+    assert verdicts.decide(site, owner, image, verdict).agrees is agrees
 
 
 def test_no_answer_can_neither_be_agreed_with_nor_differed_from(site: Site, owner: User) -> None:
     _, (waiting, other) = make_case(site, owner, [None, 0.5])
-    assert reviews.decide(site, owner, waiting, "NILM").agrees is None
+    assert verdicts.decide(site, owner, waiting, "NILM").agrees is None
     predict(site, other, 0.5, label="uncertain")
-    assert reviews.decide(site, owner, other, "NILM").agrees is None
+    assert verdicts.decide(site, owner, other, "NILM").agrees is None
     with pytest.raises(InvalidFieldError, match="no answer"):
-        reviews.decide(site, owner, other, "agree")
+        verdicts.decide(site, owner, other, "agree")
 
 
 def test_classes_without_categories_are_compared_by_their_side(site: Site, owner: User) -> None:
     _, (image,) = make_case(site, owner, [0.9])
     predict(site, image, 0.8, label="Koilocytotic")
-    assert reviews.decide(site, owner, image, "LSIL").agrees is True
-    assert reviews.decide(site, owner, image, "NILM").agrees is False
+    assert verdicts.decide(site, owner, image, "LSIL").agrees is True
+    assert verdicts.decide(site, owner, image, "NILM").agrees is False
 
 
 @pytest.mark.parametrize("verdict", ["", "agree ", "hsil", "'; DROP TABLE reviews; --", "\x00"])
 def test_what_is_no_verdict_is_refused(site: Site, owner: User, verdict: str) -> None:
     _, (image,) = make_case(site, owner, [0.9])
     with pytest.raises(InvalidFieldError) as caught:
-        reviews.decide(site, owner, image, verdict)
+        verdicts.decide(site, owner, image, verdict)
     assert caught.value.field == "verdict"
     with pytest.raises(InvalidFieldError) as caught:
-        reviews.decide(site, owner, image, "NILM", "x" * 2001)
+        verdicts.decide(site, owner, image, "NILM", "x" * 2001)
     assert caught.value.field == "comment"
     assert not _rows(site)
 
 
 def test_nothing_is_overwritten_and_the_newest_counts(site: Site, owner: User) -> None:
     _, (image,) = make_case(site, owner, [0.9])
-    reviews.decide(site, owner, image, "LSIL")
-    reviews.decide(site, owner, image, "HSIL")
-    reviews.decide(site, owner, image, "HSIL")  # sent twice
+    verdicts.decide(site, owner, image, "LSIL")
+    verdicts.decide(site, owner, image, "HSIL")
+    verdicts.decide(site, owner, image, "HSIL")  # sent twice
     assert [row.verdict for row in _rows(site)] == ["LSIL", "HSIL"]
     with site.database.read() as session:
-        found = reviews.mine(session, owner, image)
+        found = verdicts.mine(session, owner, image)
     assert found
     assert found.verdict == "HSIL"
 
@@ -99,30 +90,30 @@ def test_nothing_is_overwritten_and_the_newest_counts(site: Site, owner: User) -
 @on_both
 def test_undo_takes_back_the_newest_that_stands_and_deletes_nothing(site: Site, owner: User) -> None:
     case, (first, other) = make_case(site, owner, [0.9, 0.8])
-    reviews.decide(site, owner, first, "LSIL")
-    reviews.decide(site, owner, other, "HSIL")
-    assert reviews.undo(site, owner, case.number) == other
-    assert reviews.undo(site, owner, case.number) == first
-    assert reviews.undo(site, owner, case.number) is None
+    verdicts.decide(site, owner, first, "LSIL")
+    verdicts.decide(site, owner, other, "HSIL")
+    assert verdicts.undo(site, owner, case.number) == other
+    assert verdicts.undo(site, owner, case.number) == first
+    assert verdicts.undo(site, owner, case.number) is None
     assert [row.verdict for row in _rows(site)] == ["LSIL", "HSIL", "", ""]
     with site.database.read() as session:
-        assert reviews.mine(session, owner, first) is None
-        assert not reviews.can_undo(session, owner, access.find(session, owner, case.number))
+        assert verdicts.mine(session, owner, first) is None
+        assert not verdicts.can_undo(session, owner, permissions.find(session, owner, case.number))
 
 
 def test_others_cases_do_not_exist_and_signed_ones_stand(site: Site, owner: User, second: User) -> None:
     case, (image,) = make_case(site, owner, [0.9])
-    for act in (lambda: reviews.decide(site, second, image, "NILM"), lambda: reviews.undo(site, second, case.number)):
+    for act in (lambda: verdicts.decide(site, second, image, "NILM"), lambda: verdicts.undo(site, second, case.number)):
         with pytest.raises(NotFoundError):
             act()
     with pytest.raises(NotFoundError):
-        reviews.decide(site, owner, "f" * 32, "NILM")
+        verdicts.decide(site, owner, "f" * 32, "NILM")
     with pytest.raises(DeniedError):
-        reviews.settle(site, owner, image, "NILM")
+        verdicts.settle(site, owner, image, "NILM")
     with site.database.write() as session:
-        access.find(session, owner, case.number).state = "signed"
+        permissions.find(session, owner, case.number).state = "signed"
     with pytest.raises(DeniedError, match="signed"):
-        reviews.decide(site, owner, image, "NILM")
+        verdicts.decide(site, owner, image, "NILM")
 
 
 @on_both
@@ -130,44 +121,44 @@ def test_blinded_readers_see_nothing_of_each_other_until_both_have_decided_all(
     site: Site, owner: User, second: User, reviewer: User
 ) -> None:
     case, (one, two) = make_case(site, owner, [0.9, 0.1])
-    reviews.decide(site, owner, one, "HSIL")
+    verdicts.decide(site, owner, one, "HSIL")
     give_second(site, owner, case, second)
     with pytest.raises(InvalidFieldError):
-        reviews.decide(site, second, one, "agree")
-    reviews.decide(site, second, one, "LSIL")
+        verdicts.decide(site, second, one, "agree")
+    verdicts.decide(site, second, one, "LSIL")
     with site.database.read() as session:
-        row = access.find(session, second, case.number)
+        row = permissions.find(session, second, case.number)
         assert blinding.is_blind(session, second, row)
-        assert reviews.others(session, second, row, one) == []
+        assert verdicts.others(session, second, row, one) == []
         seen = history.listing(session, second, Filters()).rows
         assert {(e.kind, e.reader, e.model, e.agrees) for e in seen if e.kind == "verdict"} == {
             ("verdict", "second", "", None)
         }
         for asked in ("yes", "no"):  # which of the own verdicts fit would tell what the model says
             assert history.listing(session, second, Filters(agreement=asked)).total == 0
-        assert reviews.others(session, owner, row, one) == []
-    reviews.decide(site, second, two, "NILM")
+        assert verdicts.others(session, owner, row, one) == []
+    verdicts.decide(site, second, two, "NILM")
     with site.database.read() as session:
-        row = access.find(session, second, case.number)
+        row = permissions.find(session, second, case.number)
         assert blinding.is_blind(session, second, row)
         assert blinding.is_blind(session, owner, row)
-        assert [reviews.others(session, user, row, one) for user in (owner, second)] == [[], []]
-        assert reviews.can_undo(session, second, row)
-    assert reviews.decide(site, owner, two, "NILM").agrees is True
+        assert [verdicts.others(session, user, row, one) for user in (owner, second)] == [[], []]
+        assert verdicts.can_undo(session, second, row)
+    assert verdicts.decide(site, owner, two, "NILM").agrees is True
     with site.database.read() as session:
-        row = access.find(session, second, case.number)
+        row = permissions.find(session, second, case.number)
         assert not blinding.is_blind(session, second, row)
-        assert [d.verdict for d in reviews.others(session, second, row, one)] == ["HSIL"]
-        assert [d.verdict for d in reviews.others(session, owner, row, one)] == ["LSIL"]
-        assert not reviews.can_undo(session, second, row)
+        assert [d.verdict for d in verdicts.others(session, second, row, one)] == ["HSIL"]
+        assert [d.verdict for d in verdicts.others(session, owner, row, one)] == ["LSIL"]
+        assert not verdicts.can_undo(session, second, row)
         seen = history.listing(session, second, Filters()).rows
         assert {(e.reader, e.agrees) for e in seen if e.kind == "verdict"} == {
             ("owner", True),
             ("second", True),
             ("second", False),
         }
-        assert [d.reading for d in reviews.others(session, reviewer, row, one)] == ["first", "second"]
-    for act in (lambda: reviews.decide(site, second, two, "SCC"), lambda: reviews.undo(site, second, case.number)):
+        assert [d.reading for d in verdicts.others(session, reviewer, row, one)] == ["first", "second"]
+    for act in (lambda: verdicts.decide(site, second, two, "SCC"), lambda: verdicts.undo(site, second, case.number)):
         with pytest.raises(DeniedError, match="complete"):
             act()
 
@@ -175,9 +166,9 @@ def test_blinded_readers_see_nothing_of_each_other_until_both_have_decided_all(
 def test_a_blinded_reader_is_not_told_whether_a_verdict_agrees(site: Site, owner: User, second: User) -> None:
     case, (one, two) = make_case(site, owner, [0.9, 0.1])
     give_second(site, owner, case, second)
-    assert [reviews.decide(site, second, image, "HSIL").agrees for image in (one, two)] == [None, None]
+    assert [verdicts.decide(site, second, image, "HSIL").agrees for image in (one, two)] == [None, None]
     with site.database.read() as session:
-        assert [reviews.mine(session, second, image).agrees for image in (one, two)] == [None, None]  # type: ignore[union-attr]
+        assert [verdicts.mine(session, second, image).agrees for image in (one, two)] == [None, None]  # type: ignore[union-attr]
     assert {cell.agrees for cell in worklist.cells(site, second, case.number).rows} == {None}
     assert [row.agrees for row in _rows(site)] == [True, False]  # the dashboard counts them all the same
 
@@ -192,7 +183,7 @@ def test_who_reads_second_cannot_lift_the_blinding_and_nobody_puts_it_back(
             second_readers.assign(site, reviewer, case.number, reader, blinded)
     give_second(site, owner, case, reviewer, blinded=False)
     give_second(site, owner, case, reviewer)  # nothing has been read yet
-    reviews.decide(site, reviewer, one, "NILM")
+    verdicts.decide(site, reviewer, one, "NILM")
     give_second(site, owner, case, reviewer, blinded=False)
     for reader_ in (reviewer, second):
         with pytest.raises(InvalidFieldError, match="without blinding"):
@@ -203,26 +194,26 @@ def test_what_was_seen_changes_no_blinded_reading_when_a_picture_comes_later(
     site: Site, owner: User, second: User
 ) -> None:
     case, (one,) = make_case(site, owner, [0.9])
-    reviews.decide(site, owner, one, "HSIL", "first reader's words")
+    verdicts.decide(site, owner, one, "HSIL", "first reader's words")
     give_second(site, owner, case, second)
-    reviews.decide(site, second, one, "NILM")
+    verdicts.decide(site, second, one, "NILM")
     with site.database.read() as session:
-        assert not blinding.is_blind(session, second, access.find(session, second, case.number))
+        assert not blinding.is_blind(session, second, permissions.find(session, second, case.number))
     intake.upload(site, owner, case.number, [("later.png", png(9))])
     late = worklist.order(site, second, case.number)[1].image_id
     with site.database.read() as session:
-        row = access.find(session, second, case.number)
+        row = permissions.find(session, second, case.number)
         assert blinding.is_blind(session, second, row)
-        assert not reviews.can_undo(session, second, row)
-    for act in (lambda: reviews.decide(site, second, one, "HSIL"), lambda: reviews.undo(site, second, case.number)):
+        assert not verdicts.can_undo(session, second, row)
+    for act in (lambda: verdicts.decide(site, second, one, "HSIL"), lambda: verdicts.undo(site, second, case.number)):
         with pytest.raises(DeniedError, match="closed"):
             act()
-    reviews.decide(site, second, late, "LSIL")
-    assert reviews.undo(site, second, case.number) == late
+    verdicts.decide(site, second, late, "LSIL")
+    assert verdicts.undo(site, second, case.number) == late
     for user in (second, owner):
-        reviews.decide(site, user, late, "LSIL")
+        verdicts.decide(site, user, late, "LSIL")
     with site.database.read() as session:
-        assert not blinding.is_blind(session, second, access.find(session, second, case.number))
+        assert not blinding.is_blind(session, second, permissions.find(session, second, case.number))
     assert site.ledger.verify(site.database).ok
 
 
@@ -232,17 +223,17 @@ def test_a_signature_waits_for_a_blinded_reading_and_opening_again_changes_no_ve
     case, (one, two) = make_case(site, owner, [0.9, 0.1])
     give_second(site, owner, case, second)
     for user, image in ((owner, one), (second, one), (owner, two)):
-        reviews.decide(site, user, image, "HSIL")
+        verdicts.decide(site, user, image, "HSIL")
         with pytest.raises(InvalidFieldError, match="not complete"):
             reports.sign(site, reviewer, case.number, "High grade.")
-    reviews.decide(site, second, two, "HSIL")
+    verdicts.decide(site, second, two, "HSIL")
     reports.sign(site, reviewer, case.number, "High grade.")
     reports.reopen(site, reviewer, case.number, "to be read again")
     for user in (owner, second):
         with pytest.raises(DeniedError, match="closed"):
-            reviews.decide(site, user, two, "NILM")
-    reviews.decide(site, reviewer, two, "NILM")  # differs now from the second reading
-    reviews.settle(site, reviewer, two, "NILM")
+            verdicts.decide(site, user, two, "NILM")
+    verdicts.decide(site, reviewer, two, "NILM")  # differs now from the second reading
+    verdicts.settle(site, reviewer, two, "NILM")
     assert reports.sign(site, reviewer, case.number, "High grade.", "settled").version == 2
 
 
@@ -253,8 +244,8 @@ def test_disagreements_are_settled_and_opened_again_by_a_new_reading(
     case, (one, two, three) = make_case(site, owner, [0.9, 0.1, 0.9])
     give_second(site, owner, case, second, blinded=False)
     for image, a, b in ((one, "agree", "LSIL"), (two, "NILM", "NILM"), (three, "agree", "HSIL")):
-        reviews.decide(site, owner, image, a)
-        reviews.decide(site, second, image, b)
+        verdicts.decide(site, owner, image, a)
+        verdicts.decide(site, second, image, b)
     with site.database.read() as session:
         found = disagreements.listing(session, reviewer)
         assert [(r.image_id, r.first, r.second, r.model) for r in found.rows] == [
@@ -262,19 +253,19 @@ def test_disagreements_are_settled_and_opened_again_by_a_new_reading(
         ]
         with pytest.raises(DeniedError):
             disagreements.listing(session, owner)
-    reviews.settle(site, reviewer, one, "ASC-H", "between the two")
+    verdicts.settle(site, reviewer, one, "ASC-H", "between the two")
     with pytest.raises(InvalidFieldError, match="differ"):
-        reviews.settle(site, reviewer, two, "SCC")
+        verdicts.settle(site, reviewer, two, "SCC")
     with site.database.read() as session:
         assert disagreements.listing(session, reviewer).total == 0
         (row,) = disagreements.listing(session, reviewer, "all").rows
         assert (row.settled, row.settled_by) == ("ASC-H", "reviewer")
-        counts = reviews.standing(session, reviewer, [one, two])
+        counts = verdicts.standing(session, reviewer, [one, two])
         assert [counts[k].final.verdict for k in (one, two)] == ["ASC-H", "NILM"]  # type: ignore[union-attr]
-    reviews.decide(site, owner, one, "SCC")
+    verdicts.decide(site, owner, one, "SCC")
     with site.database.read() as session:
         assert disagreements.listing(session, reviewer).total == 1
-        assert reviews.standing(session, reviewer, [one])[one].final is None
+        assert verdicts.standing(session, reviewer, [one])[one].final is None
 
 
 @on_both
@@ -283,8 +274,8 @@ def test_kappa_counts_blinded_readings_only(site: Site, owner: User, second: Use
         case, ids = make_case(site, owner, [0.9, 0.1])
         give_second(site, owner, case, second, blinded)
         for image in ids:
-            reviews.decide(site, owner, image, "agree")
-            reviews.decide(site, second, image, "LSIL" if blinded and image == ids[0] else "NILM")
+            verdicts.decide(site, owner, image, "agree")
+            verdicts.decide(site, second, image, "LSIL" if blinded and image == ids[0] else "NILM")
     with site.database.read() as session:
         found = disagreements.kappa(session, reviewer)
     assert found
@@ -297,17 +288,17 @@ def test_kappa_counts_what_the_two_readers_said_and_nobody_else(
 ) -> None:
     case, (one, two) = make_case(site, owner, [0.9, 0.1])
     give_second(site, owner, case, second)
-    reviews.decide(site, second, one, "LSIL")
+    verdicts.decide(site, second, one, "LSIL")
     other = make_user(site, "other@lab.example")
     give_second(site, owner, case, other)
     for image in (one, two):
-        reviews.decide(site, other, image, "HSIL")  # later than the second reader's, who comes back
-        reviews.decide(site, owner, image, "HSIL")
+        verdicts.decide(site, other, image, "HSIL")  # later than the second reader's, who comes back
+        verdicts.decide(site, owner, image, "HSIL")
     give_second(site, owner, case, second)
-    reviews.decide(site, second, two, "LSIL")
-    reviews.decide(site, reviewer, two, "LSIL")  # having seen both
+    verdicts.decide(site, second, two, "LSIL")
+    verdicts.decide(site, reviewer, two, "LSIL")  # having seen both
     with site.database.read() as session:
-        assert reviews.standing(session, reviewer, [two])[two].first.reader == "reviewer"  # type: ignore[union-attr]
+        assert verdicts.standing(session, reviewer, [two])[two].first.reader == "reviewer"  # type: ignore[union-attr]
         found = disagreements.kappa(session, reviewer)
         with pytest.raises(DeniedError):
             disagreements.kappa(session, owner)
@@ -320,9 +311,9 @@ def test_history_is_searched_filtered_and_paged(site: Site, owner: User, second:
     clock = site.clock
     assert isinstance(clock, Clock)
     case, (one, two) = make_case(site, owner, [0.9, 0.1], name="Nordic")
-    reviews.decide(site, owner, one, "agree", "100 % certain")
+    verdicts.decide(site, owner, one, "agree", "100 % certain")
     clock.forward(days=1)
-    reviews.decide(site, owner, two, "LSIL")
+    verdicts.decide(site, owner, two, "LSIL")
     with site.database.read() as session:
 
         def kinds(user: User = owner, **filters: str) -> list[str]:

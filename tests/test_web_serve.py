@@ -33,11 +33,12 @@ pytest.importorskip("waitress", reason="the extra 'web' is not installed")
 from sqlalchemy import select
 from waitress.adjustments import Adjustments
 
-from cervicyte.web import cases, tokens
-from cervicyte.web.connections import Channel
-from cervicyte.web.schema import AuditRow, Case, Image
+from cervicyte.web.accounts import api_tokens
+from cervicyte.web.base.schema import AuditRow, Case, Image
+from cervicyte.web.base.site import Site, open_site
+from cervicyte.web.cases import cases
+from cervicyte.web.middleware.connections import Channel
 from cervicyte.web.serve import THREADS
-from cervicyte.web.site import Site, open_site
 from commands import cervicyte, inside, three_parts
 from web_client import cell, small_bundle
 from web_site import PASSWORD, cheap, make_user
@@ -139,7 +140,7 @@ def _laboratory(folder: Path) -> tuple[Site, str, str]:
     """A data folder with a reader and an open case: the site, the number of the case, and the reader's token."""
     site = open_site(folder, hasher=cheap())
     reader = make_user(site)
-    return site, cases.create(site, reader).number, tokens.make(site, reader.id, "test").text
+    return site, cases.create(site, reader).number, api_tokens.make(site, reader.id, "test").text
 
 
 def _head(method: str, path: str, **headers: object) -> bytes:

@@ -13,9 +13,10 @@ import pytest
 pytest.importorskip("sqlalchemy", reason="the extra 'web' is not installed")
 
 from cervicyte.errors import StorageError
-from cervicyte.web import case_list, cases, removal
+from cervicyte.web.cases import cases, deletion
+from cervicyte.web.cases import listing as case_list
+from cervicyte.web.cases.submissions import submit
 from cervicyte.web.errors import InvalidFieldError
-from cervicyte.web.submissions import submit
 from web_cases import picture, rows
 from web_databases import on_both
 
@@ -68,9 +69,9 @@ import os, signal, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from cervicyte.web import accounts
-from cervicyte.web.ledger import Ledger
-from cervicyte.web.submissions import submit
-from cervicyte.web.vault import Vault
+from cervicyte.web.base.audit_log import Ledger
+from cervicyte.web.cases.submissions import submit
+from cervicyte.web.base.picture_store import Vault
 from test_web_submissions import FILES
 from web_site import make_site
 
@@ -96,7 +97,7 @@ def test_a_kill_leaves_no_empty_case_and_the_same_request_makes_one(site, reader
     assert submit(site, reader, FILES, key="k-1") == made
     assert _numbers(site, reader) == [made.number]
     assert len(rows(site, made.number)) == 3
-    removal.drop_orphans(site, older_s=-10)
+    deletion.drop_orphans(site, older_s=-10)
     assert set(site.vault.digests()) == {row.sha256 for row in rows(site, made.number)}
     assert site.ledger.verify(site.database).ok
 

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cervicyte.taxonomy import BETHESDA
-from cervicyte.web.categories import CATEGORIES, SEVERITIES, severity
-from cervicyte.web.charts import bar_chart, line_chart
+from cervicyte.data.labels import BETHESDA
+from cervicyte.web.formatting import visible
 from cervicyte.web.pages import ROUTES
-from cervicyte.web.show import visible
+from cervicyte.web.pages.charts import bar_chart, line_chart
+from cervicyte.web.reading.categories import CATEGORIES, SEVERITIES, severity
 from web_contexts import VARIANTS, WEB, contexts, environment
 
 HOSTILE = "\"'><script>alert(1)</script><b data-evil onclick=x style=y>{{ 7*7 }}\u202egnp.exe\u0000\u2066&amp;"

@@ -11,12 +11,17 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from cervicyte.cli_site import site as commands
+from cervicyte.cli.site import site as commands
 from cervicyte.errors import MissingError, StorageError
-from cervicyte.web import access, backups, cases, removal, reports, restoring, reviews, sessions, upkeep
+from cervicyte.web.accounts import sessions
+from cervicyte.web.base.schema import AuditRow, Case, User
+from cervicyte.web.base.site import Site
+from cervicyte.web.cases import cases, deletion, permissions
 from cervicyte.web.errors import DeniedError, InvalidFieldError
-from cervicyte.web.schema import AuditRow, Case, User
-from cervicyte.web.site import Site
+from cervicyte.web.operations import backup, retention
+from cervicyte.web.operations import restore as restoring
+from cervicyte.web.reading import verdicts
+from cervicyte.web.reports import reports
 from web_databases import on_both
 from web_records import make_case, png
 from web_site import PASSWORD, Clock, make_site, make_user
@@ -24,7 +29,7 @@ from web_site import PASSWORD, Clock, make_site, make_user
 
 def _signed(site: Site, reviewer: User, scores: list[float | None]) -> str:
     case, ids = make_case(site, reviewer, scores)
-    reviews.decide(site, reviewer, ids[0], "HSIL")
+    verdicts.decide(site, reviewer, ids[0], "HSIL")
     reports.sign(site, reviewer, case.number, "High grade.")
     return case.number
 
@@ -37,18 +42,18 @@ def test_retention_deletes_signed_cases_alone_and_the_audit_log_keeps_that_they_
     assert isinstance(clock, Clock)
     admin = make_user(site, "admin@lab.example", "administrator")
     with pytest.raises(DeniedError):
-        upkeep.set_retention(site, reviewer, 10)
+        retention.set_retention(site, reviewer, 10)
     with pytest.raises(InvalidFieldError):
-        upkeep.set_retention(site, admin, 36501)
+        retention.set_retention(site, admin, 36501)
     old = _signed(site, reviewer, [0.9, 0.8])
     make_case(site, reviewer, [0.9])  # open, and its picture is one of the signed case too
     clock.forward(days=11)
     new = _signed(site, reviewer, [0.7, 0.6, 0.5])
-    assert upkeep.tidy(site).cases == 0
-    upkeep.set_retention(site, admin, 10)
-    found = upkeep.overview(site)
+    assert retention.tidy(site).cases == 0
+    retention.set_retention(site, admin, 10)
+    found = retention.overview(site)
     assert (found["retention_days"], found["due"]) == (10, 1)
-    assert upkeep.tidy(site).cases == 1
+    assert retention.tidy(site).cases == 1
     with site.database.read() as session:
         numbers = set(session.scalars(session.query(Case.number).statement))
         gone = session.query(AuditRow).filter_by(action="case.deleted").one()
@@ -58,7 +63,7 @@ def test_retention_deletes_signed_cases_alone_and_the_audit_log_keeps_that_they_
     assert len(numbers) == 2
     assert len(list(site.vault.digests())) == 3  # the other cases have the same pictures
     assert site.ledger.verify(site.database).ok
-    assert upkeep.storage(site).images == sum(len(png(k)) for k in range(3))
+    assert retention.storage(site).images == sum(len(png(k)) for k in range(3))
 
 
 @on_both
@@ -69,15 +74,15 @@ def test_a_case_that_is_opened_again_while_others_are_deleted_stays(
     assert isinstance(clock, Clock)
     number = _signed(site, reviewer, [0.9])
     clock.forward(days=11)
-    upkeep.set_retention(site, make_user(site, "admin@lab.example", "administrator"), 10)
-    erase = removal.erase
+    retention.set_retention(site, make_user(site, "admin@lab.example", "administrator"), 10)
+    erase = deletion.erase
 
     def meanwhile(*arguments: object) -> int:
         reports.reopen(site, reviewer, number, "a second look")
         return erase(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(removal, "erase", meanwhile)
-    assert upkeep.tidy(site).cases == 0
+    monkeypatch.setattr(deletion, "erase", meanwhile)
+    assert retention.tidy(site).cases == 0
     assert cases.get(site, reviewer, number).images == 1
 
 
@@ -85,14 +90,14 @@ def test_a_backup_is_restored_as_it_was(site: Site, reviewer: User, tmp_path: Pa
     number = _signed(site, reviewer, [0.9, 0.1])
     signed_in = sessions.sign_in(site, reviewer.email, PASSWORD, "192.0.2.1")
     assert isinstance(signed_in, sessions.SignedIn)
-    made = backups.make(site, "admin@lab.example")
+    made = backup.make(site, "admin@lab.example")
     assert (made.images, made.database, made.verified, made.path.parent) == (2, True, True, site.data_dir / "backups")
     assert stat.S_IMODE(made.path.stat().st_mode) == 0o600
-    assert [(b.name, b.verified, b.size) for b in backups.listing(site)] == [(made.name, True, made.size)]
+    assert [(b.name, b.verified, b.size) for b in backup.listing(site)] == [(made.name, True, made.size)]
     assert not list(made.path.parent.glob(".*"))
     make_case(site, reviewer, [0.5])  # after the backup: not in it
     with pytest.raises(StorageError, match="already"):
-        backups.make(site, "admin@lab.example", made.path)
+        backup.make(site, "admin@lab.example", made.path)
     done = restoring.restore(made.path, tmp_path / "other")
     assert (done.images, done.database, done.at) == (2, True, site.clock())
     assert not list(tmp_path.glob(".*"))
@@ -124,7 +129,7 @@ def test_a_backup_that_is_not_whole_is_refused_and_nothing_is_written(
     site: Site, reviewer: User, tmp_path: Path
 ) -> None:
     _signed(site, reviewer, [0.9])
-    path = backups.make(site, "system").path
+    path = backup.make(site, "system").path
     with tarfile.open(path) as archive:
         names = archive.getnames()
     image = next(name for name in names if name.startswith("images/"))
@@ -165,7 +170,7 @@ def test_a_backup_of_a_log_that_was_changed_is_not_restored(site: Site, reviewer
     _signed(site, reviewer, [0.9])
     with sqlite3.connect(site.data_dir / "cervicyte.sqlite3") as connection:
         connection.execute("UPDATE audit SET actor = 'nobody' WHERE id = 2")
-    made = backups.make(site, "system")
+    made = backup.make(site, "system")
     with pytest.raises(StorageError, match="audit log"):
         restoring.restore(made.path, tmp_path / "new")
     assert not (tmp_path / "new").exists()
@@ -175,8 +180,8 @@ def test_a_picture_that_is_missing_stops_the_backup(site: Site, reviewer: User) 
     make_case(site, reviewer, [0.9])
     site.vault.delete(next(site.vault.digests()))
     with pytest.raises(MissingError):
-        backups.make(site, "system")
-    assert backups.listing(site) == []
+        backup.make(site, "system")
+    assert backup.listing(site) == []
     assert not list((site.data_dir / "backups").iterdir())
 
 
@@ -199,4 +204,4 @@ def test_the_commands_back_up_restore_and_clear_out(
     assert done.exit_code == 0
     again = make_site(tmp_path / "restored")
     with again.database.read() as session:
-        assert access.find(session, reviewer, number).state == "signed"
+        assert permissions.find(session, reviewer, number).state == "signed"

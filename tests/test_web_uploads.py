@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from cervicyte.errors import StorageError
-from cervicyte.web.uploads import NAME_LENGTH, Accepted, Limits, PassedOver, Refused, accept, safe_name, spool
+from cervicyte.web.cases.uploads import NAME_LENGTH, Accepted, Limits, PassedOver, Refused, accept, safe_name, spool
 from generated_cells import make_cell
 
 FORMATS = {"BMP": "image/bmp", "PNG": "image/png", "JPEG": "image/jpeg", "TIFF": "image/tiff", "WEBP": "image/webp"}

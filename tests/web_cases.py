@@ -11,18 +11,18 @@ import numpy as np
 from PIL import Image as Pillow
 from sqlalchemy import select
 
-from cervicyte import morphology
-from cervicyte.bundle import Bundle, InputSpec, Manifest, save_bundle
-from cervicyte.calibration import Limits
-from cervicyte.heads import LinearHead
-from cervicyte.modelgraph import measurements_graph
-from cervicyte.predictions import Prediction
-from cervicyte.taxonomy import HERLEV
-from cervicyte.web import cases, intake
-from cervicyte.web.answers import Answer, store
-from cervicyte.web.cases import CaseSummary
-from cervicyte.web.schema import Case, Image, Review, User
-from cervicyte.web.site import Site
+from cervicyte.bundle.folder import Bundle, InputSpec, Manifest, save_bundle
+from cervicyte.bundle.graph import measurements_graph
+from cervicyte.bundle.predictions import Prediction
+from cervicyte.data.labels import HERLEV
+from cervicyte.decision.calibration import Limits
+from cervicyte.decision.linear import LinearHead
+from cervicyte.images import morphology
+from cervicyte.web.base.schema import Case, Image, Review, User
+from cervicyte.web.base.site import Site
+from cervicyte.web.cases import cases, intake
+from cervicyte.web.cases.answers import Answer, store
+from cervicyte.web.cases.cases import CaseSummary
 from generated_cells import make_cell
 
 CLASSES = HERLEV.classes

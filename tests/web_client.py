@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from cervicyte import morphology
-from cervicyte.bundle import Bundle, InputSpec, Manifest, save_bundle
-from cervicyte.calibration import Limits
-from cervicyte.heads import LinearHead
-from cervicyte.modelgraph import measurements_graph
-from cervicyte.taxonomy import BINARY
+from cervicyte.bundle.folder import Bundle, InputSpec, Manifest, save_bundle
+from cervicyte.bundle.graph import measurements_graph
+from cervicyte.data.labels import BINARY
+from cervicyte.decision.calibration import Limits
+from cervicyte.decision.linear import LinearHead
+from cervicyte.images import morphology
 from generated_cells import make_cell
 from web_site import HERE, PASSWORD
 

@@ -13,8 +13,8 @@ from urllib.parse import quote, urlencode
 import jinja2
 
 import cervicyte
-from cervicyte.web.environment import prepare
 from cervicyte.web.pages import ROUTES
+from cervicyte.web.pages.environment import prepare
 
 WEB = Path(cervicyte.__file__).parent / "web"
 NOW = datetime(2026, 3, 12, 14, 5, tzinfo=UTC)

@@ -41,7 +41,7 @@ class Server:
     def __init__(self, folder: Path, programs: Path) -> None:
         from sqlalchemy import create_engine
 
-        from cervicyte.web.database import Database
+        from cervicyte.web.base.database import Database
 
         self._folder, self.programs = folder, programs
         self._admin = create_engine(self.url("postgres", "postgresql+psycopg"), isolation_level="AUTOCOMMIT")

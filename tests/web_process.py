@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from cervicyte.web.categories import CATEGORIES
+from cervicyte.web.reading.categories import CATEGORIES
 from web_preview import Browser
 
 #: Windows' numbers of keys that have no character; Chromium acts on Tab and Enter only with them.

@@ -9,10 +9,10 @@ from datetime import datetime
 import numpy as np
 from PIL import Image as Pillow
 
-from cervicyte.web import cases, second_readers
-from cervicyte.web.cases import CaseSummary
-from cervicyte.web.schema import Image, PredictionRow, User
-from cervicyte.web.site import Site
+from cervicyte.web.base.schema import Image, PredictionRow, User
+from cervicyte.web.base.site import Site
+from cervicyte.web.cases import cases, second_readers
+from cervicyte.web.cases.cases import CaseSummary
 
 MODEL = "a" * 64
 CLASSES = {"NILM": "normal_superficiel", "LSIL": "light_dysplastic", "HSIL": "severe_dysplastic"}

@@ -7,10 +7,10 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from cervicyte.web.mail import Mailer, Message
-from cervicyte.web.schema import User
-from cervicyte.web.secrets import Hasher
-from cervicyte.web.site import Site, open_site
+from cervicyte.web.base.credentials import Hasher
+from cervicyte.web.base.mail import Mailer, Message
+from cervicyte.web.base.schema import User
+from cervicyte.web.base.site import Site, open_site
 
 PASSWORD = "seven green lamps at noon"
 OTHER = "a quiet harbour in winter"
@@ -64,7 +64,7 @@ def make_site(folder: Path, mail: bool = True, registration: str = "closed", url
 
 def make_user(site: Site, email: str = "first@lab.example", role: str = "reader", password: str = PASSWORD) -> User:
     """A user with a password."""
-    from cervicyte.web import accounts
+    from cervicyte.web.accounts import users
 
     with site.database.write() as session:
-        return accounts.create(session, site, email, "", role, site.hasher.hash(password))
+        return users.create(session, site, email, "", role, site.hasher.hash(password))

@@ -18,9 +18,12 @@ from pathlib import Path
 
 import numpy as np
 
-from cervicyte import files, gate, images, shipped
-from cervicyte.bundle import TRAINING_CELLS, Bundle, save_bundle
-from cervicyte.compress import compress
+from cervicyte import shipped
+from cervicyte.audit import leakage
+from cervicyte.base import files
+from cervicyte.bundle.compression import compress
+from cervicyte.bundle.folder import TRAINING_CELLS, Bundle, save_bundle
+from cervicyte.images import decoding
 
 #: Most bytes of ONNX in the package.
 MOST = 6_000_000
@@ -34,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--cost")
     options = parser.parse_args(arguments)
     bundle = Bundle.load(options.run)
-    kept = gate.load_training_cells(bundle.folder / TRAINING_CELLS)
+    kept = leakage.load_training_cells(bundle.folder / TRAINING_CELLS)
     check_trained_on(options.calibrate, set(kept["digests"].tolist()))
     kept["signatures"] = np.empty((len(kept["digests"]), 0), dtype=np.uint8)
     with tempfile.TemporaryDirectory() as scratch:
@@ -60,7 +63,7 @@ def graphs(bundle: Bundle) -> list[bytes]:
 
 def check_trained_on(folder: Path, digests: set[str]) -> None:
     """Refuse pictures that the network was not trained on: its ranges would come from cells that may test it."""
-    found = [f.path for f in images.find_images([folder]) if f.problem is None]
+    found = [f.path for f in decoding.find_images([folder]) if f.problem is None]
     strangers = [path for path in found if files.sha256_file(path) not in digests]
     if strangers:
         raise SystemExit(f"not trained on {len(strangers)} pictures of {folder}, for example {strangers[0]}")

@@ -14,24 +14,24 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     __version__: str
-    from cervicyte.bundle import Bundle
-    from cervicyte.cells import CellTable
-    from cervicyte.datasets import load
+    from cervicyte.bundle.folder import Bundle
+    from cervicyte.data.cells import CellTable
+    from cervicyte.data.readers import load
     from cervicyte.errors import CervicyteError
-    from cervicyte.external import evaluate
-    from cervicyte.recipes import Recipe
-    from cervicyte.training import train
+    from cervicyte.runs.evaluate import evaluate
+    from cervicyte.runs.train import train
+    from cervicyte.training.recipes import Recipe
 
 #: Public name and the module that holds it, imported when first used, so that `import cervicyte` is instant.
 #: No module has the name of a public function: its import would hide the function.
 _HOMES = {
-    "Bundle": "bundle",
-    "CellTable": "cells",
+    "Bundle": "bundle.folder",
+    "CellTable": "data.cells",
     "CervicyteError": "errors",
-    "Recipe": "recipes",
-    "evaluate": "external",
-    "load": "datasets",
-    "train": "training",
+    "Recipe": "training.recipes",
+    "evaluate": "runs.evaluate",
+    "load": "data.readers",
+    "train": "runs.train",
 }
 
 __all__ = [
@@ -48,7 +48,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
-        return import_module("cervicyte.versions").own_version()
+        return import_module("cervicyte.base.versions").own_version()
     if name not in _HOMES:
         raise AttributeError(f"module 'cervicyte' has no attribute {name!r}")
     return getattr(import_module(f"cervicyte.{_HOMES[name]}"), name)

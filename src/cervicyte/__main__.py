@@ -1,5 +1,5 @@
 """`python -m cervicyte` is the command line."""
 
-from cervicyte.cli import main
+from cervicyte.cli.main import main
 
 main()

@@ -26,13 +26,15 @@ from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from cervicyte.errors import CervicyteError
-from cervicyte.web import access, api, security, uploads, visit
-from cervicyte.web.environment import prepare
+from cervicyte.web import api
+from cervicyte.web.cases import permissions, uploads
 from cervicyte.web.errors import AddressNotFoundError
-from cervicyte.web.metrics import MEDIA_TYPE, Metrics
+from cervicyte.web.middleware import current, security
+from cervicyte.web.middleware.current import Running
+from cervicyte.web.operations.prometheus import MEDIA_TYPE, Metrics
 from cervicyte.web.pages import ROUTES, account, dashboard, exports, history, reading, reports, second, sign_in, upkeep
 from cervicyte.web.pages import cases as case_pages
-from cervicyte.web.visit import Running
+from cervicyte.web.pages.environment import prepare
 
 _STATIC = Path(__file__).parent / "static"
 _BLUEPRINTS = (sign_in, case_pages, reading, second, reports, history, exports, dashboard, upkeep, account)
@@ -75,7 +77,7 @@ def create_app(running: Running) -> Flask:
         app.wsgi_app = ProxyFix(app.wsgi_app, count, count, count)  # type: ignore[method-assign]
     prepare(app.jinja_env)
     app.jinja_env.undefined = StrictUndefined  # a page with a gap is a bug, not a page
-    visit.install(app, running)
+    current.install(app, running)
     security.protect(app)
     app.before_request(_refuse_too_large)
     _count(app, Metrics(running))
@@ -99,12 +101,12 @@ def _context() -> dict[str, Any]:
     theme = request.cookies.get("theme", "")
     endpoint = request.endpoint or ""
     return {
-        "user": visit.visitor(),
+        "user": current.visitor(),
         "csrf": security.csrf(),
         "theme": theme if theme in ("light", "dark") else "",
         "messages": [pair for pair in get_flashed_messages(with_categories=True) if pair[0] in _KINDS],
         "here": _HERE.get(endpoint, _HERE.get(endpoint.partition(".")[0], "")),
-        "may": access.rights(visit.visitor()),
+        "may": permissions.rights(current.visitor()),
         "errors": {},
         "values": {},
     }
@@ -158,7 +160,7 @@ def _count(app: Flask, metrics: Metrics) -> None:
 
     def numbers() -> Response:
         """For Prometheus, with the token of an administrator."""
-        asking = visit.user()
+        asking = current.user()
         if asking.role != "administrator":
             raise AddressNotFoundError
         return Response(metrics.text(), content_type=MEDIA_TYPE)

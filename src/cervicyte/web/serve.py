@@ -18,15 +18,17 @@ from types import FrameType
 import waitress
 
 from cervicyte import settings
-from cervicyte.bundle import Bundle
+from cervicyte.bundle.folder import Bundle
 from cervicyte.errors import CervicyteError, UsageError
-from cervicyte.web import entry, server_lock, upkeep
+from cervicyte.web.accounts import registration
 from cervicyte.web.app import create_app
-from cervicyte.web.connections import Channel
-from cervicyte.web.desk import Desk
-from cervicyte.web.jobs import Jobs
-from cervicyte.web.site import Site, open_site
-from cervicyte.web.visit import Running
+from cervicyte.web.base import folder_lock
+from cervicyte.web.base.site import Site, open_site
+from cervicyte.web.engine.predictor import Desk
+from cervicyte.web.engine.workers import Jobs
+from cervicyte.web.middleware.connections import Channel
+from cervicyte.web.middleware.current import Running
+from cervicyte.web.operations import retention
 
 #: Requests at a time. Most of them wait, for the engine or the database, so there are more than processors; pictures
 #: of different users fill one batch only when as many requests are open.
@@ -34,7 +36,7 @@ THREADS = 32
 #: Seconds that pictures in the engine get to be finished at the end. What is not is done after the next start.
 _PATIENCE_S = 20.0
 #: A connection that says nothing, or takes nothing of its answer, for so long is closed, so that they cannot take all
-#: places; of slow ones `cervicyte.web.connections` sees to that.
+#: places; of slow ones `cervicyte.web.middleware.connections` sees to that.
 _SILENCE_S, _CONNECTIONS = 60, 1000
 #: Bytes that are read at a time: most pictures of a cell come whole.
 _READ = 1 << 16
@@ -69,7 +71,7 @@ def serve(
         listening = stack.enter_context(contextlib.closing(listen(host, port)))
         address = _address(host, listening.getsockname()[1])
         folder = data_dir or settings.get_path("data_dir")
-        stack.enter_context(server_lock.hold(folder))  # before the tables are changed under a server of another version
+        stack.enter_context(folder_lock.hold(folder))  # before the tables are changed under a server of another version
         site = open_site(folder)
         if "CERVICYTE_PUBLIC_URL" not in os.environ:
             site = replace(site, public_url=address)
@@ -80,7 +82,7 @@ def serve(
         if running.no_desk is not None:
             say(f"No model answers: {running.no_desk.what}. To do: {running.no_desk.todo or 'see the log'}.")
             say("Pictures can be uploaded; they wait until the server is started with a model.")
-        link = entry.setup_link(site)
+        link = registration.setup_link(site)
         if link is not None:
             say("Nobody has an account yet. This link makes the first administrator; it works once, for a day:")
             say(link)
@@ -157,7 +159,7 @@ def _kept_tidy(site: Site) -> Iterator[None]:
     def tidy() -> None:
         while True:
             try:
-                upkeep.tidy(site)
+                retention.tidy(site)
             except CervicyteError as error:
                 _log.error("not tidied up: %s", error.one_line)
             except Exception:  # noqa: BLE001  a bug here ends no server

@@ -1,4 +1,4 @@
-"""The JSON API under ``/api/v1``, for programs with a token (`cervicyte.web.tokens`).
+"""The JSON API under ``/api/v1``, for programs with a token (`cervicyte.web.accounts.api_tokens`).
 
 A cookie opens nothing here, so no page of another site can make a browser do anything. Views call the same functions
 as the pages: what a user may, how often, and what is written down is the same on both ways. Reports are read here and

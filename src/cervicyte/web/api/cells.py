@@ -7,15 +7,19 @@ from typing import Any
 from flask import Response, request
 
 from cervicyte.errors import MissingError, StorageError
-from cervicyte.web import access, openapi, originals, overlays, reports, reviews, single, visit, worklist
-from cervicyte.web.api import rows
+from cervicyte.web.api import openapi, rows
 from cervicyte.web.api.common import at, files
-from cervicyte.web.endpoints import FILES, PDF
+from cervicyte.web.api.endpoints import FILES, PDF
+from cervicyte.web.cases import permissions, pictures
+from cervicyte.web.cases.uploads import Limits
+from cervicyte.web.engine import one_picture
 from cervicyte.web.errors import AddressNotFoundError, BadRequestError
-from cervicyte.web.report_pdf import render
-from cervicyte.web.reports import View
-from cervicyte.web.responses import picture
-from cervicyte.web.uploads import Limits
+from cervicyte.web.middleware import current
+from cervicyte.web.middleware.responses import picture
+from cervicyte.web.reading import heat_maps, verdicts, worklist
+from cervicyte.web.reports import reports
+from cervicyte.web.reports.pdf import render
+from cervicyte.web.reports.reports import View
 
 
 @at
@@ -27,22 +31,22 @@ def document() -> Any:
 @at
 def model() -> Any:
     """The model that answers."""
-    return rows.model(visit.running().model().bundle)
+    return rows.model(current.running().model().bundle)
 
 
 @at
 def predict() -> Any:
     """One picture, answered at once."""
-    desk = visit.running().model()
-    return rows.answer(single.predict(visit.site(), desk, visit.user(), _one_picture()), desk.bundle)
+    desk = current.running().model()
+    return rows.answer(one_picture.predict(current.site(), desk, current.user(), _one_picture()), desk.bundle)
 
 
 @at
 def cell(id: str) -> Any:
     """A cell with all that the model said of it."""
-    site, user = visit.site(), visit.user()
+    site, user = current.site(), current.user()
     with site.database.read() as session:
-        image, case = access.find_image(session, user, id)
+        image, case = permissions.find_image(session, user, id)
     found = rows.cell(worklist.one(site, user, case.number, image.id), case.number)
     said = worklist.prediction(site, user, image.id)
     return found | {"answer": rows.stored(said) if said else None}
@@ -51,13 +55,13 @@ def cell(id: str) -> Any:
 @at
 def image(id: str) -> Any:
     """Its picture."""
-    return picture(originals.original(visit.site(), visit.user(), id))
+    return picture(pictures.original(current.site(), current.user(), id))
 
 
 @at
 def map(id: str) -> Any:
     """What speaks for the model's answer, and against."""
-    found = overlays.overlay(visit.site(), visit.user(), visit.running().desk, id)
+    found = heat_maps.overlay(current.site(), current.user(), current.running().desk, id)
     if found is None:
         raise AddressNotFoundError("there is no map of this picture")
     return picture(found)
@@ -66,19 +70,19 @@ def map(id: str) -> Any:
 @at
 def list_reviews(id: str) -> Any:
     """The verdicts that this reader may see."""
-    user = visit.user()
-    with visit.site().database.read() as session:
-        image, case = access.find_image(session, user, id)
-        mine = reviews.mine(session, user, image.id)
-        found = [*([mine] if mine else []), *reviews.others(session, user, case, image.id)]
+    user = current.user()
+    with current.site().database.read() as session:
+        image, case = permissions.find_image(session, user, id)
+        mine = verdicts.mine(session, user, image.id)
+        found = [*([mine] if mine else []), *verdicts.others(session, user, case, image.id)]
     return {"reviews": [rows.review(row, user) for row in found]}
 
 
 @at
 def review(id: str, body: dict[str, str]) -> Any:
     """Give a verdict."""
-    found = reviews.decide(visit.site(), visit.user(), id, body["verdict"], body.get("comment", ""))
-    return rows.review(found, visit.user()), 201
+    found = verdicts.decide(current.site(), current.user(), id, body["verdict"], body.get("comment", ""))
+    return rows.review(found, current.user()), 201
 
 
 @at
@@ -92,7 +96,7 @@ def report_pdf(number: str, version: int | None = None) -> Any:
     """The same as PDF."""
     view = _report(number, version)
     made = render(view, _bytes)
-    reports.note_export(visit.site(), visit.user(), view)
+    reports.note_export(current.site(), current.user(), view)
     return Response(made, mimetype=PDF)
 
 
@@ -111,14 +115,14 @@ def _one_picture() -> bytes:
 
 
 def _report(number: str, version: int | None) -> View:
-    site = visit.site()
+    site = current.site()
     with site.database.read() as session:
-        return reports.view(session, visit.user(), number, site.clock(), version)
+        return reports.view(session, current.user(), number, site.clock(), version)
 
 
 def _bytes(sha256: str) -> bytes | None:
     """A picture for the PDF; a report without one of its pictures is better than none."""
     try:
-        return visit.site().vault.get(sha256)
+        return current.site().vault.get(sha256)
     except (MissingError, StorageError):
         return None

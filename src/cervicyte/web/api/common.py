@@ -10,13 +10,13 @@ from typing import IO, Any
 from flask import Blueprint, request
 from werkzeug.exceptions import RequestEntityTooLarge
 
-from cervicyte.web import visit
-from cervicyte.web.endpoints import ENDPOINTS, FILES, JSON, ROOT, Endpoint
+from cervicyte.web.api.endpoints import ENDPOINTS, FILES, JSON, ROOT, Endpoint
+from cervicyte.web.api.validation import fault, from_text
+from cervicyte.web.cases.intake import Receipt
+from cervicyte.web.cases.uploads import Limits
 from cervicyte.web.errors import BadRequestError
-from cervicyte.web.intake import Receipt
+from cervicyte.web.middleware import current
 from cervicyte.web.paging import Listing
-from cervicyte.web.shapes import fault, from_text
-from cervicyte.web.uploads import Limits
 
 View = Callable[..., Any]
 
@@ -93,12 +93,12 @@ def texts(row_name: str, *names: str) -> dict[str, str]:
 
 def limits() -> Limits:
     """How much one upload may hold."""
-    return Limits(upload_bytes=visit.running().max_upload_mb << 20)
+    return Limits(upload_bytes=current.running().max_upload_mb << 20)
 
 
 def incoming() -> Path:
     """Where an upload lies while it is read."""
-    return visit.site().data_dir / "incoming"
+    return current.site().data_dir / "incoming"
 
 
 def taken(receipt: Receipt) -> dict[str, Any]:
@@ -110,7 +110,7 @@ def taken(receipt: Receipt) -> dict[str, Any]:
         raise BadRequestError(
             422, "none of the files could be used", "; ".join(reasons) or None, "send pictures of cells"
         )
-    if (jobs := visit.running().jobs) is not None:
+    if (jobs := current.running().jobs) is not None:
         jobs.wake()
     return receipt.to_json()
 

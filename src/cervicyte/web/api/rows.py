@@ -1,21 +1,21 @@
-"""What the domain gives, as the JSON of the API's schemas (`cervicyte.web.api_schemas`)."""
+"""What the domain gives, as the JSON of the API's schemas (`cervicyte.web.api.schemas`)."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
 from typing import Any
 
-from cervicyte.bundle import Bundle
-from cervicyte.predictions import Prediction
-from cervicyte.web import maps
-from cervicyte.web.answers import votes_of
-from cervicyte.web.api_schemas import SCHEMAS
-from cervicyte.web.cases import CaseSummary
-from cervicyte.web.reports import View
-from cervicyte.web.reviews import Decision
-from cervicyte.web.schema import PredictionRow, User
-from cervicyte.web.single import Answered
-from cervicyte.web.worklist import Cell
+from cervicyte.bundle.folder import Bundle
+from cervicyte.bundle.predictions import Prediction
+from cervicyte.web.api.schemas import SCHEMAS
+from cervicyte.web.base.schema import PredictionRow, User
+from cervicyte.web.cases.answers import votes_of
+from cervicyte.web.cases.cases import CaseSummary
+from cervicyte.web.engine.one_picture import Answered
+from cervicyte.web.reading import map_image
+from cervicyte.web.reading.verdicts import Decision
+from cervicyte.web.reading.worklist import Cell
+from cervicyte.web.reports.reports import View
 
 Row = dict[str, Any]
 
@@ -33,7 +33,7 @@ def model(bundle: Bundle) -> Row:
         "sensitivity": limits["sensitivity"],
         "normal_below": limits["normal_below"],
         "abnormal_from": limits["abnormal_from"],
-        "has_map": maps.has_map(bundle),
+        "has_map": map_image.has_map(bundle),
     }
 
 

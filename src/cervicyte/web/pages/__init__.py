@@ -1,7 +1,8 @@
 """The pages: which address shows which template, and what each template expects of the view that renders it.
 
 `ROUTES` names every address that a template links to or posts to; a blueprint's function has the endpoint's name.
-`cervicyte.web.show.prepare` is called on the Jinja environment once. Every form that posts carries ``csrf``, works
+`cervicyte.web.formatting.prepare` is called on the Jinja environment once. Every form that posts carries ``csrf``,
+works
 without JavaScript, and is answered with 303 to a page (or, when something is wrong, with the same template, status
 422, ``errors`` and ``values``). Attributes below may be those of objects or the keys of dictionaries. A time is an
 aware datetime, a probability a float 0 to 1 or None, an address of a page or picture a str made by ``url_for``.
@@ -22,7 +23,7 @@ Shapes that several pages share:
     Case   .number .accession .notes .owner (name) .created_at .state ("open" | "signed") .second_reader (name or
            None) .blinded .images .done .waiting .failed .decided (int: pictures; predicted; not yet; unreadable;
            with a verdict of this user) .abnormal .uncertain .unsatisfactory (int: answers of the model; None where
-           they are hidden) .blind (bool: others' verdicts are hidden, as `cervicyte.web.blinding` says)
+           they are hidden) .blind (bool: others' verdicts are hidden, as `cervicyte.web.cases.blinding` says)
     Cell   .id .name .position (from 1) .state ("waiting" | "done" | "failed") .reason (of failure, or "") .width
            .height .label .bethesda (or None) .p_abnormal .flagged (at or above the operating point; None where
            that is not defined) .uncertain .quality ("good", "not checked" or why it is refused) .verdict (this
@@ -67,7 +68,8 @@ reading.html       case, cell (its position in the order of reading), total (int
                    yet), others (list of .reader .reading .verdict .comment .created_at: what this reader may see),
                    reading ("first" | "second"), hide_model (bool: a blinded second reading shows neither answer nor
                    map).
-                   reading.decide posts verdict ("agree", a code of `cervicyte.web.categories`, a class of the model, or
+                   reading.decide posts verdict ("agree", a code of `cervicyte.web.reading.categories`, a class of the
+                   model, or
                    "unsatisfactory"; the first and third not where the model is hidden) and comment; answered with 303
                    to the next cell without a verdict, or to the case.
                    reading.undo posts nothing and takes back this reader's newest decision of the case; 303 to its cell,

@@ -9,8 +9,10 @@ from flask import Blueprint, redirect, request
 from werkzeug.wrappers import Response
 
 from cervicyte.errors import CervicyteError
-from cervicyte.web import accounts, authenticator, security, sessions, tokens, visit
+from cervicyte.web.accounts import api_tokens, authenticator, sessions, users
 from cervicyte.web.errors import AddressNotFoundError
+from cervicyte.web.middleware import current as visit
+from cervicyte.web.middleware import security
 from cervicyte.web.pages.common import at, go, page, same_twice, tell, values, wrong
 
 blueprint = Blueprint("account", __name__)
@@ -40,7 +42,7 @@ def theme() -> Response:
 def rename() -> Any:
     """Change the name that reports show."""
     try:
-        accounts.rename(visit.site(), visit.user().id, request.form.get("own-name", ""))
+        users.rename(visit.site(), visit.user().id, request.form.get("own-name", ""))
     except CervicyteError as error:
         return _refused(error, "own-name")
     tell("done", "Saved.")
@@ -106,7 +108,9 @@ def new_token() -> Any:
     except CervicyteError as error:
         return _refused(error, "token-password")
     try:
-        made = tokens.make(site, user.id, form.get("name", ""), int(days) if days.isascii() and days.isdigit() else 0)
+        made = api_tokens.make(
+            site, user.id, form.get("name", ""), int(days) if days.isascii() and days.isdigit() else 0
+        )
     except CervicyteError as error:
         return _refused(error, "name")
     return _page(new_token=made.text)
@@ -116,7 +120,7 @@ def new_token() -> Any:
 def revoke_token(token_id: str) -> Any:
     """Revoke one of the own tokens."""
     try:
-        tokens.revoke(visit.site(), visit.user().id, token_id)
+        api_tokens.revoke(visit.site(), visit.user().id, token_id)
     except CervicyteError as error:
         raise AddressNotFoundError(error.what) from error
     tell("done", "The token works no more.")
@@ -139,7 +143,7 @@ def _refused(error: CervicyteError, field: str = "") -> Any:
 def _page(status: int = 200, **more: Any) -> Any:
     site, signed = visit.site(), visit.session()
     with site.database.read() as session:
-        mine = tokens.of_user(session, signed.user.id)
+        mine = api_tokens.of_user(session, signed.user.id)
         open_sessions = [
             {"created_at": s.created_at, "seen_at": s.seen_at, "is_this": sessions.is_this(s, signed.token)}
             for s in sessions.of_user(site, session, signed.user.id)

@@ -11,9 +11,13 @@ from flask import Blueprint, request
 from werkzeug.wrappers import Response
 
 from cervicyte.errors import CervicyteError, UsageError
-from cervicyte.web import accounts, blinding, entry, trail, visit
-from cervicyte.web.entry import Handed
+from cervicyte.web.accounts import registration as entry
+from cervicyte.web.accounts import users as accounts
+from cervicyte.web.accounts.registration import Handed
+from cervicyte.web.base import audit_log_search
+from cervicyte.web.cases import blinding
 from cervicyte.web.errors import AddressNotFoundError
+from cervicyte.web.middleware import current
 from cervicyte.web.pages.common import at, day_range, filters, go, page, paged, tell, values, wrong
 
 blueprint = Blueprint("admin", __name__)
@@ -21,7 +25,7 @@ blueprint = Blueprint("admin", __name__)
 
 @blueprint.before_request
 def _only_administrators() -> None:
-    if not accounts.may(visit.visitor(), "administer"):
+    if not accounts.may(current.visitor(), "administer"):
         raise AddressNotFoundError
 
 
@@ -37,7 +41,7 @@ def change(user_id: str) -> Any:
     form = request.form
     active = {"1": True, "0": False}.get(form.get("active", ""))
     try:
-        found = accounts.change(visit.site(), visit.user().email, user_id, role=form.get("role"), active=active)
+        found = accounts.change(current.site(), current.user().email, user_id, role=form.get("role"), active=active)
     except UsageError as error:
         errors, status = wrong(error)
         return _users(status, errors=errors)
@@ -49,7 +53,7 @@ def change(user_id: str) -> Any:
 def reset(user_id: str) -> Any:
     """Let a user in again who lost the password or the authenticator."""
     try:
-        handed = entry.reset_for(visit.site(), visit.user().email, user_id)
+        handed = entry.reset_for(current.site(), current.user().email, user_id)
     except UsageError as error:
         errors, status = wrong(error)
         return _users(status, errors=errors)
@@ -61,7 +65,7 @@ def invite() -> Any:
     """Invite someone; where registration is closed, make the account at once."""
     if request.method == "GET":
         return _invite()
-    site, form, actor = visit.site(), request.form, visit.user().email
+    site, form, actor = current.site(), request.form, current.user().email
     email, role = form.get("email", ""), form.get("role", "")
     try:
         if site.registration == "closed":
@@ -78,7 +82,7 @@ def invite() -> Any:
 def revoke(invitation_id: str) -> Response:
     """Withdraw an invitation."""
     try:
-        entry.withdraw(visit.site(), visit.user().email, invitation_id)
+        entry.withdraw(current.site(), current.user().email, invitation_id)
     except UsageError as error:
         raise AddressNotFoundError(error.what, error.todo) from error
     tell("done", "The invitation is withdrawn.")
@@ -94,13 +98,13 @@ def audit() -> Any:
 @at(blueprint)
 def verify() -> Any:
     """Check every row of the audit log."""
-    site = visit.site()
+    site = current.site()
     found = site.ledger.verify(site.database)
     return _audit(check={"ok": found.ok, "rows": found.rows, "at": site.clock(), "problem": found.problem})
 
 
 def _users(status: int = 200, **more: Any) -> Any:
-    site, q = visit.site(), filters("q")["q"]
+    site, q = current.site(), filters("q")["q"]
     with site.database.read() as session:
         found = accounts.everyone(session, q)
         where = paged(len(found))
@@ -114,7 +118,7 @@ def _users(status: int = 200, **more: Any) -> Any:
                 "second_factor": bool(user.totp_secret),
                 "created_at": user.created_at,
                 "last_sign_in_at": user.last_sign_in_at,
-                "is_me": user.id == visit.user().id,
+                "is_me": user.id == current.user().id,
                 "is_last_administrator": accounts.is_last_administrator(session, user),
             }
             for user in found[where.start : where.start + 50]
@@ -135,16 +139,16 @@ def _invite(status: int = 200, handed: Handed | None = None, **more: Any) -> Any
         else:
             link = handed.link
     context = {"roles": roles, "link": link, "email": handed.email if handed else ""}
-    return page("admin_invite.html", status, mail=visit.site().mailer.available, **context, **more)
+    return page("admin_invite.html", status, mail=current.site().mailer.available, **context, **more)
 
 
 def _audit(check: dict[str, Any] | None = None) -> Any:
     chosen = filters("q", "actor", "action", "since", "until")
     since, until = day_range(chosen["since"], chosen["until"])
-    with visit.site().database.read() as session:
-        untold = tuple(blinding.numbers(session, visit.user()))
-        wanted = trail.Wanted(chosen["q"], chosen["actor"], chosen["action"], since, until, untold)
-        where = paged(trail.count(session, wanted))
+    with current.site().database.read() as session:
+        untold = tuple(blinding.numbers(session, current.user()))
+        wanted = audit_log_search.Wanted(chosen["q"], chosen["actor"], chosen["action"], since, until, untold)
+        where = paged(audit_log_search.count(session, wanted))
         rows = [
             {
                 "id": row.id,
@@ -152,13 +156,13 @@ def _audit(check: dict[str, Any] | None = None) -> Any:
                 "actor": row.actor,
                 "action": row.action,
                 "subject": row.subject,
-                "detail": trail.detail(row, wanted),
+                "detail": audit_log_search.detail(row, wanted),
                 "hash": row.hash,
             }
-            for row in trail.rows(session, wanted, where.start, 50)
+            for row in audit_log_search.rows(session, wanted, where.start, 50)
         ]
-        actors = [(name, name) for name in trail.actors(session)]
-        actions = [(name, name) for name in trail.actions(session)]
+        actors = [(name, name) for name in audit_log_search.actors(session)]
+        actions = [(name, name) for name in audit_log_search.actions(session)]
     context: dict[str, Any] = {
         "rows": rows,
         "page": where,

@@ -10,13 +10,28 @@ from flask import Blueprint, Response, flash, get_flashed_messages, jsonify, req
 from werkzeug.exceptions import BadRequest
 
 from cervicyte.errors import CervicyteError
-from cervicyte.web import access, case_list, cases, exports, intake, originals, removal, second_readers, visit, worklist
-from cervicyte.web.cases import CaseSummary
+from cervicyte.web.cases import (
+    cases,
+    deletion,
+    intake,
+    permissions,
+    second_readers,
+)
+from cervicyte.web.cases import (
+    listing as case_list,
+)
+from cervicyte.web.cases import (
+    pictures as originals,
+)
+from cervicyte.web.cases.cases import CaseSummary
+from cervicyte.web.cases.uploads import Limits
 from cervicyte.web.errors import InvalidFieldError
+from cervicyte.web.formatting import words as show_words
+from cervicyte.web.middleware import current
+from cervicyte.web.middleware.responses import download, picture
 from cervicyte.web.pages.common import asked_page, at, filters, go, page, page_of, tell, values, wrong
-from cervicyte.web.responses import download, picture
-from cervicyte.web.show import words as show_words
-from cervicyte.web.uploads import Limits
+from cervicyte.web.reading import worklist
+from cervicyte.web.reports import exports
 
 blueprint = Blueprint("cases", __name__)
 #: Rows of the list of cases, and cells of a case, on one page.
@@ -37,7 +52,7 @@ def new() -> Any:
     """Open a case."""
     form = request.form
     try:
-        made = cases.create(visit.site(), visit.user(), form.get("accession", ""), form.get("notes", ""))
+        made = cases.create(current.site(), current.user(), form.get("accession", ""), form.get("notes", ""))
     except InvalidFieldError as error:
         errors, status = wrong(error)
         return _index(status, errors=errors, values=values())
@@ -53,7 +68,7 @@ def show(number: str) -> Any:
 @at(blueprint)
 def upload(number: str) -> Any:
     """Take pictures; one bad file stops no other."""
-    running, user = visit.running(), visit.user()
+    running, user = current.running(), current.user()
     files = [(file.filename or "", file.stream) for file in request.files.getlist("images") if file.filename]
     if not files:
         raise BadRequest
@@ -69,7 +84,7 @@ def upload(number: str) -> Any:
     )
     if receipt.accepted and running.jobs is not None:
         running.jobs.wake()
-    if visit.wants_json():
+    if current.wants_json():
         return jsonify(receipt.to_json())
     if receipt.accepted:
         pictures = "picture was" if receipt.accepted == 1 else "pictures were"
@@ -83,7 +98,7 @@ def edit(number: str) -> Any:
     """Change accession number and notes."""
     form = request.form
     try:
-        cases.edit(visit.site(), visit.user(), number, form.get("accession", ""), form.get("notes", ""))
+        cases.edit(current.site(), current.user(), number, form.get("accession", ""), form.get("notes", ""))
     except InvalidFieldError as error:
         return _refused(number, error)
     tell("done", "Saved.")
@@ -96,7 +111,7 @@ def assign(number: str) -> Any:
     form = request.form
     try:
         second_readers.assign(
-            visit.site(), visit.user(), number, form.get("second_reader", ""), form.get("blinded") == "1"
+            current.site(), current.user(), number, form.get("second_reader", ""), form.get("blinded") == "1"
         )
     except InvalidFieldError as error:
         return _refused(number, error)
@@ -108,7 +123,7 @@ def assign(number: str) -> Any:
 def delete(number: str) -> Any:
     """Delete the case with everything in it."""
     try:
-        removal.delete(visit.site(), visit.user(), number, request.form.get("confirm", ""))
+        deletion.delete(current.site(), current.user(), number, request.form.get("confirm", ""))
     except InvalidFieldError as error:
         return _refused(number, error)
     tell("done", f"Case {number} is deleted.")
@@ -118,8 +133,8 @@ def delete(number: str) -> Any:
 @at(blueprint)
 def retry(number: str) -> Any:
     """Let the pictures wait again that could not be read."""
-    count = intake.retry(visit.site(), visit.user(), number)
-    if (jobs := visit.running().jobs) is not None:
+    count = intake.retry(current.site(), current.user(), number)
+    if (jobs := current.running().jobs) is not None:
         jobs.wake()
     tell("told", f"{count} {'picture waits' if count == 1 else 'pictures wait'} for another attempt.")
     return go("cases.show", number=number)
@@ -128,25 +143,25 @@ def retry(number: str) -> Any:
 @at(blueprint)
 def table(number: str) -> Response:
     """The case's cells as CSV."""
-    return download(exports.case_table(visit.site(), visit.user(), number))
+    return download(exports.case_table(current.site(), current.user(), number))
 
 
 @at(blueprint)
 def image(image_id: str) -> Response:
     """A picture as it came, or as PNG where browsers cannot show its kind."""
-    return picture(originals.original(visit.site(), visit.user(), image_id))
+    return picture(originals.original(current.site(), current.user(), image_id))
 
 
 @at(blueprint)
 def thumbnail(image_id: str) -> Response:
     """A small picture."""
-    return picture(originals.thumbnail(visit.site(), visit.user(), image_id))
+    return picture(originals.thumbnail(current.site(), current.user(), image_id))
 
 
 def _index(status: int = 200, **more: Any) -> Any:
     chosen = filters("q", "state", "order")
     found = case_list.listing(
-        visit.site(), visit.user(), chosen["q"], chosen["state"], chosen["order"], asked_page(), _CASES
+        current.site(), current.user(), chosen["q"], chosen["state"], chosen["order"], asked_page(), _CASES
     )
     return page(
         "cases.html",
@@ -161,9 +176,9 @@ def _index(status: int = 200, **more: Any) -> Any:
 
 
 def _show(number: str, status: int = 200, **more: Any) -> Any:
-    site, user = visit.site(), visit.user()
+    site, user = current.site(), current.user()
     case = cases.get(site, user, number)
-    may = access.rights(user, case)
+    may = permissions.rights(user, case)
     chosen = filters("show", "view")
     counts = worklist.counts(site, user, number)
     shown = chosen["show"] if chosen["show"] in [name for name, _, _ in counts] else "all"
@@ -185,7 +200,7 @@ def _show(number: str, status: int = 200, **more: Any) -> Any:
             if n or name in ("all", "undecided", shown)
         ],
         view_links={name: _address(number, show=shown, view=name) for name in _VIEWS},
-        max_upload_mb=visit.running().max_upload_mb,
+        max_upload_mb=current.running().max_upload_mb,
         refused=list(_refused_files()),
         next_cell=following and url_for("reading.show", number=case.number, image_id=following),
         second_readers=second_readers.candidates(site, user, number) if "assign" in may else [],
@@ -197,9 +212,9 @@ def _show(number: str, status: int = 200, **more: Any) -> Any:
 
 def _no_model(case: CaseSummary) -> str:
     """Why pictures wait, where it is because no model answers."""
-    if not case.waiting or visit.running().desk is not None:
+    if not case.waiting or current.running().desk is not None:
         return ""
-    why = visit.running().no_desk
+    why = current.running().no_desk
     return why.what if why else "none is set up"
 
 

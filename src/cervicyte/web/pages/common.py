@@ -12,9 +12,9 @@ from flask import Blueprint, flash, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response
 
 from cervicyte.errors import CervicyteError
+from cervicyte.web.middleware.problems import describe, sentence
 from cervicyte.web.pages import ROUTES
 from cervicyte.web.paging import Listing, place
-from cervicyte.web.problems import describe, sentence
 
 #: Rows of a list on one page.
 ROWS = 50

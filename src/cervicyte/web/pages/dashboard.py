@@ -6,9 +6,11 @@ from typing import Any
 
 from flask import Blueprint, request, url_for
 
-from cervicyte.web import accounts, dashboard, visit
+from cervicyte.web.accounts import users
 from cervicyte.web.errors import AddressNotFoundError
+from cervicyte.web.middleware import current
 from cervicyte.web.pages.common import at, page
+from cervicyte.web.reports import dashboard
 
 blueprint = Blueprint("dashboard", __name__)
 
@@ -16,8 +18,8 @@ blueprint = Blueprint("dashboard", __name__)
 @at(blueprint)
 def index() -> Any:
     """The page; to readers it does not exist."""
-    site, user = visit.site(), visit.user()
-    if not accounts.may(user, "dashboard"):
+    site, user = current.site(), current.user()
+    if not users.may(user, "dashboard"):
         raise AddressNotFoundError
     asked = request.args.get("days", "")
     days = next((n for n in dashboard.PERIODS if str(n) == asked), 30)

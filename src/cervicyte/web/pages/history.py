@@ -7,9 +7,10 @@ from typing import Any
 
 from flask import Blueprint, url_for
 
-from cervicyte.web import exports, history, visit
-from cervicyte.web.history import Event
+from cervicyte.web.middleware import current
 from cervicyte.web.pages.common import asked_page, at, filters, page, page_of
+from cervicyte.web.reports import exports, history
+from cervicyte.web.reports.history import Event
 
 blueprint = Blueprint("history", __name__)
 
@@ -17,10 +18,10 @@ blueprint = Blueprint("history", __name__)
 @at(blueprint)
 def index() -> Any:
     """The list."""
-    user = visit.user()
+    user = current.user()
     chosen = filters("q", "reader", "verdict", "agreement", "since", "until")
     wanted = history.Filters.read(chosen)
-    with visit.site().database.read() as session:
+    with current.site().database.read() as session:
         found = history.listing(session, user, wanted, asked_page())
         readers = history.readers(session, user)
     rows = [asdict(event) | {"address": _address(event)} for event in found.rows]

@@ -8,13 +8,15 @@ from typing import Any
 
 from flask import Blueprint, Response, request, url_for
 
-from cervicyte.web import access, blinding, cases, measured, overlays, reviews, visit, worklist
-from cervicyte.web.cases import CaseSummary
+from cervicyte.web.base.schema import PredictionRow
+from cervicyte.web.cases import blinding, cases, permissions
+from cervicyte.web.cases.cases import CaseSummary
 from cervicyte.web.errors import AddressNotFoundError, InvalidFieldError
+from cervicyte.web.middleware import current
+from cervicyte.web.middleware.responses import picture
 from cervicyte.web.pages.common import at, go, page, tell, values, wrong
-from cervicyte.web.responses import picture
-from cervicyte.web.schema import PredictionRow
-from cervicyte.web.worklist import Step
+from cervicyte.web.reading import heat_maps, measurements, verdicts, worklist
+from cervicyte.web.reading.worklist import Step
 
 blueprint = Blueprint("reading", __name__)
 #: Cells before and after this one in the strip.
@@ -32,10 +34,10 @@ def show(number: str, image_id: str) -> Any:
 @at(blueprint)
 def decide(number: str, image_id: str) -> Any:
     """Keep a verdict and go on to the next cell that has none."""
-    site, user, form = visit.site(), visit.user(), request.form
+    site, user, form = current.site(), current.user(), request.form
     worklist.one(site, user, number, image_id)  # of this case
     try:
-        reviews.decide(site, user, image_id, form.get("verdict", ""), form.get("comment", ""))
+        verdicts.decide(site, user, image_id, form.get("verdict", ""), form.get("comment", ""))
     except InvalidFieldError as error:
         errors, status = wrong(error)
         return _show(number, image_id, status, errors=errors, values=values())
@@ -48,7 +50,7 @@ def decide(number: str, image_id: str) -> Any:
 @at(blueprint)
 def undo(number: str) -> Any:
     """Take back the newest verdict."""
-    image_id = reviews.undo(visit.site(), visit.user(), number)
+    image_id = verdicts.undo(current.site(), current.user(), number)
     if image_id is None:
         tell("told", "There is nothing to take back.")
         return go("cases.show", number=number)
@@ -58,15 +60,15 @@ def undo(number: str) -> Any:
 @at(blueprint)
 def map(image_id: str) -> Response:
     """Where the model sees what speaks for its answer and against it."""
-    site, user = visit.site(), visit.user()
-    drawn = overlays.overlay(site, user, visit.running().desk, image_id)
+    site, user = current.site(), current.user()
+    drawn = heat_maps.overlay(site, user, current.running().desk, image_id)
     if drawn is None:
         raise AddressNotFoundError("there is no map of this picture")
     return picture(drawn)
 
 
 def _show(number: str, image_id: str, status: int = 200, **more: Any) -> Any:
-    site, user = visit.site(), visit.user()
+    site, user = current.site(), current.user()
     case = cases.get(site, user, number)
     cell = worklist.one(site, user, number, image_id)
     steps = worklist.order(site, user, number)
@@ -74,11 +76,11 @@ def _show(number: str, image_id: str, status: int = 200, **more: Any) -> Any:
     place = ids.index(cell.id)
     readable = [step for step in steps if step.state != "failed"]
     with site.database.read() as session:
-        row = access.find(session, user, number)
-        mine = reviews.mine(session, user, cell.id)
-        others = reviews.others(session, user, row, cell.id)
-        can_undo = reviews.can_undo(session, user, row)
-        closed = reviews.is_closed(session, user, row, mine)
+        row = permissions.find(session, user, number)
+        mine = verdicts.mine(session, user, cell.id)
+        others = verdicts.others(session, user, row, cell.id)
+        can_undo = verdicts.can_undo(session, user, row)
+        closed = verdicts.is_closed(session, user, row, mine)
         for_others = blinding.is_for_others(session, user, row)
     prediction = worklist.prediction(site, user, cell.id)
     following = worklist.next_undecided(steps, cell.id)
@@ -96,15 +98,15 @@ def _show(number: str, image_id: str, status: int = 200, **more: Any) -> Any:
         strip=_strip(case, steps, place),
         image_url=url_for("cases.image", image_id=cell.id),
         map_url=_map_url(prediction) if prediction else None,
-        map_target=overlays.target(prediction) if prediction else "",
+        map_target=heat_maps.target(prediction) if prediction else "",
         next_image=_next_image(steps, place),
         prediction=_prediction(prediction) if prediction else None,
         classes=_classes(prediction),
-        morphology=measured.groups(prediction.morphology if prediction else None),
+        morphology=measurements.groups(prediction.morphology if prediction else None),
         review=mine,
         can_undo=can_undo,
         others=others,
-        reading=access.reading_of(user, case),
+        reading=permissions.reading_of(user, case),
         hide_model=case.hides_model,
         closed=closed,
         for_others=for_others,
@@ -115,8 +117,10 @@ def _show(number: str, image_id: str, status: int = 200, **more: Any) -> Any:
 
 def _rights(case: CaseSummary) -> frozenset[str]:
     """The second reader decides too; which reading that is, the domain knows."""
-    found = access.rights(visit.user(), case)
-    return found | {"decide"} if "second" in found and access.reading_of(visit.user(), case) == "second" else found
+    found = permissions.rights(current.user(), case)
+    return (
+        found | {"decide"} if "second" in found and permissions.reading_of(current.user(), case) == "second" else found
+    )
 
 
 def _address(case: CaseSummary, image_id: str) -> str:
@@ -141,16 +145,16 @@ def _next_image(steps: Sequence[Step], place: int) -> str | None:
 
 
 def _map_url(row: PredictionRow) -> str | None:
-    desk = visit.running().desk
-    if desk is None or not overlays.explains(desk, row):
+    desk = current.running().desk
+    if desk is None or not heat_maps.explains(desk, row):
         return None
     return url_for("reading.map", image_id=row.image_id, model=row.model_sha256[:12])
 
 
 def _classes(row: PredictionRow | None) -> list[tuple[str, str]]:
     """The model's own classes as verdicts, each with its key; one without where there are more than letters."""
-    others = (*reviews.choices(None), reviews.AGREE)
-    return [(name, _KEYS[i : i + 1]) for i, name in enumerate(c for c in reviews.choices(row) if c not in others)]
+    others = (*verdicts.choices(None), verdicts.AGREE)
+    return [(name, _KEYS[i : i + 1]) for i, name in enumerate(c for c in verdicts.choices(row) if c not in others)]
 
 
 def _prediction(row: PredictionRow) -> dict[str, Any]:

@@ -7,10 +7,14 @@ from typing import Any
 from flask import Blueprint, Response, request, url_for
 
 from cervicyte.errors import CervicyteError, MissingError, StorageError
-from cervicyte.web import access, cases, report_pdf, reports, sessions, visit
+from cervicyte.web.accounts import sessions
+from cervicyte.web.cases import cases, permissions
 from cervicyte.web.errors import InvalidFieldError
+from cervicyte.web.middleware import current
 from cervicyte.web.pages.common import at, go, page, tell, values, wrong
-from cervicyte.web.reports import View
+from cervicyte.web.reports import pdf as report_pdf
+from cervicyte.web.reports import reports
+from cervicyte.web.reports.reports import View
 
 blueprint = Blueprint("reports", __name__)
 
@@ -26,7 +30,7 @@ def pdf(number: str) -> Response:
     """The same as a PDF document."""
     view = _view(number)
     document = report_pdf.render(view, _bytes)
-    reports.note_export(visit.site(), visit.user(), view)
+    reports.note_export(current.site(), current.user(), view)
     answer = Response(document, mimetype="application/pdf")
     name = f"cervicyte-{view.case.number}-{view.version}{'' if view.signed_at else '-draft'}.pdf"
     answer.headers["Content-Disposition"] = f'attachment; filename="{name}"'
@@ -36,11 +40,11 @@ def pdf(number: str) -> Response:
 @at(blueprint)
 def sign(number: str) -> Any:
     """Sign what the readers decided; a signed report is amended by a new version."""
-    site, user, form = visit.site(), visit.user(), request.form
+    site, user, form = current.site(), current.user(), request.form
     with site.database.read() as session:
-        access.find(session, user, number, "sign")
+        permissions.find(session, user, number, "sign")
     try:
-        sessions.confirm_password(site, user.id, form.get("password", ""), visit.address())
+        sessions.confirm_password(site, user.id, form.get("password", ""), current.address())
     except CervicyteError as error:
         errors, status = wrong(error)
         return _show(number, status, errors={"password": errors[""]}, values=values())
@@ -59,7 +63,7 @@ def sign(number: str) -> Any:
 def reopen(number: str) -> Any:
     """Let a signed case be decided again."""
     try:
-        reports.reopen(visit.site(), visit.user(), number, request.form.get("reopen-reason", ""))
+        reports.reopen(current.site(), current.user(), number, request.form.get("reopen-reason", ""))
     except InvalidFieldError as error:
         errors, status = wrong(error)
         return _show(number, status, errors={"reopen-reason": next(iter(errors.values()))}, values=values())
@@ -70,16 +74,16 @@ def reopen(number: str) -> Any:
 def _view(number: str) -> View:
     asked = request.args.get("version", "")
     version = int(asked) if asked.isascii() and asked.isdigit() and len(asked) < 9 else None
-    site = visit.site()
+    site = current.site()
     with site.database.read() as session:
         return reports.view(
-            session, visit.user(), number, site.clock(), version, lambda n: url_for(".show", number=number, version=n)
+            session, current.user(), number, site.clock(), version, lambda n: url_for(".show", number=number, version=n)
         )
 
 
 def _show(number: str, status: int = 200, **more: Any) -> Any:
     view = _view(number)
-    case = cases.get(visit.site(), visit.user(), number)
+    case = cases.get(current.site(), current.user(), number)
     return page(
         "report.html",
         status,
@@ -87,7 +91,7 @@ def _show(number: str, status: int = 200, **more: Any) -> Any:
         report=view,
         pdf_url=url_for("reports.pdf", number=number, version=request.args.get("version") or None),
         changed=view.changed,
-        may=access.rights(visit.user(), case),
+        may=permissions.rights(current.user(), case),
         **more,
     )
 
@@ -95,6 +99,6 @@ def _show(number: str, status: int = 200, **more: Any) -> Any:
 def _bytes(sha256: str) -> bytes | None:
     """A picture for the PDF; a report without one of its pictures is better than none."""
     try:
-        return visit.site().vault.get(sha256)
+        return current.site().vault.get(sha256)
     except (MissingError, StorageError):
         return None

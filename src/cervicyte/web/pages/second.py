@@ -6,10 +6,12 @@ from typing import Any
 
 from flask import Blueprint, request, url_for
 
-from cervicyte.web import case_list, disagreements, reviews, visit, worklist
-from cervicyte.web.cases import CaseSummary
+from cervicyte.web.cases import listing as case_list
+from cervicyte.web.cases.cases import CaseSummary
 from cervicyte.web.errors import AddressNotFoundError, DeniedError, InvalidFieldError
+from cervicyte.web.middleware import current
 from cervicyte.web.pages.common import asked_page, at, filters, go, page, page_of, wrong
+from cervicyte.web.reading import disagreements, verdicts, worklist
 
 blueprint = Blueprint("second", __name__)
 _ROW = ("case", "first", "second", "first_reader", "second_reader", "model", "bethesda", "settled", "settled_by")
@@ -18,7 +20,7 @@ _ROW = ("case", "first", "second", "first_reader", "second_reader", "model", "be
 @at(blueprint)
 def index() -> Any:
     """The cases in which one is the second reader."""
-    found = case_list.as_second_reader(visit.site(), visit.user())
+    found = case_list.as_second_reader(current.site(), current.user())
     finished = [case for case in found if _is_finished(case)]
     waiting = [case for case in found if not _is_finished(case)]
     return page("second.html", waiting=waiting, finished=finished)
@@ -35,7 +37,7 @@ def settle(image_id: str) -> Any:
     """Say what stands where two readers differ."""
     form = request.form
     try:
-        reviews.settle(visit.site(), visit.user(), image_id, form.get("verdict", ""), form.get("comment", ""))
+        verdicts.settle(current.site(), current.user(), image_id, form.get("verdict", ""), form.get("comment", ""))
     except InvalidFieldError as error:
         errors, status = wrong(error)
         return _list(status, errors={"": next(iter(errors.values()))})
@@ -43,7 +45,7 @@ def settle(image_id: str) -> Any:
 
 
 def _list(status: int = 200, **more: Any) -> Any:
-    site, user = visit.site(), visit.user()
+    site, user = current.site(), current.user()
     show = "all" if filters("show")["show"] == "all" else "open"
     try:
         with site.database.read() as session:

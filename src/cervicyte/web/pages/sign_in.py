@@ -8,12 +8,14 @@ from flask import Blueprint, redirect, request, url_for
 from werkzeug.wrappers import Response
 
 from cervicyte.errors import CervicyteError
-from cervicyte.web import accounts, entry, security, sessions, visit
+from cervicyte.web.accounts import registration as entry
+from cervicyte.web.accounts import sessions, users
+from cervicyte.web.accounts.sessions import CodeNeeded, SignedIn
+from cervicyte.web.base.schema import Code, User
 from cervicyte.web.errors import AddressNotFoundError, DeniedError
+from cervicyte.web.middleware import current, security
+from cervicyte.web.middleware.problems import sentence
 from cervicyte.web.pages.common import at, go, page, same_twice, tell, values, wrong
-from cervicyte.web.problems import sentence
-from cervicyte.web.schema import Code, User
-from cervicyte.web.sessions import CodeNeeded, SignedIn
 
 blueprint = Blueprint("sign_in", __name__)
 _FIRST = "/cases"
@@ -22,15 +24,15 @@ _FIRST = "/cases"
 @at(blueprint)
 def sign_in() -> Any:
     """Ask for address and password."""
-    site = visit.site()
+    site = current.site()
     following = security.local_path(request.values.get("next"), _FIRST)
     if request.method == "GET":
-        if visit.signed_in() is not None:
+        if current.signed_in() is not None:
             return redirect(following, 303)
         return _ask(following, nobody=not _anybody())
     email, password = request.form.get("email", ""), request.form.get("password", "")
     try:
-        found = sessions.sign_in(site, email, password, visit.address(), security.session_token())
+        found = sessions.sign_in(site, email, password, current.address(), security.session_token())
     except DeniedError as error:
         return _ask(following, 422, errors={"": sentence(error)}, values=values())
     if isinstance(found, CodeNeeded):
@@ -49,7 +51,7 @@ def code() -> Any:
     if request.method == "POST":
         typed = request.form.get("code", "")
         try:
-            signed = sessions.second_step(visit.site(), ticket, typed, visit.address(), security.session_token())
+            signed = sessions.second_step(current.site(), ticket, typed, current.address(), security.session_token())
         except DeniedError as error:
             errors = {"code": sentence(error)}
         else:
@@ -60,14 +62,14 @@ def code() -> Any:
 @at(blueprint)
 def sign_out() -> Response:
     """End the session of this browser."""
-    sessions.sign_out(visit.site(), security.session_token())
+    sessions.sign_out(current.site(), security.session_token())
     return security.let_out(go("sign_in.sign_in"))
 
 
 @at(blueprint)
 def set_up(token: str) -> Any:
     """Make the first administrator."""
-    site = visit.site()
+    site = current.site()
     _opens("setup", token)
     errors, status = same_twice() if request.method == "POST" else {}, 422
     if request.method == "POST" and not errors:
@@ -84,7 +86,7 @@ def set_up(token: str) -> Any:
 @at(blueprint)
 def register() -> Any:
     """Ask for an address, mail a code to it, and make a reader of who can type it."""
-    site, form = visit.site(), request.form
+    site, form = current.site(), request.form
     step = "ask" if site.registration == "open" else "closed"
     errors: dict[str, str] = {}
     status = 422
@@ -92,12 +94,12 @@ def register() -> Any:
         email = form.get("email", "").strip()
         try:
             if "code" not in form:
-                entry.start_registration(site, email, visit.address())
+                entry.start_registration(site, email, current.address())
                 return _register("finish", email=email)
             step, errors = "finish", same_twice()
             if not errors:
                 words = (form.get("code", ""), form.get("name", ""), form.get("password", ""))
-                return _welcome(entry.finish_registration(site, email, *words, visit.address()))
+                return _welcome(entry.finish_registration(site, email, *words, current.address()))
         except CervicyteError as error:
             errors, status = wrong(error, *(("email",) if step == "ask" else ("name", "password", "code")))
     return _register(step, status if errors else 200, email=form.get("email", ""), errors=errors, values=values())
@@ -106,7 +108,7 @@ def register() -> Any:
 @at(blueprint)
 def invitation(token: str) -> Any:
     """Register by an invitation."""
-    site = visit.site()
+    site = current.site()
     found = _opens("invitation", token)
     errors, status = same_twice() if request.method == "POST" else {}, 422
     if request.method == "POST" and not errors:
@@ -132,18 +134,18 @@ def invitation(token: str) -> Any:
 @at(blueprint)
 def reset() -> Any:
     """Mail a code for a new password, and set it for who can type the code."""
-    site, form = visit.site(), request.form
+    site, form = current.site(), request.form
     step, status = "ask", 422
     errors: dict[str, str] = {}
     if request.method == "POST":
         email = form.get("email", "").strip()
         try:
             if "code" not in form:
-                entry.ask_reset(site, email, visit.address())
+                entry.ask_reset(site, email, current.address())
                 return _reset("finish", email=email)
             step, errors = "finish", same_twice()
             if not errors:
-                entry.reset_by_code(site, email, form.get("code", ""), form.get("password", ""), visit.address())
+                entry.reset_by_code(site, email, form.get("code", ""), form.get("password", ""), current.address())
                 return _set()
         except CervicyteError as error:
             errors, status = wrong(error, *(("email",) if step == "ask" else ("password", "code")))
@@ -153,7 +155,7 @@ def reset() -> Any:
 @at(blueprint)
 def new_password(token: str) -> Any:
     """Set a password by the link that an administrator handed over."""
-    site = visit.site()
+    site = current.site()
     _opens("reset", token)
     errors, status = same_twice() if request.method == "POST" else {}, 422
     if request.method == "POST" and not errors:
@@ -170,7 +172,7 @@ def new_password(token: str) -> Any:
 def _ask(following: str, status: int = 200, nobody: bool = False, **more: Any) -> Any:
     if nobody:
         tell("told", "Nobody has an account here yet. Open the link that the server wrote when it was started.")
-    site = visit.site()
+    site = current.site()
     shown = "" if following == _FIRST else following
     context = {"next": shown, "registration": site.registration, "mail": site.mailer.available}
     return page("sign_in.html", status, **context, **more)
@@ -182,14 +184,14 @@ def _register(step: str, status: int = 200, **more: Any) -> Any:
 
 
 def _reset(step: str, status: int = 200, **more: Any) -> Any:
-    mail, action = visit.site().mailer.available, url_for("sign_in.reset")
+    mail, action = current.site().mailer.available, url_for("sign_in.reset")
     return page("reset.html", status, step=step, mail=mail, action=action, **more)
 
 
 def _opens(purpose: str, token: str) -> Code:
     """The code of a link; one that opens nothing is a page that is not there."""
     try:
-        return entry.check_link(visit.site(), purpose, token)
+        return entry.check_link(current.site(), purpose, token)
     except DeniedError as error:
         raise AddressNotFoundError(error.what, error.todo) from error
 
@@ -199,7 +201,7 @@ def _in(signed: SignedIn, following: str) -> Response:
 
 
 def _welcome(user: User) -> Response:
-    signed = sessions.open_for(visit.site(), user, visit.address(), security.session_token())
+    signed = sessions.open_for(current.site(), user, current.address(), security.session_token())
     tell("done", f"Welcome, {user.name}.")
     return _in(signed, _FIRST)
 
@@ -210,5 +212,5 @@ def _set() -> Response:
 
 
 def _anybody() -> bool:
-    with visit.site().database.read() as session:
-        return accounts.anybody(session)
+    with current.site().database.read() as session:
+        return users.anybody(session)

@@ -8,11 +8,13 @@ from typing import Any
 from flask import request
 from werkzeug.wrappers import Response
 
+from cervicyte.base.versions import own_version
 from cervicyte.errors import CervicyteError
-from cervicyte.versions import own_version
-from cervicyte.web import backups, intake, visit
-from cervicyte.web import upkeep as domain
-from cervicyte.web.jobs import backlog
+from cervicyte.web.cases import intake
+from cervicyte.web.engine.workers import backlog
+from cervicyte.web.middleware import current
+from cervicyte.web.operations import backup as backups
+from cervicyte.web.operations import retention as domain
 from cervicyte.web.pages.admin import blueprint
 from cervicyte.web.pages.common import at, go, page, tell, values, wrong
 
@@ -28,7 +30,7 @@ def upkeep() -> Any:
 @at(blueprint)
 def retention() -> Any:
     """Set how long signed cases are kept, and delete what is then due if that is confirmed."""
-    site, user, form = visit.site(), visit.user(), request.form
+    site, user, form = current.site(), current.user(), request.form
     days = form.get("days", "")
     if not days.isascii() or not days.isdigit() or len(days) > 6:
         return _page(422, errors={"days": "Write a whole number of days; 0 keeps all."}, values=values())
@@ -50,7 +52,7 @@ def retention() -> Any:
 @at(blueprint)
 def backup() -> Response:
     """Make a backup."""
-    made = backups.make(visit.site(), visit.user().email)
+    made = backups.make(current.site(), current.user().email)
     tell("done", f"{made.name} was made.")
     return go("admin.upkeep")
 
@@ -58,15 +60,15 @@ def backup() -> Response:
 @at(blueprint)
 def retry() -> Response:
     """Let every picture wait again that could not be read."""
-    count = intake.retry_all(visit.site(), visit.user())
-    if (jobs := visit.running().jobs) is not None:
+    count = intake.retry_all(current.site(), current.user())
+    if (jobs := current.running().jobs) is not None:
         jobs.wake()
     tell("told", f"{count} {'picture waits' if count == 1 else 'pictures wait'} for another attempt.")
     return go("admin.upkeep")
 
 
 def _page(status: int = 200, **more: Any) -> Any:
-    running = visit.running()
+    running = current.running()
     health = running.jobs.health() if running.jobs is not None else None
     waiting = backlog(running.site, health.working if health else 0)
     model = {"name": running.no_desk.what if running.no_desk else "none", "sha256": "", "classes": ()}

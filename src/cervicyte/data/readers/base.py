@@ -1,0 +1,196 @@
+"""What all readers share: the row that describes a data set, the listing of a folder, and the notes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cervicyte.base.files import printable
+from cervicyte.data.cells import Cell, CellTable
+from cervicyte.data.labels import LabelSystem
+from cervicyte.errors import DataError
+from cervicyte.images.decoding import named_as_image, walk
+
+#: Folder names (and values of a column "split") that divide a data set, and what they mean.
+SPLITS: Mapping[str, str] = {
+    "train": "train",
+    "training": "train",
+    "test": "test",
+    "testing": "test",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+}
+
+#: What it means that nothing tells the groups.
+UNGROUPED = (
+    "groups: nothing tells which cells come from one slide or patient, so each file is its own group; siblings may "
+    "stand on both sides of a split, scores are then too high and their intervals too narrow; "
+    "give --group-from REGEX or a groups.csv"
+)
+
+#: How many examples a note or message names.
+EXAMPLES = 5
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The files of a folder, walked once; nothing is opened.
+
+    Attributes
+    ----------
+    root : the folder
+    images : files whose ending is an image's
+    others : all other files, hidden ones too
+    problems : one line for each folder that could not be walked
+    """
+
+    root: Path
+    images: tuple[Path, ...]
+    others: tuple[Path, ...]
+    problems: tuple[str, ...]
+
+    def folders(self, path: Path) -> tuple[str, ...]:
+        """Names of the folders between the root and a file, outermost first."""
+        return path.relative_to(self.root).parts[:-1]
+
+    def split(self, path: Path) -> str:
+        """ "train", "test" or "val" where a folder above the file says so, else ""."""
+        return next((SPLITS[name.lower()] for name in self.folders(path) if name.lower() in SPLITS), "")
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """One row of the registry: what a data set is, what it should hold, and how it is read.
+
+    Attributes
+    ----------
+    name : its name for ``--reader``
+    title : its name in words
+    system : its label system; None where the user's own classes make one
+    counts : cells of each class in the original; empty where there is no original
+    groups : what a group is, in words
+    citation, licence, homepage : whose it is, on what terms, and where to get it
+    read : path to CellTable
+    recognise : why a listing looks like this data set, or "" where it does not
+    """
+
+    name: str
+    title: str
+    system: LabelSystem | None
+    groups: str
+    read: Callable[..., CellTable]
+    recognise: Callable[[Listing], str]
+    counts: Mapping[str, int] = field(default_factory=dict)
+    citation: str = ""
+    licence: str = ""
+    homepage: str = ""
+
+    def __str__(self) -> str:
+        lines = [f"{self.name}: {self.title}", f"  group     {self.groups}"]
+        if self.counts:
+            classes = ", ".join(f"{label} {n}" for label, n in self.counts.items())
+            lines.insert(1, f"  classes   {classes} (together {sum(self.counts.values())})")
+        for key, value in (("cite", self.citation), ("licence", self.licence), ("get it at", self.homepage)):
+            if value:
+                lines.append(f"  {key:<9} {value}")
+        return "\n".join(lines)
+
+
+def list_files(root: Path) -> Listing:
+    """Walk a folder.
+
+    Raises
+    ------
+    DataError : not a folder
+    """
+    if not root.is_dir():
+        raise DataError("this reader reads a folder", printable(root), "give the folder that holds the classes")
+    found = list(walk(root))
+    files = [f.path for f in found if f.problem is None]
+    return Listing(
+        root,
+        tuple(p for p in files if named_as_image(p)),
+        tuple(p for p in files if not named_as_image(p)),
+        tuple(printable(f.problem.one_line) for f in found if f.problem is not None),
+    )
+
+
+def class_folders(listing: Listing, system: LabelSystem) -> dict[Path, str]:
+    """The class of each folder with files, by the innermost folder name that the label system knows."""
+    known: dict[str, str] = {}
+    classes: dict[Path, str] = {}
+    for folder in dict.fromkeys(p.parent for p in (*listing.images, *listing.others)):
+        for name in reversed(folder.relative_to(listing.root).parts):
+            if name not in known:
+                known[name] = _canonical(system, name)
+            if known[name]:
+                classes[folder] = known[name]
+                break
+    return classes
+
+
+def _canonical(system: LabelSystem, name: str) -> str:
+    try:
+        return system.canonical(name)
+    except DataError:
+        return ""
+
+
+def examples(names: Iterable[object], limit: int = EXAMPLES) -> str:
+    """The first few names, quoted, and how many more there are."""
+    shown = [repr(printable(name)) for name in names]
+    more = f" and {len(shown) - limit} more" if len(shown) > limit else ""
+    return ", ".join(shown[:limit]) + more
+
+
+def file_examples(paths: Sequence[Path], root: Path) -> str:
+    """`examples` of paths, relative to the root."""
+    return examples(p.relative_to(root).as_posix() if p.is_relative_to(root) else p for p in paths)
+
+
+def plural(n: int, noun: str) -> str:
+    """
+    >>> plural(1, "file"), plural(2, "file")
+    ('1 file', '2 files')
+    """
+    return f"{n} {noun}{'' if n == 1 else 's'}"
+
+
+def count_note(name: str, declared: Mapping[str, int], cells: Sequence[Cell], unit: str = "cell") -> list[str]:
+    """A note on each class with another count than the original, or none where all agree."""
+    found = Counter(cell.label for cell in cells)
+    return counted_note(name, declared, found, unit)
+
+
+def counted_note(name: str, declared: Mapping[str, int], found: Mapping[str, int], unit: str) -> list[str]:
+    """`count_note` for counts that are already made."""
+    other = [f"{label} {found.get(label, 0)} of {n}" for label, n in declared.items() if found.get(label, 0) != n]
+    other += [f"{label} {n} of none" for label, n in found.items() if n and label not in declared]
+    if not other:
+        return []
+    total = sum(found.values())
+    return [
+        f"counts: not the complete {name}: {plural(total, unit)} where the original has {sum(declared.values())} "
+        f"({', '.join(other)})"
+    ]
+
+
+def passed_over(listing: Listing, used: Collection[Path]) -> list[str]:
+    """Notes on the files that are not images, and on the folders that could not be walked."""
+    rest = [p for p in listing.others if p not in used]
+    notes = []
+    if rest:
+        endings = Counter(printable(p.suffix.lower()) or "no ending" for p in rest).most_common(EXAMPLES)
+        listed = ", ".join(f"{ending} {n}" for ending, n in endings)
+        notes.append(f"passed over: {plural(len(rest), 'file')} not named as an image ({listed})")
+    return notes + [f"passed over: {problem}" for problem in listing.problems]
+
+
+def left_out(listing: Listing, paths: Sequence[Path], why: str) -> list[str]:
+    """A note on images that a reader did not take, or none where it took all."""
+    if not paths:
+        return []
+    return [f"passed over: {plural(len(paths), 'image')} {why} ({file_examples(paths, listing.root)})"]

@@ -1,0 +1,84 @@
+"""Groups that the user tells: a regular expression over the paths, or a groups.csv."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from cervicyte.base.files import printable
+from cervicyte.data.cells import Cell
+from cervicyte.data.readers.base import examples, plural
+from cervicyte.data.readers.rows import read_rows, require
+from cervicyte.errors import DataError, UsageError
+
+
+def relative(path: str | Path, root: Path) -> str:
+    """A file's path below the root, with / between folders, as valid text."""
+    path = Path(path)
+    return printable((path.relative_to(root) if path.is_relative_to(root) else path).as_posix())
+
+
+def by_pattern(cells: Sequence[Cell], root: Path, pattern: str) -> list[Cell]:
+    """Groups from a regular expression, searched in each path relative to the root.
+
+    The group is what the named group ``group`` matched, else the first group.
+
+    Raises
+    ------
+    UsageError : not a regular expression, or one without a group
+    DataError : files that it does not match
+    """
+    try:
+        expression = re.compile(pattern)
+    except (re.error, OverflowError, RecursionError) as error:
+        raise UsageError(f"--group-from is not a regular expression ({error})", repr(pattern)) from error
+    if not expression.groups:
+        raise UsageError(
+            "--group-from has no group in round brackets",
+            repr(pattern),
+            r"put brackets about the part that names the group, for example '([^/]+)-\d+\.png$'",
+        )
+    key: str | int = "group" if "group" in expression.groupindex else 1
+    places = {path: relative(path, root) for path in dict.fromkeys(c.path for c in cells)}
+    groups = {path: match[key] for path, place in places.items() if (match := expression.search(place)) and match[key]}
+    unmatched = [place for path, place in places.items() if path not in groups]
+    if unmatched:
+        raise DataError(
+            f"--group-from {pattern!r} does not match {plural(len(unmatched), 'file')} of {len(places)}",
+            examples(unmatched),
+            "every file needs a group; the paths are relative to the data folder, with / between folders",
+        )
+    return [replace(cell, group=groups[cell.path]) for cell in cells]
+
+
+def by_csv(cells: Sequence[Cell], root: Path, path: Path) -> tuple[list[Cell], list[str]]:
+    """Groups from a table with the columns path (relative to the root) and group; also notes.
+
+    Raises
+    ------
+    DataError : the table cannot be read, gives one file two groups, or leaves a file without one
+    """
+    table = read_rows(path)
+    require(table, ("path", "group"), path)
+    groups: dict[str, str] = {}
+    twice = []
+    for _, row in table.rows:
+        place, group = relative(row["path"], root), row["group"].strip()
+        place = Path(place).as_posix()  # "./a.png" and "a.png" are one file
+        if group and groups.setdefault(place, group) != group:
+            twice.append(place)
+    if twice:
+        raise DataError(f"{printable(path)} gives a file two groups", examples(twice), "keep one row for each file")
+    places = {c.path: relative(c.path, root) for c in cells}
+    without = list(dict.fromkeys(place for place in places.values() if place not in groups))
+    if without:
+        raise DataError(
+            f"{printable(path)} gives no group for {plural(len(without), 'file')} of {len(set(places.values()))}",
+            examples(without),
+            "every file needs a row; the paths are relative to the data folder, with / between folders",
+        )
+    unused = set(groups) - set(places.values())
+    notes = [f"groups: {plural(len(unused), 'row')} of {path.name} name no cell ({examples(sorted(unused))})"]
+    return [replace(c, group=groups[places[c.path]]) for c in cells], notes if unused else []

@@ -1,0 +1,249 @@
+"""A CSV or Parquet table of cells: path, label, and perhaps group, split, original and a box in pixels."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from cervicyte.base.files import printable
+from cervicyte.data.cells import Cell, CellTable
+from cervicyte.data.labels import custom_system
+from cervicyte.data.readers import grouping
+from cervicyte.data.readers.base import SPLITS, UNGROUPED, Dataset, Listing, examples, plural
+from cervicyte.data.readers.rows import SUFFIXES, Rows, read_rows, require, rows_note
+from cervicyte.errors import DataError
+from cervicyte.images.decoding import Box, named_as_image
+
+REQUIRED = ("path", "label")
+BOX = ("left", "top", "right", "bottom")
+#: What `cervicyte data augment` writes: its table, and a note that is there before the table.
+AUGMENTED_TABLE, AUGMENTED_NOTE = "cells.csv", "augmented_set.json"
+#: Its columns with the data set that the rows come from, whose groups theirs still are, and, instead of group,
+#: with the file of each cell where nothing told the groups.
+AUGMENTED_FROM, OWN_GROUP = "augmented_from", "own_group"
+#: How an original names its box in a field: "field.png#10,20,100,110".
+_BOX_MARK = re.compile(r"#-?\d+(,-?\d+){3}$")
+
+
+def read(
+    path: Path, *, group_from: str | None = None, groups_csv: Path | None = None, normal: Sequence[str] = ()
+) -> CellTable:
+    """Read a table with the columns path and label, and perhaps group, split, original, left, top, right, bottom.
+
+    Relative paths are relative to the table's folder. ``original`` names the file that a row is an augmented
+    copy of; without groups, a copy belongs to the group of its original, whether that is here or not.
+    Rows that cannot be used (no path, no label, a file that is not there, an impossible box, the same
+    cell again) are kept out and counted in notes. Options are those of `folder.read`, and come before
+    the column group.
+
+    Raises
+    ------
+    DataError : a column is missing, no row can be used, a cell has two labels, some groups are empty
+    """
+    path = find_table(Path(path))
+    table = read_rows(path)
+    require(table, REQUIRED, path)
+    some = [name for name in BOX if name in table.columns]
+    if some and len(some) < len(BOX):
+        require(table, BOX, path)
+    cells, notes = _cells(table, path, boxed=bool(some))
+    system = custom_system([c.label for c in cells], normal)
+    cells = [replace(c, label=system.canonical(c.label)) for c in cells]
+    copied = [c for c in cells if c.original]
+    if copied:
+        whole = len({c.original for c in copied})
+        notes.append(f"copies: {plural(len(copied), 'row')} of {len(cells)} are copies of {plural(whole, 'image')}")
+    grouped = True
+    if group_from:
+        cells = grouping.by_pattern(cells, path.parent, group_from)
+    elif groups_csv:
+        cells, more = grouping.by_csv(cells, path.parent, groups_csv)
+        notes += more
+    elif "group" not in table.columns:
+        grouped = False
+        notes.append(UNGROUPED)
+    else:
+        empty = [c.path for c in cells if not c.group]
+        if empty:
+            raise DataError(
+                f"{plural(len(empty), 'row')} of the table have no group, and others have one",
+                examples(empty),
+                "fill the column group, or remove it",
+            )
+    if len({c.label for c in cells}) == 1:
+        notes.append(f"classes: one only, {cells[0].label!r}; nothing can be trained on it")
+    return CellTable(tuple(cells), system, path.stem, tuple(notes), grouped)
+
+
+def find_table(path: Path) -> Path:
+    """The table itself, or the only one with the columns path and label in a folder.
+
+    Raises
+    ------
+    DataError : not a table, or a folder with none or several
+    """
+    if path.is_file():
+        if path.suffix.lower() in SUFFIXES:
+            return path
+        raise DataError("not a table", printable(path), f"a table ends in {', '.join(sorted(SUFFIXES))}")
+    found = _tables_in(sorted(path.iterdir()) if path.is_dir() else [])
+    if len(found) != 1:
+        raise DataError(
+            "the folder holds no table of cells" if not found else "the folder holds several tables of cells",
+            examples(p.name for p in found) or printable(path),
+            "give the path of a CSV or Parquet file with the columns path and label",
+        )
+    return found[0]
+
+
+def is_augmented(path: Path) -> bool:
+    """Whether a folder is an augmented set, which only its table tells whole.
+
+    Raises
+    ------
+    DataError : it is one that is not finished
+    """
+    if not (path / AUGMENTED_NOTE).is_file():
+        return False
+    if not (path / AUGMENTED_TABLE).is_file():
+        raise DataError(
+            "the folder holds an augmented set that is not finished",
+            f"{printable(path)} without {AUGMENTED_TABLE}",
+            "repeat the `cervicyte data augment` that began it; it goes on where it was",
+        )
+    return True
+
+
+def recognise(listing: Listing) -> str:
+    """Why a listing looks like a folder with a table, or ""."""
+    found = _tables_in(p for p in listing.others if p.parent == listing.root)
+    return f"no class folders, but the table {printable(found[0].name)} of path and label" if len(found) == 1 else ""
+
+
+def _tables_in(paths: Iterable[Path]) -> list[Path]:
+    found = []
+    for path in paths:
+        if path.is_file() and path.suffix.lower() in SUFFIXES:
+            try:
+                if set(REQUIRED) <= set(read_rows(path).columns):
+                    found.append(path)
+            except DataError:
+                continue  # another kind of file; if it is the one meant, naming it tells what is wrong
+    return found
+
+
+def _cells(table: Rows, path: Path, boxed: bool) -> tuple[list[Cell], list[str]]:
+    """Cells of the rows that can be used, and notes on the others."""
+    cells: dict[tuple[str, Box | None], Cell] = {}
+    unlabelled: list[int] = []
+    pathless: list[int] = []
+    boxless: list[int] = []
+    again: list[int] = []
+    absent: list[str] = []
+    contrary: list[str] = []
+    for number, row in table.rows:
+        label, place = row["label"].strip(), row["path"].strip()
+        if not place:
+            pathless.append(number)
+            continue
+        if not label:
+            unlabelled.append(number)
+            continue
+        file = _resolve(place, path.parent)
+        if file is None:
+            absent.append(place)
+            continue
+        try:
+            box = _box(row) if boxed else None
+        except ValueError:
+            boxless.append(number)
+            continue
+        original = _original(row.get("original", "").strip(), file, path.parent)
+        group = row["group"].strip() if "group" in row else row.get(OWN_GROUP, "").strip()
+        if "group" not in row and not group:
+            group = grouping.relative(original or file, path.parent)
+        source = row.get(AUGMENTED_FROM, "").strip() or "folder"
+        cell = Cell(file, label, group, box, source, _split(row.get("split", ""), number, path), original)
+        before = cells.setdefault((file, box), cell)
+        if before is not cell:
+            again.append(number)
+            if before.label != label:
+                contrary.append(place)
+    if contrary:
+        raise DataError("the table gives a cell two labels", examples(dict.fromkeys(contrary)), "keep the right row")
+    notes = [
+        *rows_note(pathless, "without a path"),
+        *rows_note(unlabelled, "without a label"),
+        *rows_note(boxless, "whose box is not four whole numbers with left < right and top < bottom"),
+        *rows_note(again, "that repeat a cell"),
+    ]
+    if absent:
+        notes.append(f"kept out: {plural(len(absent), 'row')} whose file is not there ({examples(absent)})")
+    if not cells:
+        raise DataError(
+            "no row of the table can be used",
+            "; ".join(notes) or f"{printable(path)} has no rows",
+            "paths are relative to the table's folder; each row needs path and label",
+        )
+    return list(cells.values()), notes
+
+
+def _resolve(place: str, folder: Path) -> str | None:
+    """The file that a row names, also when it was written with \\ between folders; None where there is none."""
+    for text in dict.fromkeys((place, place.replace("\\", "/"))):
+        candidate = os.path.normpath(folder / text)
+        if os.path.isfile(candidate):
+            return candidate
+    return None
+
+
+def _original(place: str, file: str, folder: Path) -> str:
+    """What a copy names as its original; nothing for a row that names itself.
+
+    The original need not be there, but then its name must be an image's: a column of this name may mean
+    something else ("yes"), and must not make copies of one image of all that it holds.
+    """
+    original = _resolve(place, folder) if place else ""
+    if original is None:
+        named = named_as_image(Path(_BOX_MARK.sub("", place)))
+        original = os.path.normpath(folder / place) if named else ""
+    return "" if original == file else original
+
+
+def _box(row: dict[str, str]) -> Box | None:
+    values = [row[name].strip() for name in BOX]
+    if not any(values):
+        return None
+    numbers = [float(value) for value in values]
+    if not all(math.isfinite(n) and abs(n) < 1e9 for n in numbers):
+        raise ValueError("not a place in an image")
+    left, top, right, bottom = (round(n) for n in numbers)
+    if left >= right or top >= bottom:
+        raise ValueError("an empty box")
+    return left, top, right, bottom
+
+
+def _split(text: str, number: int, path: Path) -> str:
+    name = text.strip().lower()
+    if name and name not in SPLITS:
+        raise DataError(
+            f"row {number} of {printable(path.name)} has a split that is none",
+            repr(text),
+            f"use one of: {', '.join(SPLITS)}, or leave it empty",
+        )
+    return SPLITS.get(name, "")
+
+
+DATASET = Dataset(
+    "table",
+    "a CSV or Parquet table with the columns path and label, and perhaps group, split, original (of which a row is a "
+    "copy), left, top, right, bottom",
+    None,
+    "the column group",
+    read,
+    recognise,
+)

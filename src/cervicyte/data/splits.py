@@ -1,0 +1,264 @@
+"""Protocols: how cells are divided into training and test sets, and what that makes of the numbers.
+
+``grouped`` keeps every group on one side and is the default. ``random`` (system B) and
+``as-published`` (system A: augment, then split) are here to reproduce published numbers,
+and every output made with them says that it is optimistic or leaking.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from cervicyte.data.cells import CellTable
+from cervicyte.errors import DataError, UsageError, did_you_mean
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """One way to divide cells.
+
+    Attributes
+    ----------
+    name : its name on the command line
+    honest : False where test cells may have siblings or copies in the training set
+    words : what was done, in plain words, for reports
+    warning : what is wrong with the numbers; empty for an honest protocol
+    why : two sentences on why they differ from grouped ones; empty for an honest protocol
+    """
+
+    name: str
+    honest: bool
+    words: str
+    warning: str = ""
+    why: str = ""
+
+
+PROTOCOLS: tuple[Protocol, ...] = (
+    Protocol(
+        "grouped",
+        True,
+        "Cells of one group (slide, patient, acquisition or field) were kept together: no group has cells in both "
+        "the training and the test set of a fold. Everything that is fitted was fitted inside the training fold.",
+    ),
+    Protocol(
+        "random",
+        False,
+        "Cells were divided at random, as system B did.",
+        "OPTIMISTIC: siblings of the test cells (same slide, patient or acquisition) are in the training set, so these "
+        "numbers are higher than on a new slide.",
+        "Cells of one slide share stain, focus and patient, and a random split puts them on both sides, so the model "
+        "is tested on company that it knows. Grouped folds test it on slides that it never met, as in use.",
+    ),
+    Protocol(
+        "as-published",
+        False,
+        "Every cell was first copied by augmentation, then originals and copies were divided at random (system A).",
+        "LEAKING: rotated and flipped copies of the test cells are in the training set, so these numbers measure "
+        "recognition of known cells, not diagnosis of new ones.",
+        "Copies of one cell stand on both sides of the split, so nearly every test image was in the training set, only "
+        "turned, shifted or filtered, and the model need but recognise it. Grouped folds keep a cell, its copies and "
+        "its siblings on one side, so the model must judge cells that it never met.",
+    ),
+)
+
+
+def get_protocol(name: str) -> Protocol:
+    """Return a protocol by name; an unknown one is answered with those that exist."""
+    for row in PROTOCOLS:
+        if row.name == name:
+            return row
+    names = [p.name for p in PROTOCOLS]
+    raise UsageError("unknown protocol", repr(name), f"{did_you_mean(name, names)}there are: {', '.join(names)}")
+
+
+def check_seed(seed: int) -> None:
+    """Refuse a seed that the generators of random numbers do not take; raises UsageError."""
+    if not 0 <= seed < 2**32:
+        raise UsageError("the seed must lie between 0 and 4294967295", seed, "use --seed 0")
+
+
+@dataclass(frozen=True)
+class Folds:
+    """A division of n cells into test sets, each with its training set.
+
+    Attributes
+    ----------
+    protocol, seed : how it was made
+    train, test : row indices of each fold, int64 arrays
+    """
+
+    protocol: str
+    seed: int
+    train: tuple[np.ndarray, ...]
+    test: tuple[np.ndarray, ...]
+
+    def __len__(self) -> int:
+        return len(self.test)
+
+    def to_json(self) -> dict[str, object]:
+        """A plain form, saved with every run."""
+        return {
+            "protocol": self.protocol,
+            "seed": self.seed,
+            "folds": [{"train": a.tolist(), "test": b.tolist()} for a, b in zip(self.train, self.test, strict=True)],
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, object]) -> Folds:
+        """Read the form that `to_json` wrote; raises DataError if it is not of that form."""
+        try:
+            rows: Sequence[Mapping[str, Sequence[int]]] = value["folds"]  # type: ignore[assignment]
+            return cls(
+                str(value["protocol"]),
+                int(value["seed"]),  # type: ignore[call-overload]
+                tuple(np.array(r["train"], dtype=np.int64) for r in rows),
+                tuple(np.array(r["test"], dtype=np.int64) for r in rows),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError("not a table of folds", type(value).__name__, "train again to write it anew") from error
+
+
+#: Shuffles tried until every training set has every class; the first one nearly always does.
+_ATTEMPTS = 20
+
+
+def grouped_folds(codes: np.ndarray, groups: np.ndarray, n_folds: int, seed: int) -> Folds:
+    """Stratified k folds in which no group is divided.
+
+    Parameters
+    ----------
+    codes : class index of each cell, int (n,)
+    groups : group of each cell, (n,)
+    n_folds : at least 2
+
+    Raises
+    ------
+    DataError : fewer than two classes, a class with fewer groups than folds, or groups so
+        uneven that some training set would lack a class
+    """
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    codes = np.asarray(codes)
+    _check(codes, n_folds)
+    _, group_codes = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
+    for code in np.unique(codes):
+        found = len(np.unique(group_codes[codes == code]))
+        if found < n_folds:
+            raise DataError(
+                "a class has fewer groups than folds, so some fold could not test it",
+                f"class number {code} has {found} group(s) for {n_folds} folds",
+                f"use --folds {max(2, found)} or less" if found >= 2 else "add groups of that class, or leave it out",
+            )
+    for attempt in range(_ATTEMPTS):
+        splitter = StratifiedGroupKFold(n_folds, shuffle=True, random_state=(seed + attempt) % 2**32)
+        parts = list(splitter.split(np.zeros(len(codes)), codes, group_codes))
+        # The splitter balances the folds greedily: with very uneven groups, all of a small class can fall in one.
+        if all(len(np.unique(codes[train])) == len(np.unique(codes)) for train, _ in parts):
+            return _folds("grouped", seed, parts)
+    raise DataError(
+        "the groups are so uneven that a training set would lack a class",
+        f"{len(np.unique(group_codes))} groups, {n_folds} folds",
+        "use fewer folds, or add groups of the small classes",
+    )
+
+
+def random_folds(codes: np.ndarray, n_folds: int, seed: int, protocol: str = "random") -> Folds:
+    """Stratified k folds at random, groups ignored: optimistic by construction.
+
+    Raises
+    ------
+    DataError : fewer than two classes, or a class with fewer cells than folds
+    """
+    from sklearn.model_selection import StratifiedKFold
+
+    codes = np.asarray(codes)
+    _check(codes, n_folds)
+    smallest = int(np.bincount(codes)[np.unique(codes)].min())
+    if smallest < n_folds:
+        raise DataError("a class has fewer cells than folds", f"{smallest} cell(s) for {n_folds} folds", "use fewer")
+    splitter = StratifiedKFold(n_folds, shuffle=True, random_state=seed)
+    return _folds(protocol, seed, list(splitter.split(np.zeros(len(codes)), codes)))
+
+
+def random_split(codes: np.ndarray, share: float, seed: int, protocol: str = "random") -> Folds:
+    """One stratified division at random, ``share`` of the cells (0 to 1) to test: system A's way.
+
+    Raises
+    ------
+    DataError : fewer than two classes, or too few cells to have every class on both sides
+    """
+    from sklearn.model_selection import StratifiedShuffleSplit
+
+    codes = np.asarray(codes)
+    _check(codes, 2)
+    splitter = StratifiedShuffleSplit(1, test_size=share, random_state=seed)
+    try:
+        parts = list(splitter.split(np.zeros(len(codes)), codes))
+    except ValueError as error:
+        received = f"{len(codes)} cells, {share:.0%} to test ({error})"
+        raise DataError("too few cells to divide", received, "add cells of the small classes") from error
+    return _folds(protocol, seed, parts)
+
+
+def holdout(folds: Folds) -> Folds:
+    """Only the first fold: with five folds, the 80/20 split."""
+    return replace(folds, train=folds.train[:1], test=folds.test[:1])
+
+
+def augmented(cells: CellTable, copies: int) -> CellTable:
+    """Every cell and ``copies`` augmented copies of it, made on the fly when they are read."""
+    return cells.with_cells(
+        replace(c, variant=k, original=(c.original or c.path) if k else c.original)
+        for c in cells.cells
+        for k in range(copies + 1)
+    )
+
+
+def make_folds(cells: CellTable, protocol: str, n_folds: int, seed: int) -> Folds:
+    """Divide a table by a named protocol (for ``as-published``, the table is already augmented).
+
+    Raises
+    ------
+    UsageError : an unknown protocol
+    DataError : the table cannot be divided so
+    """
+    if get_protocol(protocol).name == "grouped":
+        try:
+            return grouped_folds(cells.codes, cells.groups, n_folds, seed)
+        except DataError as error:
+            raise named(error, cells.system.classes) from error
+    return random_folds(cells.codes, n_folds, seed, protocol)
+
+
+def shared_groups(train: np.ndarray, test: np.ndarray) -> list[str]:
+    """Groups that stand on both sides, sorted."""
+    return sorted(set(map(str, train)) & set(map(str, test)))
+
+
+def _folds(protocol: str, seed: int, parts: list[tuple[np.ndarray, np.ndarray]]) -> Folds:
+    return Folds(
+        protocol,
+        seed,
+        tuple(a.astype(np.int64) for a, _ in parts),
+        tuple(b.astype(np.int64) for _, b in parts),
+    )
+
+
+def _check(codes: np.ndarray, n_folds: int) -> None:
+    if n_folds < 2:
+        raise UsageError("at least two folds are needed", n_folds, "use --folds 5")
+    found = len(np.unique(codes))
+    if found < 2:
+        received = f"{found} class(es), {len(codes)} cell(s)"
+        raise DataError("a classifier needs at least two classes", received, "add cells of another class")
+
+
+def named(error: DataError, classes: Sequence[str]) -> DataError:
+    """The same error with the names of classes where it has their numbers."""
+    received = error.received or ""
+    for code, name in enumerate(classes):
+        received = received.replace(f"class number {code} has", f"class {name!r} has")
+    return DataError(error.what, received, error.todo)

@@ -1,0 +1,1 @@
+from .export import export_backbone as export_backbone

@@ -1,0 +1,2 @@
+from .recipes import Recipe as Recipe
+from .recipes import load_recipe as load_recipe

@@ -1,0 +1,1 @@
+"""The teaching of our own network: views, teacher, student, distillation."""

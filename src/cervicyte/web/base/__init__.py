@@ -1,0 +1,1 @@
+"""What the web application stands on: database, store of pictures, audit log, credentials, mail."""

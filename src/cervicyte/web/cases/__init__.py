@@ -1,0 +1,1 @@
+"""Cases and their pictures: who may see them, uploads, answers, second readers, deletion."""

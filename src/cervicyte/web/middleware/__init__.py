@@ -1,0 +1,1 @@
+"""Around every request: who asks, what is allowed, errors, slow connections, answers."""

@@ -1,0 +1,1 @@
+"""Reading cells: the worklist, verdicts, disagreements, heat maps and measurements."""

@@ -1,0 +1,1 @@
+"""What is decided leaves as reports, exports, history and numbers over time."""
