@@ -27,7 +27,7 @@ from cervicyte.images import decoding
 from cervicyte.images.descriptors import describe
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-from foreign_inputs import KINDS, LATER, Kind, background, whole_fields
+from support.foreign_inputs import KINDS, LATER, Kind, background, whole_fields
 
 #: Pictures of each kind; of those made of test cells, in each fold.
 PICTURES = 120

@@ -23,9 +23,9 @@ from cervicyte.web.accounts import registration
 from cervicyte.web.base import site
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-from web_preview import LOAD, find_chromium
-from web_process import Person, serving
-from web_site import PASSWORD
+from support.web.preview import LOAD, find_chromium
+from support.web.process import Person, serving
+from support.web.site import PASSWORD
 
 IMAGES = Path(__file__).parent / "images"
 HEIGHTS = {360: 1000, 1280: 860}

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings as hypothesis_settings
 
+from support.paths import SHARED
+
 # The same examples in every run: a red run is then somebody's change, never somebody else's luck.
 hypothesis_settings.register_profile("suite", derandomize=True, deadline=None)
 hypothesis_settings.load_profile("suite")
@@ -26,6 +28,12 @@ _CACHE = tempfile.mkdtemp(prefix="cervicyte-tests-")
 atexit.register(shutil.rmtree, _CACHE, ignore_errors=True)
 os.environ["CERVICYTE_CACHE_DIR"] = _CACHE
 os.environ["CERVICYTE_PROGRESS"] = "off"
+# Programs that a test starts find its helpers too.
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(Path(__file__).parent), os.environ.get("PYTHONPATH"))))
+
+
+#: Fixtures that lie beside the helpers they give.
+pytest_plugins = ["support.small_networks"]
 
 
 @pytest.fixture(scope="session")
@@ -39,7 +47,7 @@ def demo_cells(tmp_path_factory):
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder with real data beside the repository; a test that needs it is skipped, loudly, where it is absent."""
-    folder = Path(__file__).parents[2] / "shared"
+    folder = SHARED
     if not (folder / "data").is_dir():
         pytest.skip(f"real data: {folder.parent.name}/shared/data is not here")
     return folder
@@ -50,7 +58,7 @@ def trained(demo_cells, tmp_path_factory):
     """`cervicyte train --compare` on the generated cells, run once as a real process: its folder and what it said."""
     from types import SimpleNamespace
 
-    from commands import cervicyte
+    from support.commands import cervicyte
 
     data = Path(demo_cells.cells[0].path).parents[1]
     folder = tmp_path_factory.mktemp("trained") / "run"
@@ -68,7 +76,7 @@ def bundle_copy(trained, tmp_path):
 @pytest.fixture(scope="session")
 def postgresql():
     """A PostgreSQL of these tests' own; a test that needs it is skipped, loudly, where none is installed."""
-    from web_databases import running
+    from support.web.databases import running
 
     with running() as server:
         yield server
@@ -77,7 +85,7 @@ def postgresql():
 @pytest.fixture
 def database_url(request):
     """Where the tables of a test lie: in SQLite, unless `web_databases.on_both` asks for PostgreSQL too."""
-    from web_databases import fresh
+    from support.web.databases import fresh
 
     with fresh(request) as url:
         yield url
@@ -86,7 +94,7 @@ def database_url(request):
 @pytest.fixture
 def site(tmp_path, database_url):
     """A new installation of the web application, without a user."""
-    from web_site import make_site
+    from support.web.site import make_site
 
     site = make_site(tmp_path / "site", url=database_url)
     yield site
@@ -98,7 +106,7 @@ def _person(name, email, *role):
 
     @pytest.fixture(name=name)
     def person(site):
-        from web_site import make_user
+        from support.web.site import make_user
 
         return make_user(site, email, *role)
 

@@ -2,70 +2,22 @@
 
 from __future__ import annotations
 
-import ast
 import doctest
 import importlib
 import pkgutil
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 import cervicyte
 from cervicyte import settings
 from cervicyte.errors import EXIT_CODES, CervicyteError
+from support.paths import ROOT
 
-ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "cervicyte"
 MODULES = sorted(m.name for m in pkgutil.walk_packages([str(SOURCE)], "cervicyte."))
-
-
-def _table() -> dict[str, set[str]]:
-    text = (ROOT / "docs" / "architecture.md").read_text()
-    block = text.split("```")[1]
-    rows = {}
-    for line in block.strip().splitlines():
-        left, arrow, right = line.partition("<-")
-        assert arrow, f"a row without <-: {line}"
-        rows[left.split()[0]] = {name.strip() for name in right.split(",") if name.strip()}
-    return rows
-
-
-def _imports(path: Path) -> set[str]:
-    """Modules of the package that a file imports, anywhere in it, except for type checking only."""
-    tree = ast.parse(path.read_text())
-    for node in ast.walk(tree):
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
-            node.body = []
-    names = {m.removeprefix("cervicyte.") for m in MODULES}
-    found = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "cervicyte":
-            base = node.module.removeprefix("cervicyte").removeprefix(".")
-            for alias in node.names:
-                full = f"{base}.{alias.name}".removeprefix(".")
-                found.add(full if full in names else base)
-        elif isinstance(node, ast.Import):
-            found |= {a.name.removeprefix("cervicyte.") for a in node.names if a.name.startswith("cervicyte.")}
-    return found - {""}
-
-
-def test_every_module_has_a_row_and_imports_only_what_its_row_names() -> None:
-    table = _table()
-    order = list(table)
-    for module in MODULES:
-        name = module.removeprefix("cervicyte.")
-        path = SOURCE / (name.replace(".", "/") + ".py")
-        path = path if path.exists() else SOURCE / name.replace(".", "/") / "__init__.py"
-        assert name in table, f"{name} has no row in docs/architecture.md"
-        extra = _imports(path) - table[name]
-        assert not extra, f"{name} imports {sorted(extra)}, which its row in docs/architecture.md does not name"
-    for name, allowed in table.items():
-        assert f"cervicyte.{name}" in MODULES, f"docs/architecture.md has a row for {name}, which is not there"
-        below = [a for a in allowed if order.index(a) >= order.index(name)]
-        assert not below, f"{name} may not import {below}: data flows from top to bottom"
 
 
 def test_no_source_file_is_too_long_to_read() -> None:

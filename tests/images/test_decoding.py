@@ -1,0 +1,441 @@
+"""The one decoder: what it makes of every kind of picture, and how it refuses what is none."""
+
+from __future__ import annotations
+
+import functools
+import io
+import os
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from cervicyte.errors import CervicyteError, ImageError, MissingError
+from cervicyte.images import decoding
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+SMOOTH = np.stack(np.broadcast_arrays(np.arange(0, 200, 10)[:, None], np.arange(0, 240, 8), 90), axis=2).astype(
+    np.uint8
+)
+
+
+def encode(kind: str, image: Image.Image | None = None, **options: object) -> bytes:
+    stream = io.BytesIO()
+    (Image.fromarray(PIXELS) if image is None else image).save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def refused(data: bytes, *words: str) -> ImageError:
+    """The error that decoding raises; its text has the words, and the name of the file."""
+    with pytest.raises(ImageError) as caught:
+        decoding.decode(data, "cell.png")
+    assert "cell.png" in str(caught.value)
+    assert caught.value.todo
+    for word in words:
+        assert word in str(caught.value)
+    return caught.value
+
+
+# --- formats and modes ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["BMP", "PNG", "TIFF"])
+def test_lossless_formats_come_back_as_they_were(kind: str) -> None:
+    decoded = decoding.decode(encode(kind))
+    np.testing.assert_array_equal(decoded, PIXELS)
+    assert decoded.flags.c_contiguous
+
+
+def test_webp_and_jpeg_come_back_nearly_as_they_were() -> None:
+    np.testing.assert_array_equal(decoding.decode(encode("WEBP", lossless=True)), PIXELS)
+    jpeg = decoding.decode(encode("JPEG", Image.fromarray(SMOOTH), quality=95))
+    assert np.abs(jpeg.astype(int) - SMOOTH).mean() < 4
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_16_bit_grey_is_scaled_not_clipped(kind: str) -> None:
+    deep = np.linspace(0, 65535, 600).astype(np.uint16).reshape(20, 30)
+    decoded = decoding.decode(encode(kind, Image.fromarray(deep)))
+    assert decoded.shape == (20, 30, 3)
+    assert (decoded[0, 0, 0], decoded[-1, -1, 0]) == (0, 255)
+    np.testing.assert_allclose(decoded[..., 1], deep / 257, atol=0.51)
+
+
+def test_grey_bilevel_and_palette() -> None:
+    grey = Image.fromarray(PIXELS[..., 0])
+    np.testing.assert_array_equal(decoding.decode(encode("PNG", grey)), PIXELS[..., :1].repeat(3, axis=2))
+    assert set(np.unique(decoding.decode(encode("PNG", grey.convert("1"))))) == {0, 255}
+    palette = Image.fromarray(PIXELS).quantize(16)
+    np.testing.assert_array_equal(decoding.decode(encode("PNG", palette)), np.asarray(palette.convert("RGB")))
+
+
+def test_transparency_is_laid_over_white() -> None:
+    rgba = np.dstack([PIXELS, np.zeros((20, 30), np.uint8)])
+    rgba[:10, :, 3] = 255
+    decoded = decoding.decode(encode("PNG", Image.fromarray(rgba)))
+    np.testing.assert_array_equal(decoded[:10], PIXELS[:10])
+    assert (decoded[10:] == 255).all()
+    two = decoding.decode(encode("PNG", Image.fromarray(rgba).convert("LA")))
+    assert (two[10:] == 255).all()
+    assert (two[:10] != 255).any()
+    palette = Image.fromarray(PIXELS).quantize(4)
+    assert (decoding.decode(encode("PNG", palette, transparency=bytes(4))) == 255).all()
+
+
+def test_cmyk_jpeg_has_the_right_colours() -> None:
+    red = Image.new("RGB", (16, 16), (220, 30, 30)).convert("CMYK")
+    decoded = decoding.decode(encode("JPEG", red))
+    assert np.abs(decoded.astype(int) - (220, 30, 30)).max() < 12
+
+
+def test_exif_orientation_is_applied() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # shown rotated by 90 degrees clockwise
+    data = encode("JPEG", Image.fromarray(SMOOTH), exif=exif.tobytes(), quality=95)
+    decoded = decoding.decode(data)
+    assert decoded.shape == (30, 20, 3)
+    assert np.abs(decoded.astype(int) - np.rot90(SMOOTH, -1)).mean() < 4
+    header = decoding.read_header(data)
+    assert (header.width, header.height, header.format, header.mode) == (30, 20, "JPEG", "RGB")
+
+
+def test_float_and_32_bit_pixels_are_refused() -> None:
+    refused(encode("TIFF", Image.fromarray(np.ones((4, 4), np.float32))), "8 or 16 bits")
+    refused(encode("TIFF", Image.fromarray(np.ones((4, 4), np.int32))), "8 or 16 bits")
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF"])
+def test_several_frames_are_refused(kind: str) -> None:
+    frames = [Image.fromarray(np.roll(PIXELS, k, axis=0)) for k in range(3)]
+    refused(encode(kind, frames[0], save_all=True, append_images=frames[1:]), "3 frames")
+
+
+def test_gif_is_not_taken() -> None:
+    refused(encode("GIF"), "known format")
+
+
+# --- no image, half an image, a bomb -------------------------------------------------------------------------------
+
+
+def test_text_named_png_is_refused(tmp_path: Path) -> None:
+    refused(b"path,label\ncell.png,normal\n", "not an image of a known format")
+    (tmp_path / "cell.png").write_text("hello")
+    with pytest.raises(ImageError, match="known format"):
+        decoding.load(tmp_path / "cell.png")
+
+
+def test_zero_bytes_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "empty.png").touch()
+    with pytest.raises(ImageError, match=r"0 bytes"):
+        decoding.load(tmp_path / "empty.png")
+
+
+@pytest.mark.parametrize("kind", ["BMP", "PNG", "JPEG", "TIFF", "WEBP"])
+def test_truncated_files_are_refused(kind: str) -> None:
+    data = encode(kind)
+    for share in (0.1, 0.5, 0.9):
+        refused(data[: int(len(data) * share)])
+
+
+def bomb(side: int = 60_000) -> bytes:
+    """A whole 1-bit PNG of side x side pixels, all black; zlib shrinks a row to a few bytes."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    packer, packed = zlib.compressobj(6), []
+    rows = bytes(100 * (1 + (side + 7) // 8))
+    for _ in range(side // 100):
+        packed.append(packer.compress(rows))
+    packed.append(packer.flush())
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", b"".join(packed)) + chunk(b"IEND", b"")
+
+
+def test_the_bomb_is_an_honest_png() -> None:
+    assert decoding.decode(bomb(800)).shape == (800, 800, 3)
+
+
+def test_a_bomb_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.png"
+    path.write_bytes(bomb())
+    assert path.stat().st_size < 500_000
+    code = """
+import resource, sys, time
+from cervicyte.images import decoding as images
+from cervicyte.errors import ImageError
+before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
+for attempt in (lambda: images.load(sys.argv[1]), lambda: images.read_header(images.read_bytes(sys.argv[1]))):
+    try:
+        attempt()
+    except ImageError as error:
+        assert "50,000,000 pixels" in str(error), error
+    else:
+        raise SystemExit("it was decoded")
+print(time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
+    seconds, kilobytes = map(float, done.stdout.split())
+    assert seconds < 1
+    assert kilobytes < 50_000
+
+
+def test_the_pixel_limit_is_a_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CERVICYTE_MAX_PIXELS", "599")
+    refused(encode("PNG"), "599 pixels", "CERVICYTE_MAX_PIXELS")
+    monkeypatch.setenv("CERVICYTE_MAX_PIXELS", "600")
+    assert decoding.decode(encode("PNG")).shape == (20, 30, 3)
+    assert decoding.read_header(encode("PNG"), max_pixels=600).width == 30
+    with pytest.raises(ImageError):
+        decoding.read_header(encode("PNG"), max_pixels=10)
+
+
+def test_a_huge_file_is_not_even_read(tmp_path: Path) -> None:
+    path = tmp_path / "sparse.tif"
+    with path.open("wb") as stream:
+        stream.truncate(10**10)
+    start = time.perf_counter()
+    with pytest.raises(ImageError, match="bytes"):
+        decoding.read_bytes(path)
+    assert time.perf_counter() - start < 1
+
+
+@functools.cache
+def sample(kind: str) -> bytes:
+    image = Image.fromarray(PIXELS)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return {
+        "bmp": lambda: encode("BMP"),
+        "png": lambda: encode("PNG", exif=exif.tobytes()),
+        "palette": lambda: encode("PNG", image.quantize(8), transparency=bytes(8)),
+        "grey16": lambda: encode("PNG", Image.fromarray(PIXELS[..., 0].astype(np.uint16) * 257)),
+        "jpeg": lambda: encode("JPEG", exif=exif.tobytes()),
+        "cmyk": lambda: encode("JPEG", image.convert("CMYK")),
+        "tiff": lambda: encode("TIFF"),
+        "lzw": lambda: encode("TIFF", compression="tiff_lzw"),
+        "webp": lambda: encode("WEBP"),
+    }[kind]()
+
+
+@settings(max_examples=250, deadline=None, derandomize=True)
+@given(
+    st.sampled_from(["bmp", "png", "palette", "grey16", "jpeg", "cmyk", "tiff", "lzw", "webp"]),
+    st.floats(0, 1),
+    st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), max_size=6),
+)
+def test_damaged_files_give_an_image_or_an_image_error(
+    kind: str, keep: float, changes: list[tuple[float, int]]
+) -> None:
+    data = bytearray(sample(kind))
+    for place, value in changes:
+        data[int(place * len(data))] = value
+    data = data[: max(1, int(keep * len(data)))] if keep < 0.5 else data
+    try:
+        image = decoding.decode(bytes(data))
+    except ImageError:
+        return
+    assert image.dtype == np.uint8
+    assert image.ndim == 3
+    assert image.shape[2] == 3
+
+
+def test_a_tiff_whose_second_page_has_no_size_is_refused() -> None:
+    """Found by fuzzing: counting the pages of this file raised TypeError."""
+    data = bytearray(encode("TIFF"))
+    directory = struct.unpack_from("<I", data, 4)[0]
+    entries = struct.unpack_from("<H", data, directory)[0]
+    following = directory + 2 + 12 * entries
+    struct.pack_into("<I", data, following, len(data))
+    data += struct.pack("<H", 1) + struct.pack("<HHII", 0x0103, 3, 1, 1) + struct.pack("<I", 0)
+    refused(bytes(data))
+
+
+# --- crop and resize -----------------------------------------------------------------------------------------------
+
+
+def test_crop_inside_and_over_the_border() -> None:
+    np.testing.assert_array_equal(decoding.crop(PIXELS, (5, 2, 15, 12)), PIXELS[2:12, 5:15])
+    over = decoding.crop(PIXELS, (-3, -2, 5, 5))
+    assert over.shape == (7, 8, 3)
+    assert (over[0, 0] == PIXELS[0, 0]).all()
+    np.testing.assert_array_equal(over[2:, 3:], PIXELS[:5, :5])
+
+
+@pytest.mark.parametrize("box", [(5, 5, 5, 9), (9, 9, 5, 5), (30, 0, 40, 10), (-9, 0, 0, 5), (0, 0, 10**6, 10**6)])
+def test_boxes_that_make_no_sense_are_refused(box: decoding.Box) -> None:
+    with pytest.raises(ImageError, match="box"):
+        decoding.crop(PIXELS, box)
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 64), st.sampled_from(decoding.FITS))
+def test_resize_makes_a_square(height: int, width: int, size: int, fit: str) -> None:
+    image = np.full((height, width, 3), 77, np.uint8)
+    resized = decoding.resize(image, size, fit)
+    assert resized.shape == (size, size, 3)
+    assert (resized == 77).all()
+
+
+# --- files, folders, names -----------------------------------------------------------------------------------------
+
+
+def picture(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(encode("PNG"))
+    return path
+
+
+def found(*inputs: Path | str) -> tuple[list[Path], list[CervicyteError]]:
+    rows = list(decoding.find_images(inputs))
+    return [r.path for r in rows if r.problem is None], [r.problem for r in rows if r.problem is not None]
+
+
+@pytest.mark.parametrize(
+    "name", ["with space.png", "new\nline.png", "клетка.png", "細胞 [1]*.png", "e\u0301.png", "-x.png"]
+)
+def test_odd_names(tmp_path: Path, name: str) -> None:
+    path = picture(tmp_path / name)
+    assert decoding.load(path).shape == (20, 30, 3)
+    assert found(tmp_path) == ([path], [])
+    assert found(path) == ([path], [])
+
+
+def test_a_name_that_is_no_text_works(tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"caf\xe9.png")
+    try:
+        picture(path)
+    except OSError:
+        pytest.skip("this file system takes only UTF-8 names")
+    assert found(tmp_path) == ([path], [])
+    assert decoding.load(path).shape == (20, 30, 3)
+
+
+@pytest.mark.parametrize("name", ["nul\0byte.png", "x" * 5000 + ".png"])
+def test_impossible_names_are_refused(name: str) -> None:
+    with pytest.raises(ImageError):
+        decoding.load(name)
+    paths, problems = found(name)
+    assert not paths
+    assert len(problems) == 1
+
+
+def test_folders_are_searched_in_order_and_other_files_passed_over(tmp_path: Path) -> None:
+    wanted = [picture(tmp_path / p) for p in ("a/2.png", "a/3.PNG", "b/deep/1.jpeg", "c.tif")]
+    (tmp_path / "notes.txt").write_text("x")
+    (tmp_path / "a" / "._2.png").write_text("x")
+    assert sorted(found(tmp_path)[0]) == sorted(wanted)
+    assert found(tmp_path)[0] == found(tmp_path)[0]
+    assert found(tmp_path / "a", tmp_path / "c.tif")[0] == [wanted[0], wanted[1], wanted[3]]
+
+
+def test_globs(tmp_path: Path) -> None:
+    a, b, c = (picture(tmp_path / p) for p in ("x/a.png", "x/b.png", "y/c.png"))
+    assert found(str(tmp_path / "x" / "*.png"))[0] == [a, b]
+    assert found(str(tmp_path / "**" / "*.png"))[0] == [a, b, c]
+    assert found(str(tmp_path / "?"))[0] == [a, b, c]
+    paths, problems = found(str(tmp_path / "z*.png"))
+    assert not paths
+    assert isinstance(problems[0], MissingError)
+
+
+def test_missing_and_empty(tmp_path: Path) -> None:
+    paths, problems = found(tmp_path, tmp_path / "nothing.png")
+    assert not paths
+    assert "no images in the folder" in str(problems[0])
+    assert "no such file" in str(problems[1])
+    with pytest.raises(ImageError, match="cannot read"):
+        decoding.load(tmp_path / "nothing.png")
+    with pytest.raises(ImageError, match="not a file"):
+        decoding.load(tmp_path)
+
+
+def test_links_that_lead_nowhere_or_round(tmp_path: Path) -> None:
+    good = picture(tmp_path / "good.png")
+    (tmp_path / "dangling.png").symlink_to(tmp_path / "gone.png")
+    (tmp_path / "round.png").symlink_to(tmp_path / "dnuor.png")
+    (tmp_path / "dnuor.png").symlink_to(tmp_path / "round.png")
+    paths, problems = found(tmp_path)
+    assert not problems
+    assert len(paths) == 4
+    for path in paths:
+        if path == good:
+            assert decoding.load(path).size
+        else:
+            with pytest.raises(ImageError, match="cannot read"):
+                decoding.load(path)
+
+
+def test_folders_linked_in_circles_are_searched_once(tmp_path: Path) -> None:
+    """Eight folders that each link to all others have thousands of paths, and eight pictures."""
+    folders = [tmp_path / f"d{k}" for k in range(8)]
+    for folder in folders:
+        picture(folder / "cell.png")
+    for folder in folders:
+        (folder / "self").symlink_to(folder)
+        (folder / "up").symlink_to(tmp_path)
+        for other in folders:
+            if other != folder:
+                (folder / f"to_{other.name}").symlink_to(other)
+    paths, problems = found(tmp_path)
+    assert len(paths) == len({os.path.realpath(p) for p in paths}) == 8
+    assert problems
+    assert all("a link that leads" in str(problem) for problem in problems)
+
+
+def test_a_pipe_named_png_does_not_hang(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(ImageError, match="not a file"):
+        decoding.load(tmp_path / "pipe.png")
+
+
+def test_unreadable_permission(tmp_path: Path) -> None:
+    """Root may read anything, so a child process without its privileges looks."""
+    picture(tmp_path / "open" / "good.png")
+    picture(tmp_path / "open" / "secret.png").chmod(0)
+    picture(tmp_path / "closed" / "cell.png")
+    code = """
+import glob, os, sys
+from pathlib import Path
+from PIL import Image
+from cervicyte.images import decoding as images
+from cervicyte.errors import ImageError
+Image.init()  # all that is imported must be so before the privileges go
+top = Path(sys.argv[1])
+os.chdir("/")
+if os.geteuid() == 0:
+    os.setgroups([]); os.setgid(65534); os.setuid(65534)
+for row in images.find_images([top / "open", top / "closed", top / "closed" / "cell.png"]):
+    try:
+        if row.problem:
+            raise row.problem
+        print("read", row.path.name, images.load(row.path).shape)
+    except ImageError as error:
+        print("refused", row.path.name, error.one_line)
+"""
+    # The folders that pytest made are closed to others: the child must be able to pass through them.
+    for folder in (tmp_path, *tmp_path.parents):
+        if folder == Path(tempfile.gettempdir()):
+            break
+        folder.chmod(folder.stat().st_mode | 0o711)
+    (tmp_path / "open").chmod(0o755)
+    (tmp_path / "closed").chmod(0)
+    try:
+        done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True)
+    finally:
+        (tmp_path / "closed").chmod(0o755)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("read good.png")
+    assert lines[1].startswith("refused secret.png cannot read the file: Permission denied")
+    assert lines[2].startswith("refused closed cannot list the folder: Permission denied")
+    assert lines[3].startswith("refused cell.png cannot look into its folder")

@@ -1,0 +1,1 @@
+"""What tests share: generated cells, commands, servers, databases, browsers."""
