@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from cervicyte.data import readers; from cervicyte.base import progress
+from cervicyte.base import progress
 from cervicyte.bundle.folder import Bundle
-from cervicyte.data import synthetic
 from cervicyte.bundle.predictions import write_predictions
+from cervicyte.data import readers, synthetic
 from cervicyte.evaluation.results import Evaluation
 from cervicyte.runs.train import train
 

@@ -9,16 +9,21 @@ from pathlib import Path
 
 import numpy as np
 
-from cervicyte.audit import checks, leakage; from cervicyte.bundle import folder as bundle; from cervicyte.features import extraction; from cervicyte.base import files; from cervicyte.evaluation import metrics, report; from cervicyte.data import splits
-from cervicyte.decision.calibration import Answers, Limits
+from cervicyte.audit import checks, leakage
+from cervicyte.base import files
+from cervicyte.base.files import printable, write_json
+from cervicyte.base.versions import own_version
+from cervicyte.bundle import folder as bundle
+from cervicyte.data import splits
 from cervicyte.data.cells import CellTable
-from cervicyte.evaluation.cross_validation import judge
+from cervicyte.data.labels import BINARY, MAPS, LabelMap, LabelSystem, find_map
+from cervicyte.decision.calibration import Answers, Limits
 from cervicyte.decision.ensemble import uncertain_by_disagreement
 from cervicyte.errors import CervicyteError, DataError, UsageError
-from cervicyte.base.files import printable, write_json
+from cervicyte.evaluation import metrics, report
+from cervicyte.evaluation.cross_validation import judge
 from cervicyte.evaluation.results import Evaluation
-from cervicyte.data.labels import BINARY, MAPS, LabelMap, LabelSystem, find_map
-from cervicyte.base.versions import own_version
+from cervicyte.features import extraction
 
 
 @dataclass(frozen=True)

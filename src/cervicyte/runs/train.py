@@ -10,20 +10,27 @@ from typing import Any
 
 import numpy as np
 
-from cervicyte.features import activations; from cervicyte.audit import checks, leakage; from cervicyte.bundle import folder as bundle; from cervicyte.training import bundling, facts; from cervicyte.base import files, progress, working_folder; from cervicyte.evaluation import metrics, report; from cervicyte import settings; from cervicyte.data import splits
-from cervicyte.training.assembly import make_members
-from cervicyte.networks.registry import has_weights
-from cervicyte.data.cells import CellTable
-from cervicyte.evaluation.cross_validation import cross_validate
-from cervicyte.features.descriptor_table import Describer
-from cervicyte.errors import CervicyteError, UsageError
+from cervicyte import settings
+from cervicyte.audit import checks, leakage
+from cervicyte.base import files, progress, working_folder
 from cervicyte.base.files import printable, write_json
-from cervicyte.training.fitting import Model, fit_model
+from cervicyte.bundle import folder as bundle
+from cervicyte.data import splits
+from cervicyte.data.cells import CellTable
+from cervicyte.data.labels import LabelMap, find_map, get_map
+from cervicyte.errors import CervicyteError, UsageError
+from cervicyte.evaluation import metrics, report
+from cervicyte.evaluation.cross_validation import cross_validate
+from cervicyte.evaluation.results import Evaluation
+from cervicyte.features import activations
+from cervicyte.features.descriptor_table import Describer
 from cervicyte.images.decoding import Picture
+from cervicyte.networks.registry import has_weights
+from cervicyte.training import bundling, facts
+from cervicyte.training.assembly import make_members
+from cervicyte.training.fitting import Model, fit_model
 from cervicyte.training.members import FinetunedMember, Member
 from cervicyte.training.recipes import Part, Recipe, load_recipe
-from cervicyte.evaluation.results import Evaluation
-from cervicyte.data.labels import LabelMap, find_map, get_map
 
 #: Folds where the data set did not come divided into train and test.
 DEFAULT_FOLDS = 5
