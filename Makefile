@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint docs lock clean
 
 demo: $(VENV)/.core
 	$(BIN)/cervicyte demo --out demo-run
@@ -32,6 +32,19 @@ $(VENV)/.core: $(BIN)/python pyproject.toml constraints.txt
 $(VENV)/.dev: $(BIN)/python pyproject.toml constraints.txt
 	$(PIP) --editable '.[train,dev]'
 	touch $@
+
+# The documentation, as strict as it gets: a warning is an error. Nothing is fetched.
+docs: $(VENV)/.dev
+	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
+
+# All packages with the hashes of their files (requirements/README.md).
+LOCK = $(BIN)/uv pip compile pyproject.toml --universal --generate-hashes \
+  --constraint constraints.txt --no-annotate --no-header --quiet
+lock: $(VENV)/.dev
+	$(LOCK) --python-version 3.11 --output-file requirements/core.txt
+	$(LOCK) --python-version 3.11 --extra web --extra postgresql --output-file requirements/web.txt
+	$(LOCK) --python-version 3.11.5 --extra train --extra dev --override requirements/without-torch.txt \
+	  requirements/torch.in --output-file requirements/dev.txt
 
 clean:
 	rm -rf $(VENV) demo-run build dist src/*.egg-info
