@@ -36,8 +36,8 @@ from cervicyte.images import decoding
 from cervicyte.web.accounts import api_tokens, registration
 from cervicyte.web.base.site import open_site
 from clients import Address, Load, load
-from desk import network_bundle, streamed
 from engine import machine, write_pictures
+from predictor import network_bundle, streamed
 
 #: Shares of the requests after which the server's memory is read.
 MARKS = (0.1, 0.5, 1.0)

@@ -4,8 +4,8 @@
 
 Takes the bundle of a run of the recipe cytonet, and the folder of the cells that it was trained on, some of which set
 the ranges of the integers. The thumbnails by which a bundle recognises its training cells are left out: the package
-must hold no picture of anybody. Their content hashes and groups stay. ``--cost`` is what benchmarks/cytonet.py measured
-of 8 bits, cross-fitted, for the card of the 8-bit version: "cross-fitted: AUROC ... against ...".
+must hold no picture of anybody. Their content hashes and groups stay. ``--cost`` is what experiments/cytonet.py
+measured of 8 bits, cross-fitted, for the card of the 8-bit version: "cross-fitted: AUROC ... against ...".
 """
 
 from __future__ import annotations

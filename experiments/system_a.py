@@ -1,6 +1,6 @@
 """What fine-tuning, filters, NLM copies, test-time flips and the ensemble bring, on grouped folds.
 
-    python benchmarks/system_a.py DATA --weights FOLDER --out DIR [--seeds 3] [--lines "NAME;NAME"]
+    python experiments/system_a.py DATA --weights FOLDER --out DIR [--seeds 3] [--lines "NAME;NAME"]
 
 Every line is a grouped 5-fold cross-validation for each seed; all that is fitted (heads, last blocks, when to stop,
 temperatures, the rule's parameters, limits) is fitted inside the training fold. Metrics are means over the seeds; the

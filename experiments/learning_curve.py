@@ -1,6 +1,6 @@
 """Scores against the share of training groups used: how much would more cells bring?
 
-    python benchmarks/learning_curve.py DATA --weights FOLDER
+    python experiments/learning_curve.py DATA --weights FOLDER
 
 Frozen ResNet50 features, StandardScaler and logistic regression with C chosen by inner folds; grouped 5-fold.
 """

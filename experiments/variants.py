@@ -1,6 +1,6 @@
 """What each ingredient brings on a data set: features of many variants, the same head, the same grouped folds.
 
-    python benchmarks/variants.py DATA --weights FOLDER --out variants.json
+    python experiments/variants.py DATA --weights FOLDER --out variants.json
 
 Each line is the mean over the seeds of a grouped 5-fold cross-validation, everything fitted inside the training
 folds. Picking the best line by looking at this table would be tuning on test folds; the last line shows what an

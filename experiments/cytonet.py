@@ -1,9 +1,9 @@
 """Our own network against its teacher and frozen ResNet50, cross-fitted on the same grouped folds.
 
-    python benchmarks/cytonet.py DATA --weights FOLDER --crops FOLDER... --out DIR [--seeds 1] [--changes]
+    python experiments/cytonet.py DATA --weights FOLDER --crops FOLDER... --out DIR [--seeds 1] [--changes]
 
 In each fold the teacher and the student see that fold's training cells only. Metrics and intervals are those of
-`benchmarks/system_a.py`; differences are paired over acquisitions. ``--changes`` then tells how many test
+`experiments/system_a.py`; differences are paired over acquisitions. ``--changes`` then tells how many test
 cells keep their label when they are turned, mirrored, shifted, compressed or stained otherwise, each judged by the
 student of its own fold. The same students as graphs in float32, bfloat16 and int8 (calibrated on 64 training cells of
 the fold) tell what a precision costs; the band of uncertain cells set for 2 % error tells how many are still answered.

@@ -1,6 +1,6 @@
 """Whether the maps of a bundle are faithful: deletion of what they mark, and maps after shuffling the weights.
 
-    python benchmarks/explanations.py BUNDLE DATA --cells 120
+    python experiments/explanations.py BUNDLE DATA --cells 120
 
 Both tables are means over cells, the same number of each class, with 95 % intervals over groups. "Fall" is how
 much the log-odds of the target fall when a share of the pixels is deleted.

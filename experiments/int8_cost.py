@@ -1,6 +1,6 @@
 """What 8-bit inference costs in accuracy and AUROC: grouped folds, calibrated on each fold's training images only.
 
-    python benchmarks/int8_cost.py DATA --weights FOLDER --out int8.json
+    python experiments/int8_cost.py DATA --weights FOLDER --out int8.json
 
 The same folds, head and choice of C for float32, bfloat16 and int8; the differences are paired, and their
 intervals resample groups.

@@ -1,6 +1,6 @@
 """How well pictures that are no cells are refused, and how many true cells with them.
 
-    python benchmarks/foreign.py DATA --fields FOLDER... [--other DATA]
+    python experiments/foreign.py DATA --fields FOLDER... [--other DATA]
 
 Grouped 5-fold: in each fold the limits come from its training cells alone; true cells are its test cells. The score of
 a picture is its distance. An AUROC is the mean over folds, with the lowest; the interval resamples groups.

@@ -1,6 +1,6 @@
 """How well a few labels do: accuracy against labels a class, on features of our own network, ResNet50 and morphology.
 
-    python benchmarks/few_labels.py DATA --weights FOLDER --crops FOLDER... [--repeats 20]
+    python experiments/few_labels.py DATA --weights FOLDER --crops FOLDER... [--repeats 20]
 
 Our own network appears twice: as it learnt to see from crops without labels, when it has seen no cell of DATA and no
 label; and as the student of each fold, which has learnt from all the labels of that fold's training cells, none of its

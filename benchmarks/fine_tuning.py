@@ -1,6 +1,6 @@
 """Wall time of fine-tuning the last two blocks for the same epochs: activations kept, against Keras' `fit`.
 
-    python benchmarks/finetuning.py DATA --weights FOLDER [--network ResNet50] [--cells 240] [--epochs 8]
+    python benchmarks/fine_tuning.py DATA --weights FOLDER [--network ResNet50] [--cells 240] [--epochs 8]
 
 Both ways start from the same head, see the same number of views of the same cells in the same batches, train the same
 blocks with AdamW, the same cosine, label smoothing and class weights, and judge the held cells every second epoch, in

@@ -1,6 +1,6 @@
 """Images per second through the web application's desk, with many clients at once, against plain streaming.
 
-    python benchmarks/desk.py --weights FOLDER
+    python benchmarks/predictor.py --weights FOLDER
 
 A ResNet50 bundle answers the same files in both ways, in turns, in one run: `cervicyte.features.extraction.stream`
 with nothing

@@ -1,6 +1,6 @@
 """How settings of the recipe cytonet do on the inner folds of one training set, beside the teacher and frozen ResNet50.
 
-    python benchmarks/student_settings.py DATA --weights FOLDER --crops FOLDER... [SETTINGS...]
+    python experiments/student_settings.py DATA --weights FOLDER --crops FOLDER... [SETTINGS...]
 
 SETTINGS are keys of the recipe, for example ``learning_rate=5e-3,epochs=40``; "" is the recipe as it is. Choosing among
 recipes by their test folds would make a number of no worth. Here the test fold of a division is left alone: each cell
