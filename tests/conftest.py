@@ -128,5 +128,5 @@ def numbers_only(monkeypatch):
     from cervicyte.runs import evaluate, train
 
     for module in (evaluate, train):
-        monkeypatch.setattr(module, "audit", SimpleNamespace(audit=lambda _: SimpleNamespace(pairs=[], summary=dict)))
+        monkeypatch.setattr(module, "checks", SimpleNamespace(audit=lambda _: SimpleNamespace(pairs=[], summary=dict)))
         monkeypatch.setattr(module, "report", SimpleNamespace(write_report=lambda *_, **__: None))

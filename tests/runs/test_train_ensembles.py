@@ -340,7 +340,7 @@ def runs(some, tmp_path_factory) -> dict[str, training.Run]:
         with pytest.MonkeyPatch.context() as patch:
             if found:
                 nothing = SimpleNamespace(audit=lambda _: SimpleNamespace(pairs=[], summary=dict))
-                patch.setattr(training, "audit", nothing)
+                patch.setattr(training, "checks", nothing)
                 patch.setattr(training, "report", SimpleNamespace(write_report=lambda *_, **__: None))
             recipe = Recipe("three", members=MEMBERS, rule=rule)
             folder = tmp_path_factory.mktemp("runs") / rule
@@ -493,7 +493,7 @@ def test_where_stacking_cannot_be_done_the_mean_takes_its_place_and_a_note_says_
     notes: list[str] = []
     monkeypatch.setattr("cervicyte.training.fitting.fit_combiner", too_few)
     nothing = SimpleNamespace(audit=lambda _: SimpleNamespace(pairs=[], summary=dict))
-    monkeypatch.setattr(training, "audit", nothing)
+    monkeypatch.setattr(training, "checks", nothing)
     kept = SimpleNamespace(write_report=lambda *_, **options: notes.extend(options["notes"]))
     monkeypatch.setattr(training, "report", kept)
     run = train(some, tmp_path / "run", Recipe("two", members=MEMBERS[:2], rule="stacked"), folds=2)
@@ -856,7 +856,7 @@ def few_files(some, tmp_path_factory) -> Path:
 def test_as_published_stands_beside_the_honest_number_and_is_marked(
     some, few_files, tmp_path, monkeypatch, capsys
 ) -> None:
-    monkeypatch.setattr(training, "audit", SimpleNamespace(audit=lambda _: SimpleNamespace(pairs=[], summary=dict)))
+    monkeypatch.setattr(training, "checks", SimpleNamespace(audit=lambda _: SimpleNamespace(pairs=[], summary=dict)))
     recipe = tmp_path / "published.toml"
     recipe.write_text(
         'copies = 2\npublished_test = 0.18\npublished_validation = 0.12\nrule = "stacked"\n'

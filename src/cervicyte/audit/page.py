@@ -39,7 +39,7 @@ def write_audit(audit: Audit, cells: CellTable, folder: Path | str) -> None:
     folder = Path(folder)
     _write_table(audit, cells, folder / "findings.csv")
     write_json(folder / "audit.json", to_json(audit, cells))
-    with atomic_write(folder / "page.html") as stream:
+    with atomic_write(folder / "audit.html") as stream:
         stream.write(page(audit, cells))
 
 

@@ -88,7 +88,7 @@ def test_of_many_who_open_the_set_up_link_at_once_one_becomes_administrator(site
     links = [entry.setup_link(site), entry.setup_link(site)]
     names = iter("abcdefgh")
     found = _at_once(lambda: entry.set_up(site, _token(links[0]), f"{next(names)}@x.example", "", PASSWORD))
-    assert sorted(type(f).__name__ for f in found) == ["Denied"] * 5 + ["User"]
+    assert sorted(type(f).__name__ for f in found) == ["DeniedError"] * 5 + ["User"]
     with pytest.raises(DeniedError):
         entry.set_up(site, _token(links[1]), "z@x.example", "", PASSWORD)
 
@@ -146,7 +146,7 @@ def test_an_invitation_is_for_its_address_and_role_once_and_for_a_week(site):
         entry.check_link(site, "invitation", _token(first.link))
     assert entry.check_link(site, "invitation", _token(second.link)).email == FIRST
     found = _at_once(lambda: entry.accept_invitation(site, _token(second.link), "First", PASSWORD))
-    assert sorted(type(f).__name__ for f in found) == ["Denied"] * 5 + ["User"]
+    assert sorted(type(f).__name__ for f in found) == ["DeniedError"] * 5 + ["User"]
     (user,) = [f for f in found if isinstance(f, User)]
     assert (user.email, user.role) == (FIRST, "reviewer")
     third = entry.invite(site, "admin", "bob@lab.example", "reader")
@@ -181,7 +181,7 @@ def test_open_registration_takes_the_mailed_code_once(site):
     assert code not in _everything(site)
     assert code.replace("-", "") not in _everything(site)
     found = _at_once(lambda: entry.finish_registration(site, FIRST, code.lower(), "First", PASSWORD, HERE), 5)
-    assert sorted(type(f).__name__ for f in found) == ["Denied"] * 4 + ["User"]
+    assert sorted(type(f).__name__ for f in found) == ["DeniedError"] * 4 + ["User"]
     (user,) = [f for f in found if isinstance(f, User)]
     assert (user.role, user.name) == ("reader", "First")
 
@@ -246,7 +246,7 @@ def test_a_forgotten_password_is_replaced_by_a_mailed_code_and_everything_open_e
     code = site.mailer.code()
     assert code not in _everything(site)
     found = _at_once(lambda: entry.reset_by_code(site, FIRST, code, OTHER, HERE), 5)
-    assert sorted(type(f).__name__ for f in found) == ["Denied"] * 4 + ["User"]
+    assert sorted(type(f).__name__ for f in found) == ["DeniedError"] * 4 + ["User"]
     assert sessions.load(site, signed.token) is None
     assert api_tokens.load(site, key.text) is None
     with pytest.raises(DeniedError):
@@ -475,7 +475,7 @@ def test_a_code_of_the_authenticator_counts_once_also_at_the_same_moment(site):
     tickets = iter([sessions.sign_in(site, FIRST, PASSWORD, HERE).ticket for _ in range(5)])
     code = totp.at(site.clock())
     found = _at_once(lambda: sessions.second_step(site, next(tickets), code, HERE), 5)
-    assert sorted(type(f).__name__ for f in found) == ["Denied"] * 4 + ["SignedIn"]
+    assert sorted(type(f).__name__ for f in found) == ["DeniedError"] * 4 + ["SignedIn"]
     ticket = sessions.sign_in(site, FIRST, PASSWORD, HERE).ticket
     for old in (
         code,

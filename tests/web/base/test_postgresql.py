@@ -103,7 +103,7 @@ def test_the_versions_lead_one_by_one_from_the_first_to_the_tables_of_the_schema
     from alembic.script import ScriptDirectory
 
     config = Config()
-    config.set_main_option("script_location", "cervicyte.web:migrations")
+    config.set_main_option("script_location", "cervicyte.web.base:migrations")
     with ExitStack() as stack:
         if kind == "sqlite":
             urls = [f"sqlite:///{tmp_path / name}" for name in ("by-versions", "by-schema")]
@@ -137,13 +137,13 @@ def test_accounts_from_registration_to_reset(site):
     entry.start_registration(site, "First@lab.example", HERE)
     code = site.mailer.code()
     found = _at_once(lambda: entry.finish_registration(site, "first@lab.example", code, "First", PASSWORD, HERE), 4)
-    assert _kinds(found) == ["Denied"] * 3 + ["User"]
+    assert _kinds(found) == ["DeniedError"] * 3 + ["User"]
     signed = sessions.sign_in(site, "first@lab.example", PASSWORD, HERE)
     assert sessions.load(site, signed.token).user.last_sign_in_at == site.clock()
     entry.ask_reset(site, "first@lab.example", HERE)
     code = site.mailer.code()
     found = _at_once(lambda: entry.reset_by_code(site, "first@lab.example", code, OTHER, HERE), 4)
-    assert _kinds(found) == ["Denied"] * 3 + ["User"]
+    assert _kinds(found) == ["DeniedError"] * 3 + ["User"]
     assert sessions.load(site, signed.token) is None
 
 
@@ -152,7 +152,7 @@ def test_one_becomes_the_first_administrator_and_the_last_stays_one(site):
     names = iter("abcdefgh")
     token = link.rsplit("/", 1)[1]
     found = _at_once(lambda: entry.set_up(site, token, f"{next(names)}@x.example", "", PASSWORD))
-    assert _kinds(found) == ["Denied"] * 7 + ["User"]
+    assert _kinds(found) == ["DeniedError"] * 7 + ["User"]
     make_user(site, "second@x.example", "administrator")
     with site.database.read() as session:
         ids = iter([u.id for u in users.everyone(session)] * 4)
