@@ -386,5 +386,5 @@ def test_what_is_kept_is_never_a_stale_answer(trained, monkeypatch) -> None:
 
     key = Bundle.load(trained.bundle).extractor().key
     assert Bundle.load(trained.bundle).extractor().key == key
-    monkeypatch.setattr(module.features, "morphology_code", lambda: b"other measurements")
+    monkeypatch.setattr(module.extraction, "morphology_code", lambda: b"other measurements")
     assert Bundle.load(trained.bundle).extractor().key != key

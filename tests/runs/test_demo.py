@@ -23,12 +23,12 @@ def test_the_demonstration_runs_offline_and_says_what_to_open(tmp_path, monkeypa
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
     monkeypatch.setenv("CERVICYTE_PROGRESS", "auto")
     # The same tour with fewer and smaller cells, to be quick.
-    real = tour.demo.generate
+    real = tour.synthetic.generate
 
     def small(folder: Path, n_per_class: int = 12, seed: int = 0):
         return real(folder, n_per_class=n_per_class, seed=seed, size=64)
 
-    monkeypatch.setattr(tour.demo, "generate", functools.wraps(real)(small))
+    monkeypatch.setattr(tour.synthetic, "generate", functools.wraps(real)(small))
     out = tmp_path / "show"
     code, scores, said = inside(monkeypatch, capsys, "demo", "--out", out)
     assert code == 0, said
