@@ -10,28 +10,39 @@ the table gives the median round and the range. See benchmarks/README.md.
 from __future__ import annotations
 
 import argparse
-import platform
 import shutil
 import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from itertools import cycle, islice
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from PIL import Image
+import psutil
 
-from cervicyte.base.files import write_json
 from cervicyte.features import extraction
 from cervicyte.features.cache import FeatureCache
 from cervicyte.images import decoding
 from cervicyte.images.decoding import Picture
 from cervicyte.networks import runtime
-from cervicyte.networks.keras.export import build_network, version_of
+from cervicyte.networks.keras.export import build_network
 from cervicyte.networks.quantisation import quantisation_error, quantise
 from cervicyte.networks.registry import find_weights, get_backbone, import_keras
+from common import (
+    find_files,
+    make_parser,
+    median_and_range,
+    print_table,
+    rate,
+    repeat,
+    resident_mb,
+    run_in_turns,
+    stream_files,
+    write_figures,
+)
 
 Way = Callable[[list[Path]], None]
 
@@ -44,20 +55,13 @@ def main() -> None:
     """Run the asked-for part and write its JSON."""
     options = _options()
     with tempfile.TemporaryDirectory() as scratch:
-        files = (
-            sorted(p for p in options.images.rglob("*") if p.suffix.lower() in decoding.SUFFIXES)
-            if options.images
-            else []
-        )
-        files = files or write_pictures(Path(scratch) / "pictures", 256)
-        result = {"machine": machine(), "files": len(files)}
+        files = find_files(options.images, Path(scratch), 256)
+        figures: dict[str, Any] = {"files": len(files)}
         if options.stream:
-            result["stream"] = stream(files, options, Path(scratch))
+            figures["stream"] = stream(files, options, Path(scratch))
         else:
-            result["networks"] = [network(name, files, options) for name in options.networks.split(",")]
-    if options.out:
-        write_json(options.out, result)
-        print(f"written: {options.out}", file=sys.stderr)
+            figures["networks"] = [network(name, files, options) for name in options.networks.split(",")]
+    write_figures(options.out, **figures)
 
 
 def network(name: str, files: list[Path], options: argparse.Namespace) -> dict:
@@ -68,28 +72,22 @@ def network(name: str, files: list[Path], options: argparse.Namespace) -> dict:
     counts["Keras predict"] = counts["Keras, one image at a time"] = options.images_per_keras_row
     for way, run in ways.items():  # compile, fill the disk cache, start the threads
         run(files[:2] if "one image" in way else files[: options.batch])
-    speeds: dict[str, list[float]] = {way: [] for way in ways}
-    for _ in range(options.rounds):
-        for way, run in ways.items():
-            some = list(islice(cycle(files), counts[way]))
-            start = time.perf_counter()
-            run(some)
-            speeds[way].append(len(some) / (time.perf_counter() - start))
-            print(f"  {name} {way}: {speeds[way][-1]:.1f} images/s", file=sys.stderr)
+    speeds = run_in_turns({way: _timed(run, repeat(files, counts[way])) for way, run in ways.items()}, options.rounds)
     base = statistics.median(speeds["Keras predict"])
     single = statistics.median(speeds["Keras, one image at a time"])
     print(f"\n**{name}** ({'ImageNet weights' if weights != 'random' else 'random weights'}), files to features\n")
-    print("| way | images/s (range) | over Keras predict | over one at a time | target |")
-    print("| --- | --- | --- | --- | --- |")
-    for way, found in speeds.items():
-        middle = statistics.median(found)
-        target = TARGETS.get((name, way.removeprefix("cervicyte ")))
-        print(
-            f"| {way} | {middle:.1f} ({min(found):.1f} to {max(found):.1f}) | {middle / base:.1f} | "
-            f"{middle / single:.1f} | {f'{target}' if target else ''} |"
-        )
+    rows = []
+    for way, values in speeds.items():
+        middle, target = statistics.median(values), TARGETS.get((name, way.removeprefix("cervicyte ")), "")
+        rows.append((way, median_and_range(values), f"{middle / base:.1f}", f"{middle / single:.1f}", target))
+    print_table(("way", "images/s (range)", "over Keras predict", "over one at a time", "target"), rows)
     print()
     return {"network": name, "weights": "random" if weights == "random" else "ImageNet", "images_per_second": speeds}
+
+
+def _timed(run: Way, files: list[Path]) -> Callable[[], float]:
+    """A way as a measurement: images per second over these files."""
+    return lambda: rate(len(files), lambda: run(files))
 
 
 def cervicyte_ways(name: str, weights: str, files: list[Path], options: argparse.Namespace) -> dict[str, Way]:
@@ -101,21 +99,14 @@ def cervicyte_ways(name: str, weights: str, files: list[Path], options: argparse
         middle = len(files) // 2
         with tempfile.TemporaryDirectory() as folder:
             path = quantise(exact.onnx_path, batches(files[: min(64, middle)], exact), Path(folder) / "int8.onnx")
-            told = quantisation_error(exact.onnx_path, path, batches(files[middle : middle + 32], exact))
-            print(f"  {name} int8: features differ by {told.relative:.3f}, cosine {told.cosine:.4f}", file=sys.stderr)
+            error = quantisation_error(exact.onnx_path, path, batches(files[middle : middle + 32], exact))
+            print(f"  {name} int8: features differ by {error.relative:.3f}, cosine {error.cosine:.4f}", file=sys.stderr)
             extractors["int8"] = extraction.make_extractor(name, weights, precision="float32")
             extractors["int8"].engine = runtime.Engine(path.read_bytes())
             extractors["int8"].parallel = extractors["int8"].engine.parallel
 
-    def way(extractor: extraction.NetworkExtractor) -> Way:
-        def run(some: list[Path]) -> None:
-            for _, answer in extraction.stream((Picture(str(p)) for p in some), extractor):
-                assert isinstance(answer, np.ndarray), answer
-
-        return run
-
     wanted = options.precisions.split(",")
-    return {f"cervicyte {p}": way(e) for p, e in extractors.items() if p in wanted}
+    return {f"cervicyte {p}": partial(stream_files, extractor=e) for p, e in extractors.items() if p in wanted}
 
 
 def keras_ways(name: str, weights: str, batch: int) -> dict[str, Way]:
@@ -144,8 +135,6 @@ def keras_ways(name: str, weights: str, batch: int) -> dict[str, Way]:
 
 def stream(files: list[Path], options: argparse.Namespace, scratch: Path) -> dict:
     """A folder of many files end to end, against the engine alone on one batch in memory."""
-    import psutil
-
     name = options.networks.split(",")[0]
     extractor = extraction.make_extractor(name, options.weights if name in options.real.split(",") else "random")
     count = options.stream
@@ -176,7 +165,7 @@ def stream(files: list[Path], options: argparse.Namespace, scratch: Path) -> dic
             assert isinstance(answer, np.ndarray), answer
             done = start + index + 1
             if done in (count // 10, count // 2, count):
-                memory[f"{round(100 * done / count)} %"] = round(process.memory_info().rss / 2**20)
+                memory[f"{round(100 * done / count)} %"] = resident_mb(process)
         folder.append((len(part), time.perf_counter() - begin))
         engine.append(alone(options.slice_seconds))
         print(f"  {start + len(part)}: {len(part) / folder[-1][1]:.1f}/s, engine {engine[-1]:.1f}/s", file=sys.stderr)
@@ -188,12 +177,14 @@ def stream(files: list[Path], options: argparse.Namespace, scratch: Path) -> dic
     cache.close()
     of_engine = statistics.median((n / s) / ((engine[i] + engine[i + 1]) / 2) for i, (n, s) in enumerate(folder))
     print(f"\n**{name}**, {extractor.precision}, {count} files\n")
-    print("| | |\n| --- | --- |")
-    print(f"| engine alone, images/s | {statistics.median(engine):.1f} ({min(engine):.1f} to {max(engine):.1f}) |")
-    print(f"| folder to features, images/s | {first:.1f} |")
-    print(f"| share of the engine's speed (median of slices; target 90 %) | {100 * of_engine:.1f} % |")
-    print(f"| second run, all cached, images/s | {second:.0f}, {second / first:.0f} times the first (target 50) |")
-    print(f"| resident memory at 10 / 50 / 100 %, MB | {' / '.join(str(m) for m in memory.values())} |")
+    rows = (
+        ("engine alone, images/s", median_and_range(engine)),
+        ("folder to features, images/s", f"{first:.1f}"),
+        ("share of the engine's speed (median of slices; target 90 %)", f"{100 * of_engine:.1f} %"),
+        ("second run, all cached, images/s", f"{second:.0f}, {second / first:.0f} times the first (target 50)"),
+        ("resident memory at 10 / 50 / 100 %, MB", " / ".join(str(size) for size in memory.values())),
+    )
+    print_table(("", ""), rows)
     return {
         "network": name,
         "precision": extractor.precision,
@@ -213,27 +204,11 @@ def batches(files: list[Path], extractor: extraction.NetworkExtractor, size: int
         yield np.stack([extractor.prepare(decoding.load(p)) for p in files[start : start + size]])
 
 
-def write_pictures(folder: Path, count: int, side: int = 200) -> list[Path]:
-    """Pictures of discs on a smooth ground with noise: as heavy to decode as a cell's crop."""
-    folder.mkdir(parents=True)
-    random = np.random.default_rng(0)
-    y, x = np.mgrid[0:side, 0:side] / side
-    paths = []
-    for i in range(count):
-        centre, radius = random.uniform(0.35, 0.65, 2), random.uniform(0.1, 0.3)
-        inside = ((y - centre[0]) ** 2 + (x - centre[1]) ** 2 < radius**2)[..., None]
-        colours = random.uniform(60, 220, (2, 3))
-        picture = np.where(inside, colours[0], colours[1] + 20 * x[..., None]) + random.normal(0, 6, (side, side, 3))
-        paths.append(folder / f"{i:05d}.jpg")
-        Image.fromarray(np.clip(picture, 0, 255).astype(np.uint8)).save(paths[-1], quality=92)
-    return paths
-
-
 def write_many(files: list[Path], folder: Path, count: int) -> list[Picture]:
     """``count`` files of different content: copies with a number after the picture's end."""
     folder.mkdir(parents=True)
     pictures = []
-    for i, source in enumerate(islice(cycle(files), count)):
+    for i, source in enumerate(repeat(files, count)):
         path = folder / f"{i:06d}{source.suffix}"
         shutil.copyfile(source, path)
         with path.open("ab") as out:
@@ -242,41 +217,18 @@ def write_many(files: list[Path], folder: Path, count: int) -> list[Picture]:
     return pictures
 
 
-def machine() -> dict:
-    """What the figures were measured on."""
-    packages = ("cervicyte", "openvino", "onnxruntime", "keras", "torch", "numpy")
-    processor = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        lines = [
-            line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")
-        ]
-        processor = lines[0] if lines else processor
-    return {
-        "processor": processor,
-        "threads": runtime.available_threads(),
-        "bfloat16": runtime.has_bfloat16(),
-        "versions": {name: version_of(name) for name in packages},
-    }
-
-
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--weights", default="", help="file or folder with the real weights; default: CERVICYTE_WEIGHTS"
-    )
+    parser = make_parser(__doc__, weights="")
     parser.add_argument("--networks", default="ResNet50,ResNet152", help="names, separated by commas")
     parser.add_argument("--real", default="ResNet50", help="networks with real weights; the others get random ones")
     parser.add_argument("--precisions", default="float32,bfloat16,int8", help="of cervicyte")
     parser.add_argument("--images", type=Path, help="folder with pictures; default: 256 generated ones")
     parser.add_argument("--images-per-row", type=int, default=192, help="pictures per round in cervicyte's rows")
     parser.add_argument("--images-per-keras-row", type=int, default=32, help="pictures per round in Keras' rows")
-    parser.add_argument("--rounds", type=int, default=3, help="how often each way runs, in turn")
     parser.add_argument("--batch", type=int, default=32, help="Keras' batch size")
     parser.add_argument("--stream", type=int, default=0, help="number of files: run the folder benchmark instead")
     parser.add_argument("--slices", type=int, default=10, help="of the folder benchmark")
     parser.add_argument("--slice-seconds", type=float, default=5.0, help="engine alone, between two slices")
-    parser.add_argument("--out", type=Path, help="JSON file for the figures")
     return parser.parse_args()
 
 

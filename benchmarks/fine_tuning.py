@@ -20,7 +20,6 @@ from typing import Any
 
 import numpy as np
 
-from cervicyte.base.files import write_json
 from cervicyte.data.cells import CellTable
 from cervicyte.data.readers import load
 from cervicyte.data.splits import make_folds
@@ -33,11 +32,12 @@ from cervicyte.networks.registry import import_keras
 from cervicyte.training.fine_tuning import HEAD_C
 from cervicyte.training.members import FinetunedMember, make_member
 from cervicyte.training.recipes import Part
+from common import write_figures
 
 
 def main() -> None:
     """Run both ways and print what they took and how well they told the held cells."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("--weights", required=True)
     parser.add_argument("--network", default="ResNet50")
@@ -56,16 +56,15 @@ def main() -> None:
     part = Part("r", method="finetune", backbone=options.network, epochs=options.epochs, patience=999, averaging=0.0)
     with tempfile.TemporaryDirectory() as cache:
         os.environ["CERVICYTE_CACHE_DIR"] = cache  # nothing from an earlier run
-        found = {"kept": kept(part, options.weights, cells, n), "naive": naive(part, options.weights, cells, n)}
-    ratio = found["naive"]["seconds"] / found["kept"]["seconds"]
-    for name, values in found.items():
+        ways = {"kept": kept(part, options.weights, cells, n), "naive": naive(part, options.weights, cells, n)}
+    ratio = ways["naive"]["seconds"] / ways["kept"]["seconds"]
+    for name, values in ways.items():
         print(name, {k: round(v, 3) for k, v in values.items()})
     print(f"naive / kept, one training: {ratio:.1f}")
     trainings = 20  # a grouped 5-fold cross-validation with 4 inner folds
-    cv = trainings * found["naive"]["seconds"] / (found["kept"]["prefix"] + trainings * found["kept"]["training"])
+    cv = trainings * ways["naive"]["seconds"] / (ways["kept"]["prefix"] + trainings * ways["kept"]["training"])
     print(f"naive / kept, {trainings} trainings over the same cells: {cv:.1f}")
-    if options.out:
-        write_json(options.out, found | {"ratio": ratio, "ratio of 20 trainings": cv})
+    write_figures(options.out, **ways, **{"ratio": ratio, "ratio of 20 trainings": cv})
 
 
 def kept(part: Part, weights: str, cells: CellTable, n: int) -> dict[str, float]:

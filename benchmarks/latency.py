@@ -7,7 +7,6 @@ Every round runs both bundles in every way, so that other work on the machine me
 
 from __future__ import annotations
 
-import argparse
 import os
 import statistics
 import subprocess
@@ -16,13 +15,13 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from itertools import cycle, islice
 from pathlib import Path
 
 import numpy as np
 
 from cervicyte.bundle.folder import Bundle
 from cervicyte.images import decoding
+from common import make_parser, median_and_range, print_table, repeat, run_in_turns, write_figures
 
 #: Seconds that a way which repeats itself runs in a round.
 _SECONDS = 3.0
@@ -30,32 +29,31 @@ _SECONDS = 3.0
 
 def main() -> None:
     """Print a table of both bundles."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = make_parser(__doc__, rounds=5)
     parser.add_argument("images", type=Path)
     parser.add_argument("--fast", required=True)
     parser.add_argument("--slow", required=True)
-    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--precision", default="auto")
     options = parser.parse_args()
-    files = [found.path for found in decoding.find_images([options.images]) if found.problem is None]
+    files = [file.path for file in decoding.find_images([options.images]) if file.problem is None]
     bundles = {"fast": options.fast, "slow": options.slow}
     ways = {name: _ways(model, files, options.precision) for name, model in bundles.items()}
-    found: dict[tuple[str, str], list[float]] = {}
-    for _ in range(options.rounds):
-        for way in next(iter(ways.values())):
-            for name in bundles:
-                found.setdefault((way, name), []).append(ways[name][way]())
-    print(f"| | {options.fast} | {options.slow} | ratio |\n| --- | --- | --- | --- |")
-    for way in next(iter(ways.values())):
-        fast, slow = (statistics.median(found[way, name]) for name in bundles)
-        cells = (f"{statistics.median(v):.4g} ({min(v):.4g} to {max(v):.4g})" for v in (found[way, n] for n in bundles))
-        print(f"| {way} | {' | '.join(cells)} | {fast / slow:.2f} |", flush=True)
+    names = list(next(iter(ways.values())))
+    turns = {(way, name): ways[name][way] for way in names for name in bundles}
+    figures = run_in_turns(turns, options.rounds, "{:.4g}".format)
+    rows = []
+    for way in names:
+        fast, slow = figures[way, "fast"], figures[way, "slow"]
+        ratio = statistics.median(fast) / statistics.median(slow)
+        rows.append((way, median_and_range(fast, ".4g"), median_and_range(slow, ".4g"), f"{ratio:.2f}"))
+    print_table(("", options.fast, options.slow, "ratio"), rows)
+    write_figures(options.out, figures={f"{way}, {name}": values for (way, name), values in figures.items()})
 
 
 def _ways(model: str, files: list[Path], precision: str) -> dict[str, Callable[[], float]]:
     bundle = Bundle.load(model)
     extractor = bundle.extractor(precision)
-    rows = [extractor.prepare(decoding.load(file)) for file in islice(cycle(files), extractor.batch_size)]
+    rows = [extractor.prepare(decoding.load(file)) for file in repeat(files, extractor.batch_size)]
     batch = np.stack(rows)
 
     def graph_alone() -> float:

@@ -1,114 +1,86 @@
-"""Images per second through the web application's desk, with many clients at once, against plain streaming.
+"""Images per second through the web application's predictor, with many clients at once, against plain streaming.
 
     python benchmarks/predictor.py --weights FOLDER
 
 A ResNet50 bundle answers the same files in both ways, in turns, in one run: `cervicyte.features.extraction.stream`
-with nothing
-cached, and threads of clients that each send a few pictures, wait for the verdicts, and send the next. See
-benchmarks/README.md.
+with nothing cached, and threads of clients that each send a few pictures, wait for the verdicts, and send the next.
+See benchmarks/README.md.
 """
 
 from __future__ import annotations
 
 import argparse
-import statistics
-import sys
 import tempfile
 import threading
-import time
-from itertools import cycle, islice
 from pathlib import Path
+from statistics import median
 
-import numpy as np
-
-from cervicyte.base.files import write_json
-from cervicyte.bundle.folder import Bundle, InputSpec, Manifest, save_bundle
-from cervicyte.bundle.graph import network_graph
-from cervicyte.data.labels import BINARY
-from cervicyte.decision.calibration import Limits
-from cervicyte.decision.linear import LinearHead
-from cervicyte.features import extraction
-from cervicyte.images.decoding import Picture
 from cervicyte.web.engine.predictor import Desk
-from engine import machine, write_pictures
+from common import (
+    make_network_bundle,
+    make_parser,
+    median_and_range,
+    print_table,
+    rate,
+    repeat,
+    run_in_turns,
+    stream_files,
+    write_figures,
+    write_images,
+)
 
 
 def main() -> None:
     """Make the bundle and the pictures, run both ways in turns, print the table."""
     options = _options()
     with tempfile.TemporaryDirectory() as scratch:
-        bundle = network_bundle(options.network, options.weights, Path(scratch) / "bundle")
-        files = write_pictures(Path(scratch) / "pictures", 128)
-        some = list(islice(cycle(files), options.images))
+        bundle = make_network_bundle(options.network, options.weights, Path(scratch) / "bundle")
+        files = write_images(Path(scratch) / "images", 128)
+        some = repeat(files, options.images)
         extractor = bundle.extractor()
-        speeds: dict[str, list[float]] = {"streaming": [], "desk": []}
-        with Desk(bundle, queue_size=max(512, 2 * options.clients * options.pictures)) as desk:
-            through(desk, files, options)  # start the threads, compile for the sizes of batches that occur
-            streamed(files, extractor)
-            for _ in range(options.rounds):
-                speeds["streaming"].append(streamed(some, extractor))
-                speeds["desk"].append(through(desk, some, options))
-                print({way: round(found[-1], 1) for way, found in speeds.items()}, file=sys.stderr)
-            counted = desk.statistics()
-    share = statistics.median(d / s for d, s in zip(speeds["desk"], speeds["streaming"], strict=True))
+        with Desk(bundle, queue_size=max(512, 2 * options.clients * options.pictures)) as predictor:
+            send(predictor, files, options)  # start the threads, compile for the sizes of batches that occur
+            stream_files(files, extractor)
+            ways = {
+                "streaming": lambda: rate(len(some), lambda: stream_files(some, extractor)),
+                "predictor": lambda: rate(len(some), lambda: send(predictor, some, options)),
+            }
+            speeds = run_in_turns(ways, options.rounds)
+            counts = predictor.statistics()
+    share = median(p / s for p, s in zip(speeds["predictor"], speeds["streaming"], strict=True))
     print(f"\n**{options.network}**, {options.clients} clients, {options.pictures} pictures each time\n")
-    print("| | images/s (range) |\n| --- | --- |")
-    for way, found in speeds.items():
-        print(f"| {way} | {statistics.median(found):.1f} ({min(found):.1f} to {max(found):.1f}) |")
-    print(f"| share of streaming (median of rounds; target 85 %) | {100 * share:.0f} % |")
-    mean = counted.images / max(1, counted.batches)
-    print(f"| pictures in a batch, mean | {mean:.1f} |")
-    print(f"| seconds from request to verdict, mean | {counted.waited_s / max(1, counted.images):.2f} |")
-    if options.out:
-        sizes = {str(size): n for size, n in sorted(counted.batch_sizes.items())}
-        write_json(options.out, {"machine": machine(), "speeds": speeds, "share": share, "batch_sizes": sizes})
+    rows = [(way, median_and_range(values)) for way, values in speeds.items()]
+    rows += [
+        ("share of streaming (median of rounds; target 85 %)", f"{100 * share:.0f} %"),
+        ("pictures in a batch, mean", f"{counts.images / max(1, counts.batches):.1f}"),
+        ("seconds from request to verdict, mean", f"{counts.waited_s / max(1, counts.images):.2f}"),
+    ]
+    print_table(("", "images/s (range)"), rows)
+    sizes = {str(size): n for size, n in sorted(counts.batch_sizes.items())}
+    write_figures(options.out, speeds=speeds, share=share, batch_sizes=sizes)
 
 
-def network_bundle(name: str, weights: str, folder: Path) -> Bundle:
-    """A bundle whose head is drawn at random: its speed is that of any other."""
-    extractor = extraction.make_extractor(name, weights)
-    weights_of_head = np.random.default_rng(0).normal(size=(extractor.dimension, 2)) * 0.01
-    graph = network_graph(extractor.onnx_path, LinearHead(weights_of_head, np.zeros(2), 1.0), 1.0)
-    spec = InputSpec("image", size=extractor.size)
-    limits = Limits(0.5, 0.95, 0.4, 0.6, 0.0, 0.05)
-    manifest = Manifest(name, BINARY, BINARY.classes, limits=limits, input=spec, precision=extractor.precision)
-    return save_bundle(folder, manifest, graph)
-
-
-def streamed(files: list[Path], extractor: extraction.Extractor) -> float:
-    """Images per second of the extractor's own streaming."""
-    start = time.perf_counter()
-    for _, answer in extraction.stream((Picture(str(path)) for path in files), extractor):
-        assert isinstance(answer, np.ndarray), answer
-    return len(files) / (time.perf_counter() - start)
-
-
-def through(desk: Desk, files: list[Path], options: argparse.Namespace) -> float:
-    """Images per second of all clients together."""
+def send(predictor: Desk, files: list[Path], options: argparse.Namespace) -> None:
+    """Send all files by so many clients, each of which waits for its verdicts before it sends the next."""
     requests = [files[i : i + options.pictures] for i in range(0, len(files), options.pictures)]
 
-    def client(mine: list[list[Path]]) -> None:
-        for request in mine:
-            assert not any(p.error for p in desk.predict(request))
+    def client(own: list[list[Path]]) -> None:
+        for request in own:
+            assert not any(prediction.error for prediction in predictor.predict(request))
 
     threads = [threading.Thread(target=client, args=(requests[i :: options.clients],)) for i in range(options.clients)]
-    start = time.perf_counter()
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    return len(files) / (time.perf_counter() - start)
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--weights", default="random", help="file or folder with weights; the speed is the same")
+    parser = make_parser(__doc__, rounds=5, weights="random")
     parser.add_argument("--network", default="ResNet50")
     parser.add_argument("--clients", type=int, default=32)
     parser.add_argument("--pictures", type=int, default=1, help="of each request")
     parser.add_argument("--images", type=int, default=512, help="of each round")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--out", type=Path)
     return parser.parse_args()
 
 

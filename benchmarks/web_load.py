@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import http.client
-import itertools
 import json
 import os
 import re
@@ -25,19 +24,30 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import psutil
 
-from cervicyte.base.files import write_json
 from cervicyte.bundle.folder import Bundle
 from cervicyte.images import decoding
 from cervicyte.web.accounts import api_tokens, registration
 from cervicyte.web.base.site import open_site
 from clients import Address, Load, load
-from engine import machine, write_pictures
-from predictor import network_bundle, streamed
+from common import (
+    find_files,
+    make_network_bundle,
+    make_parser,
+    median_and_range,
+    print_table,
+    rate,
+    repeat,
+    resident_mb,
+    run_in_turns,
+    stream_files,
+    write_figures,
+)
 
 #: Shares of the requests after which the server's memory is read.
 MARKS = (0.1, 0.5, 1.0)
@@ -48,42 +58,43 @@ def main() -> None:
     options = _options()
     with tempfile.TemporaryDirectory() as scratch, contextlib.ExitStack() as stack:
         folder = Path(scratch)
-        path = options.bundle or network_bundle(options.network, options.weights, folder / "bundle").folder
+        path = options.bundle or make_network_bundle(options.network, options.weights, folder / "bundle").folder
         bundle = Bundle.load(path)
-        files = _files(options.images, folder)
-        some = list(itertools.islice(itertools.cycle(files), options.images_a_round))
+        files = find_files(options.images, folder, 128)
+        some = repeat(files, options.images_a_round)
         pictures = [file.read_bytes() for file in files]
         extractor = bundle.extractor()
         server, process = stack.enter_context(_serving(path, folder / "data"))
         page = stack.enter_context(_plain_page(options, path))
         _same_answers(bundle, server, pictures[:8])
-        streamed(files, extractor)
+        stream_files(files, extractor)
         for place in (server, page):  # compile for the sizes of batches that occur, start the threads
             load(place, pictures, max(options.clients), 2 * max(options.clients))
         # Eager in Keras, as system B does it; or the bundle's own engine, which only lacks the batches.
         plain = f"plain page, {options.page_network} in Keras" if options.page_network else "plain page, this bundle"
+        ways = {
+            (name, clients): partial(load, place, pictures, clients, count)
+            for clients in options.clients
+            for name, place, count in (
+                ("cervicyte serve", server, options.images_a_round),
+                (plain, page, options.images_a_page),
+            )
+        }
         streaming: list[float] = []
-        loads: dict[tuple[str, int], list[Load]] = {}
+        loads: dict[tuple[str, int], list[Load]] = {way: [] for way in ways}
         for _ in range(options.rounds):
-            streaming.append(streamed(some, extractor))
-            for clients in options.clients:
-                for name, place, count in (
-                    ("cervicyte serve", server, options.images_a_round),
-                    (plain, page, options.images_a_page),
-                ):
-                    found = load(place, pictures, clients, count)
-                    loads.setdefault((name, clients), []).append(found)
-                    print(f"  {name}, {clients} clients: {found.rate:.1f}/s", file=sys.stderr)
+            streaming.append(rate(len(some), lambda: stream_files(some, extractor)))
+            for way, (measured,) in run_in_turns(ways, 1, lambda measured: f"{measured.rate:.1f}/s").items():
+                loads[way].append(measured)
         _print_loads(bundle.manifest.name, streaming, loads)
-        memory = _remembered(server, process, pictures, max(options.clients), options.requests)
-    if options.out:
-        rows = [
-            {"way": way, "clients": n, "rate": r.rate, "p50_ms": r.quantile(0.5), "p95_ms": r.quantile(0.95)}
-            | {"turned_away": r.turned_away}
-            for (way, n), found in loads.items()
-            for r in found
-        ]
-        write_json(options.out, {"machine": machine(), "streaming": streaming, "loads": rows, "resident_mb": memory})
+        memory = _memory(server, process, pictures, max(options.clients), options.requests)
+    rows = [
+        {"way": way, "clients": n, "rate": r.rate, "p50_ms": r.quantile(0.5), "p95_ms": r.quantile(0.95)}
+        | {"turned_away": r.turned_away}
+        for (way, n), measured in loads.items()
+        for r in measured
+    ]
+    write_figures(options.out, streaming=streaming, loads=rows, resident_mb=memory)
 
 
 def _same_answers(bundle: Bundle, server: Address, pictures: list[bytes]) -> None:
@@ -95,13 +106,13 @@ def _same_answers(bundle: Bundle, server: Address, pictures: list[bytes]) -> Non
         connection = http.client.HTTPConnection(where.hostname or "", where.port, timeout=120)
         connection.request("POST", where.path, data, server.headers)
         answer = connection.getresponse()
-        said = json.load(answer)
+        body = json.load(answer)
         connection.close()
-        assert answer.status == 200, said
-        assert said["label"] == own.label, (said, own)
+        assert answer.status == 200, body
+        assert body["label"] == own.label, (body, own)
 
 
-def _remembered(
+def _memory(
     server: Address, process: psutil.Process, pictures: list[bytes], clients: int, count: int
 ) -> dict[str, int]:
     """Megabytes of the server after a tenth, half and all of many requests; prints them."""
@@ -110,29 +121,27 @@ def _remembered(
 
     def watch(done: int) -> None:
         if done in marks:
-            memory[marks[done]] = round(process.memory_info().rss / 2**20)
+            memory[marks[done]] = resident_mb(process)
             print(f"  {done} requests: {memory[marks[done]]} MB", file=sys.stderr)
 
-    found = load(server, pictures, clients, count, watch)
+    long_run = load(server, pictures, clients, count, watch)
     sizes = " / ".join(str(size) for size in memory.values())
-    print(
-        f"\n{count} requests of {clients} clients, {found.rate:.1f}/s; resident memory at 10 / 50 / 100 %: {sizes} MB"
-    )
+    print(f"\n{count} requests of {clients} clients, {long_run.rate:.1f}/s", end="; ")
+    print(f"resident memory at 10 / 50 / 100 %: {sizes} MB")
     return memory
 
 
 def _print_loads(name: str, streaming: list[float], loads: dict[tuple[str, int], list[Load]]) -> None:
-    middle = statistics.median(streaming)
-    print(f"\n**{name}**; streaming {middle:.1f} images/s ({min(streaming):.1f} to {max(streaming):.1f})\n")
-    print("| way | clients | images/s (range) | share of streaming | p50, ms | p95, ms | asked to come later |")
-    print("| --- | --- | --- | --- | --- | --- | --- |")
-    for (way, clients), found in loads.items():
-        rates = [load.rate for load in found]
-        share = statistics.median(rate / own for rate, own in zip(rates, streaming, strict=True))
-        p50, p95 = (statistics.median(load.quantile(q) for load in found) for q in (0.5, 0.95))
-        spread = f"{statistics.median(rates):.1f} ({min(rates):.1f} to {max(rates):.1f})"
-        later = sum(load.turned_away for load in found)
-        print(f"| {way} | {clients} | {spread} | {100 * share:.0f} % | {p50:.0f} | {p95:.0f} | {later} |")
+    print(f"\n**{name}**; streaming {median_and_range(streaming)} images/s\n")
+    rows = []
+    for (way, clients), measured in loads.items():
+        rates = [load.rate for load in measured]
+        share = statistics.median(speed / own for speed, own in zip(rates, streaming, strict=True))
+        p50, p95 = (statistics.median(load.quantile(q) for load in measured) for q in (0.5, 0.95))
+        later = sum(load.turned_away for load in measured)
+        rows.append((way, clients, median_and_range(rates), f"{100 * share:.0f} %", f"{p50:.0f}", f"{p95:.0f}", later))
+    head = ("way", "clients", "images/s (range)", "share of streaming", "p50, ms", "p95, ms", "asked to come later")
+    print_table(head, rows)
 
 
 @contextlib.contextmanager
@@ -164,41 +173,32 @@ def _plain_page(options: argparse.Namespace, bundle: Path | str) -> Iterator[Add
 @contextlib.contextmanager
 def _started(command: list[str]) -> Iterator[tuple[str, psutil.Process]]:
     """A server process that says where it serves; its log is thrown away, as writing it costs nothing here."""
-    kept = {name: value for name, value in os.environ.items() if name != "CERVICYTE_PUBLIC_URL"}
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=kept)
+    environment = {name: value for name, value in os.environ.items() if name != "CERVICYTE_PUBLIC_URL"}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment)
     assert process.stdout is not None
     try:
-        found = next(filter(None, (re.search(r"serves (http://[^\s/]+)", line) for line in process.stdout)), None)
-        if found is None:
+        address = next(filter(None, (re.search(r"serves (http://[^\s/]+)", line) for line in process.stdout)), None)
+        if address is None:
             raise SystemExit(f"did not start: {' '.join(command)}")
-        yield found[1], psutil.Process(process.pid)
+        yield address[1], psutil.Process(process.pid)
     finally:
         process.terminate()
         process.wait(60)
         process.stdout.close()
 
 
-def _files(folder: Path | None, scratch: Path) -> list[Path]:
-    if folder is None:
-        return write_pictures(scratch / "pictures", 128)
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in decoding.SUFFIXES)
-
-
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__, weights="random")
     parser.add_argument("bundle", nargs="?", help="left out: one is made of --network with a random head")
     parser.add_argument("--network", default="ResNet50")
-    parser.add_argument("--weights", default="random", help="file or folder with weights; the speed is the same")
     parser.add_argument(
         "--page-network", default="", help="network of the plain page, in Keras; left out: that of --network, or BUNDLE"
     )
     parser.add_argument("--images", type=Path, help="folder of pictures; left out: generated")
     parser.add_argument("--clients", type=lambda text: [int(n) for n in text.split(",")], default=[1, 8, 32])
-    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--images-a-round", type=int, default=512)
     parser.add_argument("--images-a-page", type=int, default=64, help="of a round, to the plain page, which is slow")
     parser.add_argument("--requests", type=int, default=20_000, help="of the long run, while memory is read")
-    parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     if options.bundle is None and not options.page_network:
         options.page_network = options.network

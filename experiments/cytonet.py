@@ -3,7 +3,7 @@
     python experiments/cytonet.py DATA --weights FOLDER --crops FOLDER... --out DIR [--seeds 1] [--changes]
 
 In each fold the teacher and the student see that fold's training cells only. Metrics and intervals are those of
-`experiments/system_a.py`; differences are paired over acquisitions. ``--changes`` then tells how many test
+`experiments/common.py`; differences are paired over acquisitions. ``--changes`` then tells how many test
 cells keep their label when they are turned, mirrored, shifted, compressed or stained otherwise, each judged by the
 student of its own fold. The same students as graphs in float32, bfloat16 and int8 (calibrated on 64 training cells of
 the fold) tell what a precision costs; the band of uncertain cells set for 2 % error tells how many are still answered.
@@ -12,7 +12,6 @@ What was trained is kept in the cache: a run that was killed goes on.
 
 from __future__ import annotations
 
-import argparse
 import re
 import sys
 import tempfile
@@ -36,10 +35,10 @@ from cervicyte.evaluation.results import Predictions
 from cervicyte.images import decoding
 from cervicyte.networks.quantisation import quantise
 from cervicyte.networks.runtime import Engine
-from cervicyte.training.assembly import make_members
 from cervicyte.training.fitting import Model, fit_model
 from cervicyte.training.recipes import Recipe, load_recipe
-from system_a import FROZEN, METRICS, Line
+from common import METRICS, difference, format_row, make_parser, print_head, read_student, summarise
+from system_a import FROZEN, Line
 
 #: Share of errors among answered cells that the stricter band is set for.
 STRICT = 0.02
@@ -50,19 +49,15 @@ CALIBRATION = 64
 #: How close P(abnormal) may be to the operating point for a cell to count as away from it.
 AWAY = 0.1
 
-#: Metrics whose differences are told.
+#: Metrics whose differences are printed.
 COMPARED = ("7 classes", "normal/abnormal", "AUROC")
 
 Change = Callable[[np.ndarray, np.random.Generator], np.ndarray]
-Metric = Callable[[Predictions, np.ndarray], float]
 
 
 def main() -> None:
     """Run the lines, print the table, differences and changes, and keep them in cytonet.json."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("data", type=Path)
-    parser.add_argument("--weights", required=True)
-    parser.add_argument("--crops", type=Path, nargs="+", required=True)
+    parser = make_parser(__doc__, crops=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--changes", action="store_true")
@@ -71,13 +66,12 @@ def main() -> None:
     recipe = load_recipe("cytonet")
     lines = (Line("frozen ResNet50 + LR", (FROZEN,)), Line("teacher", load_recipe(recipe.teacher).members))
     runs: dict[str, list[Predictions]] = {line.name: [] for line in lines} | {"cytonet": []}
-    kept: dict[str, list[float]] = {}
+    changes: dict[str, list[float]] = {}
     for seed in range(options.seeds):
         for line in lines:
             runs[line.name].append(system_a.predict(line, cells, options.weights, seed))
         print(f"cytonet, seed {seed}", file=sys.stderr, flush=True)
-        (member,) = make_members(recipe.parts, options.weights, None, seed, recipe.copies_by, options.crops)
-        member.read(cells)
+        member = read_student(recipe, cells, options, seed)
         models: list[Model] = []
         fine: list[Model] = []
         fit = partial(fitted, member=member, recipe=recipe, seed=seed, models=models)
@@ -91,12 +85,11 @@ def main() -> None:
         if options.changes:
             for model, test in zip(models, folds.test, strict=True):
                 for name, share in stability(model, cells.subset(test), seed).items():
-                    kept.setdefault(name, []).extend(share)
-    table = {name: system_a.summary(some) for name, some in runs.items()}
-    heads = " | ".join(["line", *METRICS])
-    print(f"| {heads} |\n" + "| --- " * (len(METRICS) + 1) + "|")
+                    changes.setdefault(name, []).extend(share)
+    table = {name: summarise(some) for name, some in runs.items()}
+    print_head(["line", *METRICS])
     for name, values in table.items():
-        print(system_a.row(name, values))
+        print(format_row(name, values))
     for name in runs:
         for seed, run in enumerate(runs[name]):
             run.to_csv(options.out / f"{re.sub(r'[^a-z0-9]+', '_', name.lower())}_{seed}.csv")
@@ -108,7 +101,7 @@ def main() -> None:
     strictly = runs[f"cytonet, answers set for {STRICT:.0%} error"]
     wrong = [float((run.called_abnormal != run.abnormal)[~run.uncertain].mean()) for run in strictly]
     print(f"answers set for {STRICT:.0%} error: {np.mean(wrong):.1%} of the answered cells wrong")
-    shares = {name: float(np.mean(some)) for name, some in kept.items()}
+    shares = {name: float(np.mean(some)) for name, some in changes.items()}
     for name, share in shares.items():
         print(f"{name}: {share:.1%}")
     write_json(options.out / "cytonet.json", {"table": table, "differences": differences, "changes": shares})
@@ -141,24 +134,6 @@ def at_precisions(judged: Predictions, models: list[Model], cells: CellTable, fo
         name: replace(judged, probabilities=p, p_abnormal=np.clip(p[:, columns].sum(axis=1), 0, 1))
         for name, p in found.items()
     }
-
-
-def difference(runs: list[Predictions], others: list[Predictions], metric: Metric) -> tuple[float, float, float]:
-    """Difference of a metric's means and its 95 % interval, resampling acquisitions for both alike."""
-    groups, inverse = np.unique(runs[0].groups.astype(str), return_inverse=True)
-    rows_of = [np.flatnonzero(inverse == g) for g in range(len(groups))]
-    random = np.random.default_rng(0)
-
-    def mean(some: list[Predictions], rows: np.ndarray) -> float:
-        return float(np.mean([metric(run, rows) for run in some]))
-
-    spread = []
-    for _ in range(1000):
-        rows = np.concatenate([rows_of[g] for g in random.integers(0, len(groups), len(groups))])
-        spread.append(mean(runs, rows) - mean(others, rows))
-    everything = np.arange(len(inverse))
-    low, high = np.percentile(spread, (2.5, 97.5))
-    return mean(runs, everything) - mean(others, everything), float(low), float(high)
 
 
 def stability(model: Model, cells: CellTable, seed: int) -> dict[str, list[float]]:

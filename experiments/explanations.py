@@ -54,19 +54,20 @@ def main() -> None:
         f"{len(cells)} cells, {len(set(cells.groups))} groups, precision {explainer.members[0].extractor.precision}\n"
     )
 
-    found = deletion(explainer, pictures, options.target, draws=options.draws, seed=options.seed)
+    deleted = deletion(explainer, pictures, options.target, draws=options.draws, seed=options.seed)
     print("| deleted | fall, marked | fall, same pieces elsewhere | difference | marked fell more | fall, centre |")
     print("| --- | --- | --- | --- | --- | --- |")
-    for k, share in enumerate(found.shares):
-        marked, other, central = found.marked[:, k], found.elsewhere[:, k], found.central[:, k]
-        columns = [told(v, cells.groups) for v in (marked, other, marked - other)]
-        print(
-            f"| {share:.0%} | {' | '.join(columns)} | {np.mean(marked > other):.0%} | {told(central, cells.groups)} |"
-        )
+    for k, share in enumerate(deleted.shares):
+        marked, other, central = deleted.marked[:, k], deleted.elsewhere[:, k], deleted.central[:, k]
+        columns = [mean_ci(v, cells.groups) for v in (marked, other, marked - other, central)]
+        columns.insert(3, f"{np.mean(marked > other):.0%}")
+        print(f"| {share:.0%} | {' | '.join(columns)} |")
 
     print("\n| weights | rank correlation with the trained map | its size whatever the sign |\n| --- | --- | --- |")
     alone = chance(explainer, pictures, options.target, options.seed)
-    print(f"| as trained, map put elsewhere | {told(alone, cells.groups)} | {told(np.abs(alone), cells.groups)} |")
+    print(
+        f"| as trained, map put elsewhere | {mean_ci(alone, cells.groups)} | {mean_ci(np.abs(alone), cells.groups)} |"
+    )
     for part in PARTS:
         rows = []
         for seed in range(3):
@@ -74,7 +75,10 @@ def main() -> None:
                 other_model = Explainer(randomised(bundle, Path(folder) / "bundle", part, options.seed + seed))
                 rows.append(agreement(explainer, other_model, pictures, options.target))
         each = np.array(rows)
-        signed, size = told(each.mean(axis=0), cells.groups), told(np.abs(each).mean(axis=0), cells.groups)
+        signed, size = (
+            mean_ci(each.mean(axis=0), cells.groups),
+            mean_ci(np.abs(each).mean(axis=0), cells.groups),
+        )
         seeds = ", ".join(f"{row.mean():+.2f}" for row in each)
         print(f"| {part} shuffled | {signed}; seeds {seeds} | {size} |")
 
@@ -98,7 +102,7 @@ def chosen(cells: CellTable, count: int, seed: int) -> CellTable:
     return cells.subset(np.sort(rows))
 
 
-def told(values: np.ndarray, groups: np.ndarray) -> str:
+def mean_ci(values: np.ndarray, groups: np.ndarray) -> str:
     """A mean with its 95 % interval over groups."""
     drawn = np.concatenate([mean(values, weights) for weights in resamples(groups, 1000, 0)])
     ends = interval(drawn)

@@ -12,9 +12,6 @@ repeats and folds; the spread is that of repeats.
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
-
 import numpy as np
 
 from cervicyte.data.readers import load
@@ -22,11 +19,11 @@ from cervicyte.data.splits import make_folds
 from cervicyte.decision.linear import fit_linear
 from cervicyte.evaluation.metrics import auroc
 from cervicyte.networks.cytonet import Cytonet
-from cervicyte.training.assembly import make_members
 from cervicyte.training.cytonet.distillation import features_of
 from cervicyte.training.fitting import fit_model
 from cervicyte.training.members import make_member
 from cervicyte.training.recipes import Part, load_recipe
+from common import abnormal_classes, make_parser, print_head, read_student
 
 LABELS = (5, 10, 20, 50)
 
@@ -36,40 +33,35 @@ C = 1e-3
 
 def main() -> None:
     """Print a table of accuracy and AUROC."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("data", type=Path)
-    parser.add_argument("--weights", required=True)
-    parser.add_argument("--crops", type=Path, nargs="+", required=True)
+    parser = make_parser(__doc__, crops=True)
     parser.add_argument("--repeats", type=int, default=20)
     options = parser.parse_args()
     cells = load(options.data)
-    abnormal = np.array([c in (cells.system.abnormal or ()) for c in cells.system.classes])
+    abnormal = abnormal_classes(cells)
     folds = make_folds(cells, "grouped", 5, 0)
-    print("| features | " + " | ".join(f"{n} labels a class" for n in LABELS) + " |")
-    print("| --- " * (len(LABELS) + 1) + "|")
+    print_head(["features", *(f"{n} labels a class" for n in LABELS)])
     for name, of_fold in tables(cells, folds, options):
         row = []
         for n in LABELS:
-            found = np.array([judged(of_fold, cells, folds, abnormal, n, seed) for seed in range(options.repeats)])
-            accuracy, area = found.mean(axis=0)
-            row.append(f"{accuracy:.3f} ± {found[:, 0].std():.3f}; AUROC {area:.3f}")
+            scores = np.array([judged(of_fold, cells, folds, abnormal, n, seed) for seed in range(options.repeats)])
+            accuracy, area = scores.mean(axis=0)
+            row.append(f"{accuracy:.3f} ± {scores[:, 0].std():.3f}; AUROC {area:.3f}")
         print(f"| {name} | " + " | ".join(row) + " |", flush=True)
 
 
 def tables(cells, folds, options):
     """Name, and for each fold the features of all cells, for each extractor."""
     recipe = load_recipe("cytonet")
-    (member,) = make_members(recipe.parts, options.weights, None, 0, recipe.copies_by, options.crops)
-    member.read(cells)
+    member = read_student(recipe, cells, options, 0)
     network = Cytonet(member.shape, 0)
 
-    def seen(arrays):
+    def features(arrays):
         network.set_arrays(arrays)
         return features_of(network, member.pixels.small(cells))
 
-    yield "cytonet, before it saw a label", [seen(member.foundation.arrays)] * len(folds)
+    yield "cytonet, before it saw a label", [features(member.foundation.arrays)] * len(folds)
     models = [fit_model(cells.subset(train), (member,), recipe, 0, "grouped") for train in folds.train]
-    yield "cytonet, each fold's student", [seen(model.members[0].student.arrays) for model in models]
+    yield "cytonet, each fold's student", [features(model.members[0].student.arrays) for model in models]
     for name, part in (
         ("ResNet50", Part("frozen", backbone="ResNet50")),
         ("ResNet50, flips", Part("flips", backbone="ResNet50", orientations=4)),

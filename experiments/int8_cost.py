@@ -8,7 +8,6 @@ intervals resample groups.
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,22 +18,19 @@ from cervicyte.base.files import write_json
 from cervicyte.data.cells import CellTable
 from cervicyte.data.readers import load
 from cervicyte.data.splits import make_folds
-from cervicyte.decision.calibration import fit_temperature, softmax
-from cervicyte.decision.linear import fit_head
 from cervicyte.evaluation.metrics import auroc, resamples
 from cervicyte.features import extraction
 from cervicyte.images import decoding
 from cervicyte.networks.quantisation import quantise
 from cervicyte.networks.runtime import Engine
+from common import abnormal_classes, make_parser, predict_fold, print_head, score
 
 BATCH, CALIBRATION = 16, 64
 
 
 def main() -> None:
     """Cross-validate with each precision, print the table and the paired differences."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("data", type=Path)
-    parser.add_argument("--weights", required=True)
+    parser = make_parser(__doc__)
     parser.add_argument("--backbone", default="ResNet50")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path)
@@ -44,15 +40,15 @@ def main() -> None:
     pixels = np.stack([plain.prepare(decoding.load(c.path, c.box)) for c in cells.cells])
     folds = make_folds(cells, "grouped", 5, options.seed)
     fixed = {p: run(Engine(plain.onnx_path, precision=p), pixels) for p in ("float32", "bfloat16")}
-    found = {name: np.zeros((len(cells), len(cells.system.classes))) for name in (*fixed, "int8")}
+    predictions = {name: np.zeros((len(cells), len(cells.system.classes))) for name in (*fixed, "int8")}
     with tempfile.TemporaryDirectory() as scratch:
         for k, (train, test) in enumerate(zip(folds.train, folds.test, strict=True)):
             chosen = np.random.default_rng(options.seed).permutation(train)[:CALIBRATION]
             small = quantise(plain.onnx_path, batches(pixels[chosen]), Path(scratch) / f"{k}.onnx")
             table = {**fixed, "int8": run(Engine(small), pixels)}
             for name, values in table.items():
-                found[name][test] = predicted(values, cells, train, test, options.seed)
-    report(found, cells, options.out)
+                predictions[name][test], _ = predict_fold(values, cells, train, test, options.seed)
+    report(predictions, cells, options.out)
 
 
 def batches(pixels: np.ndarray) -> Iterator[np.ndarray]:
@@ -66,28 +62,18 @@ def run(engine: Engine, pixels: np.ndarray) -> np.ndarray:
     return np.concatenate([answer["features"] for answer in engine.stream(batches(pixels))])
 
 
-def predicted(values: np.ndarray, cells: CellTable, train: np.ndarray, test: np.ndarray, seed: int) -> np.ndarray:
-    """Calibrated probabilities of the test rows."""
-    fitted = fit_head(values[train], cells.codes[train], cells.groups[train], len(cells.system.classes), seed=seed)
-    temperature = fit_temperature(fitted.oof_logits, cells.codes[train])
-    return softmax(fitted.head.logits(values[test]), temperature)
-
-
-def report(found: dict[str, np.ndarray], cells: CellTable, out: Path | None) -> None:
+def report(predictions: dict[str, np.ndarray], cells: CellTable, out: Path | None) -> None:
     """The table, and the differences from float32 with 95 % intervals over groups."""
-    abnormal = np.array([c in (cells.system.abnormal or ()) for c in cells.system.classes])
+    abnormal = abnormal_classes(cells)
     truth = abnormal[cells.codes]
     weights = np.concatenate(list(resamples(cells.groups, 1000, 0)))
+    drawn = {name: auroc(truth, p[:, abnormal].sum(axis=1), weights) for name, p in predictions.items()}
+    scores = {name: score(p, cells) for name, p in predictions.items()}
     result = {}
-    print("| precision | classes | normal/abnormal | AUROC | AUROC minus float32 |\n| --- | --- | --- | --- | --- |")
-    drawn = {name: auroc(truth, p[:, abnormal].sum(axis=1), weights) for name, p in found.items()}
-    for name, p in found.items():
-        score = p[:, abnormal].sum(axis=1)
-        accuracy = float((p.argmax(axis=1) == cells.codes).mean())
-        binary = float(((score >= 0.5) == truth).mean())
-        area = float(auroc(truth, score))
+    print_head(["precision", "classes", "normal/abnormal", "AUROC", "AUROC minus float32"])
+    for name, (accuracy, binary, area) in scores.items():
         low, high = np.percentile(drawn[name] - drawn["float32"], (2.5, 97.5))
-        difference = area - float(auroc(truth, found["float32"][:, abnormal].sum(axis=1)))
+        difference = area - scores["float32"][2]
         print(
             f"| {name} | {accuracy:.4f} | {binary:.4f} | {area:.4f} | {difference:+.4f} ({low:+.4f} to {high:+.4f}) |"
         )

@@ -7,12 +7,10 @@ Frozen ResNet50 features, StandardScaler and logistic regression with C chosen b
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
-
 import numpy as np
 
 from cervicyte.data.readers import load
+from common import make_parser, print_head
 from variants import extract, fold_of, line, pairs
 
 SHARES = (0.4, 0.6, 0.8, 1.0)
@@ -20,14 +18,12 @@ SHARES = (0.4, 0.6, 0.8, 1.0)
 
 def main() -> None:
     """Print one line for each share of the training groups."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("data", type=Path)
-    parser.add_argument("--weights", required=True)
+    parser = make_parser(__doc__)
     parser.add_argument("--seeds", type=int, default=3)
     options = parser.parse_args()
     cells = load(options.data)
     values = extract(cells, options.weights)
-    print("| training groups used | classes | normal/abnormal | AUROC |\n| --- | --- | --- | --- |")
+    print_head(["training groups used", "classes", "normal/abnormal", "AUROC"])
     for share in SHARES:
         runs = []
         for seed in range(options.seeds):

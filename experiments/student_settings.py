@@ -11,9 +11,6 @@ seed, report with another, and say so.
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
-
 import numpy as np
 
 from cervicyte.data.cells import CellTable
@@ -24,15 +21,13 @@ from cervicyte.evaluation.metrics import auroc
 from cervicyte.training.assembly import make_members
 from cervicyte.training.fitting import Model, fit_model
 from cervicyte.training.recipes import Recipe, load_recipe
+from common import make_parser, print_head
 
 
 def main() -> None:
     """Print a row for frozen ResNet50, the teacher and each of the settings."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("data", type=Path)
+    parser = make_parser(__doc__, crops=True)
     parser.add_argument("settings", nargs="*", default=[""])
-    parser.add_argument("--weights", required=True)
-    parser.add_argument("--crops", type=Path, nargs="+", required=True)
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--fold", type=int, default=0)
     options = parser.parse_args()
@@ -41,8 +36,7 @@ def main() -> None:
     recipe = load_recipe("cytonet")
     lines = {"frozen ResNet50 + LR": Recipe("frozen", backbone="ResNet50"), "teacher": load_recipe(recipe.teacher)}
     lines |= {f"cytonet {text}".strip(): recipe.changed(**parsed(text)) for text in options.settings}
-    print(f"| {len(training)} cells, inner folds | 7 classes | normal/abnormal | AUROC | log loss |")
-    print("| --- " * 5 + "|")
+    print_head([f"{len(training)} cells, inner folds", "7 classes", "normal/abnormal", "AUROC", "log loss"])
     for name, one in lines.items():
         one = one.changed(inner_folds=recipe.inner_folds)
         members = make_members(one.parts, options.weights, None, options.seed, one.copies_by, options.crops)
@@ -66,12 +60,12 @@ def scores(model: Model, training: CellTable) -> tuple[float, float, float, floa
     if model.abnormal_classes is None:
         raise SystemExit(f"which classes of {training.system.name} are abnormal is not defined")
     abnormal, p_abnormal = model.abnormal_classes[codes], votes[:, model.abnormal_classes].sum(axis=1)
-    told = votes[np.arange(len(codes)), codes]
+    p_true = votes[np.arange(len(codes)), codes]
     return (
         float((votes.argmax(axis=1) == codes).mean()),
         float(((p_abnormal >= 0.5) == abnormal).mean()),
         auroc(abnormal, p_abnormal),
-        float(-np.log(np.maximum(told, 1e-12)).mean()),
+        float(-np.log(np.maximum(p_true, 1e-12)).mean()),
     )
 
 

@@ -10,7 +10,6 @@ killed goes on, and a line that shares members with another costs little.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -24,18 +23,11 @@ from cervicyte.data.cells import CellTable
 from cervicyte.data.readers import load
 from cervicyte.data.splits import make_folds
 from cervicyte.evaluation.cross_validation import cross_validate
-from cervicyte.evaluation.metrics import auroc
 from cervicyte.evaluation.results import Predictions
 from cervicyte.training.fitting import fit_model
 from cervicyte.training.members import Member, make_member
 from cervicyte.training.recipes import Part, Recipe
-
-#: Classes of Herlev as four Bethesda-like categories (Lin et al. 2019: carcinoma in situ apart from HSIL) and as three.
-_NORMAL = ("normal_superficiel", "normal_intermediate", "normal_columnar")
-_FOUR = (_NORMAL, ("light_dysplastic",), ("moderate_dysplastic", "severe_dysplastic"), ("carcinoma_in_situ",))
-_THREE = (_NORMAL, ("light_dysplastic",), ("moderate_dysplastic", "severe_dysplastic", "carcinoma_in_situ"))
-
-_BOOTSTRAP = 1000
+from common import METRICS, format_row, make_parser, print_head, summarise
 
 
 def _tuned(name: str, backbone: str = "ResNet50", **changes: Any) -> Part:
@@ -82,9 +74,7 @@ LINES: tuple[Line, ...] = (
 
 def main() -> None:
     """Run the lines, print the table as it grows, keep it in table.json."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("data", type=Path)
-    parser.add_argument("--weights", required=True)
+    parser = make_parser(__doc__)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--lines", help="names, separated by ';'; all if left out")
@@ -95,14 +85,13 @@ def main() -> None:
         raise SystemExit(f"no such line: {unknown}; there are: {[line.name for line in LINES]}")
     cells = load(options.data)
     table: dict[str, Any] = {}
-    heads = "| line | 7 classes | 4 classes | 3 Bethesda | normal/abnormal | AUROC | ECE | answered | missed |"
-    print(heads + "\n" + "| --- " * 9 + "|", flush=True)
+    print_head(["line", *METRICS])
     for line in LINES:
         if line.name not in wanted:
             continue
         runs = [predict(line, cells, options.weights, seed) for seed in range(options.seeds)]
-        table[line.name] = summary(runs)
-        print(row(line.name, table[line.name]), flush=True)
+        table[line.name] = summarise(runs)
+        print(format_row(line.name, table[line.name]), flush=True)
         write_json(options.out / "table.json", table)
         for seed, run in enumerate(runs):
             run.to_csv(options.out / f"{line.name.replace(' ', '_').replace(',', '')}_{seed}.csv")
@@ -200,80 +189,6 @@ class _Once:
             for member in self.members:
                 member.trainer.table = member.table  # type: ignore[attr-defined]
         return found
-
-
-def summary(runs: Sequence[Predictions]) -> dict[str, Any]:
-    """Each metric's mean over seeds, its spread, and its 95 % interval over acquisitions."""
-    groups, inverse = np.unique(runs[0].groups.astype(str), return_inverse=True)
-    rows_of = [np.flatnonzero(inverse == g) for g in range(len(groups))]
-    random = np.random.default_rng(0)
-    everything = np.arange(len(inverse))
-    samples = [
-        np.concatenate([rows_of[g] for g in random.integers(0, len(groups), len(groups))]) for _ in range(_BOOTSTRAP)
-    ]
-    found = {}
-    for name, metric in METRICS.items():
-        values = [metric(run, everything) for run in runs]
-        spread = [float(np.mean([metric(run, sample) for run in runs])) for sample in samples]
-        low, high = np.percentile(spread, (2.5, 97.5))
-        found[name] = {"value": float(np.mean(values)), "sd": float(np.std(values)), "ci95": [float(low), float(high)]}
-    return found
-
-
-def _accuracy(parts: Sequence[Sequence[str]] | None = None) -> Callable[[Predictions, np.ndarray], float]:
-    def accuracy(run: Predictions, rows: np.ndarray) -> float:
-        p = run.probabilities[rows]
-        truth = np.array([run.classes.index(label) for label in run.labels[rows]])
-        if parts is not None:
-            where = {name: i for i, names in enumerate(parts) for name in names}
-            code = np.array([where[c] for c in run.classes])
-            p = np.stack([p[:, code == i].sum(axis=1) for i in range(len(parts))], axis=1)
-            truth = code[truth]
-        return float((p.argmax(axis=1) == truth).mean())
-
-    return accuracy
-
-
-def _binary(run: Predictions, rows: np.ndarray) -> float:
-    return float(((run.p_abnormal[rows] >= 0.5) == run.abnormal[rows]).mean())
-
-
-def _auroc(run: Predictions, rows: np.ndarray) -> float:
-    return float(auroc(run.abnormal[rows], run.p_abnormal[rows]))
-
-
-def _ece(run: Predictions, rows: np.ndarray) -> float:
-    p, truth = run.p_abnormal[rows], run.abnormal[rows]
-    bins = np.minimum((p * 10).astype(int), 9)
-    return float(sum(abs(p[bins == b].sum() - truth[bins == b].sum()) for b in range(10)) / len(p))
-
-
-def _answered(run: Predictions, rows: np.ndarray) -> float:
-    return float(1 - run.uncertain[rows].mean())
-
-
-def _missed(run: Predictions, rows: np.ndarray) -> float:
-    """Abnormal cells called normal without a word of doubt, of all abnormal cells."""
-    silent = ~run.uncertain[rows] & ~run.called_abnormal[rows] & run.abnormal[rows]
-    return float(silent.sum() / run.abnormal[rows].sum())
-
-
-METRICS: dict[str, Callable[[Predictions, np.ndarray], float]] = {
-    "7 classes": _accuracy(),
-    "4 classes": _accuracy(_FOUR),
-    "3 Bethesda": _accuracy(_THREE),
-    "normal/abnormal": _binary,
-    "AUROC": _auroc,
-    "ECE": _ece,
-    "answered": _answered,
-    "missed": _missed,
-}
-
-
-def row(name: str, values: dict[str, Any]) -> str:
-    """One line of the table in Markdown."""
-    shown = [f"{v['value']:.3f} ({v['ci95'][0]:.3f} to {v['ci95'][1]:.3f})" for v in values.values()]
-    return f"| {name} | " + " | ".join(shown) + " |"
 
 
 if __name__ == "__main__":

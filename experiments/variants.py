@@ -9,7 +9,6 @@ honest pick gives: in each training fold the variant with the lowest inner out-o
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 from typing import Any
@@ -20,10 +19,8 @@ from cervicyte.base.files import write_json
 from cervicyte.data.cells import CellTable
 from cervicyte.data.readers import load
 from cervicyte.data.splits import make_folds
-from cervicyte.decision.calibration import fit_temperature, softmax
-from cervicyte.decision.linear import FittedHead, fit_head
-from cervicyte.evaluation.metrics import auroc
 from cervicyte.features import extraction
+from common import make_parser, predict_fold, print_head, score
 
 #: Name, and what differs from ResNet50's last layer at 224 px.
 VARIANTS: tuple[tuple[str, dict[str, Any]], ...] = (
@@ -49,9 +46,7 @@ JOINED: tuple[tuple[str, tuple[str, ...]], ...] = (
 
 def main() -> None:
     """Extract, cross-validate, print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("data", type=Path)
-    parser.add_argument("--weights", required=True)
+    parser = make_parser(__doc__)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
@@ -59,7 +54,7 @@ def main() -> None:
     table = {name: extract(cells, options.weights, **kinds) for name, kinds in VARIANTS}
     for name, parts in JOINED:
         table[name] = np.hstack([table[part] for part in parts])
-    print("| variant | classes | normal/abnormal | AUROC |\n| --- | --- | --- | --- |")
+    print_head(["variant", "classes", "normal/abnormal", "AUROC"])
     fitted: dict[str, list[Any]] = {}
     lines = {}
     for name, values in table.items():
@@ -98,29 +93,18 @@ def pairs(cells: CellTable, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
 
 def fold_of(values: np.ndarray, cells: CellTable, train: np.ndarray, test: np.ndarray, seed: int) -> Any:
     """Test rows, their calibrated probabilities, and the inner out-of-fold loss of the training rows."""
-    k = len(cells.system.classes)
-    found: FittedHead = fit_head(values[train], cells.codes[train], cells.groups[train], k, seed=seed)
-    temperature = fit_temperature(found.oof_logits, cells.codes[train])
-    return test, softmax(found.head.logits(values[test]), temperature), min(found.losses.values())
+    p, fitted = predict_fold(values, cells, train, test, seed)
+    return test, p, min(fitted.losses.values())
 
 
 def line(name: str, cells: CellTable, runs: list[list[tuple[np.ndarray, np.ndarray]]]) -> dict[str, list[float]]:
     """One line of the table: mean and standard deviation over seeds."""
-    abnormal = np.array([c in (cells.system.abnormal or ()) for c in cells.system.classes])
-    truth = abnormal[cells.codes]
     scores = []
     for folds in runs:
-        p = np.zeros((len(cells), len(abnormal)))
+        p = np.zeros((len(cells), len(cells.system.classes)))
         for test, probabilities in folds:
             p[test] = probabilities
-        p_abnormal = p[:, abnormal].sum(axis=1)
-        scores.append(
-            (
-                float((p.argmax(axis=1) == cells.codes).mean()),
-                float(((p_abnormal >= 0.5) == truth).mean()),
-                float(auroc(truth, p_abnormal)),
-            )
-        )
+        scores.append(score(p, cells))
     mean, spread = np.mean(scores, axis=0), np.std(scores, axis=0)
     shown = " | ".join(f"{m:.3f} ± {s:.3f}" for m, s in zip(mean, spread, strict=True))
     print(f"| {name} | {shown} |", flush=True)
