@@ -50,6 +50,18 @@ def test_public_names_are_callable_and_say_why_they_exist(name: str) -> None:
     assert len(cervicyte.__all__) <= 12
 
 
+ROOMS = sorted("cervicyte." + ".".join(p.parent.relative_to(SOURCE).parts) for p in SOURCE.rglob("__init__.pyi"))
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_gives_each_public_name_that_it_lists(room: str) -> None:
+    package = importlib.import_module(room)
+    assert package.__all__
+    assert package.__doc__
+    for name in package.__all__:
+        assert getattr(package, name) is not None
+
+
 def test_nothing_that_is_loaded_is_unpickled_and_no_global_seed_is_set() -> None:
     bad = re.compile(
         r"pickle\.load|joblib\.load|allow_pickle\s*=\s*True|np\.random\.seed|random\.seed\(|torch\.load|(?<![.\w])(eval|exec)\("

@@ -12,9 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given
-from hypothesis import settings as hypothesis_settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings as hypothesis_settings, strategies as st
 
 from cervicyte.base.files import sha256_file
 from cervicyte.bundle.folder import Bundle, InputSpec, Manifest, save_bundle

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 from cervicyte.data.cells import Cell, CellTable, merge
 from cervicyte.data.labels import BETHESDA, BINARY, HERLEV, get_map

@@ -6,8 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from cervicyte.data.labels import HERLEV
 from cervicyte.decision.calibration import UNCERTAIN, Limits, fit_limits, fit_temperature, name_cells, softmax

@@ -9,8 +9,7 @@ import time
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from cervicyte.data.labels import BINARY, HERLEV, LabelSystem, find_map
 from cervicyte.errors import DataError

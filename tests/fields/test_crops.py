@@ -7,9 +7,7 @@ from collections import Counter
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import settings as profile
-from hypothesis import strategies as st
+from hypothesis import given, settings as profile, strategies as st
 
 from cervicyte.data.cells import CellTable
 from cervicyte.errors import DataError

@@ -20,8 +20,7 @@ from flask import request
 from sqlalchemy import func, select
 
 from cervicyte.errors import MissingError, StorageError
-from cervicyte.web.accounts import registration as entry
-from cervicyte.web.accounts import users as accounts
+from cervicyte.web.accounts import registration as entry, users as accounts
 from cervicyte.web.app import create_app
 from cervicyte.web.base import audit_log_search, rate_limits
 from cervicyte.web.base.schema import Base, Image

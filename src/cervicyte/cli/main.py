@@ -19,9 +19,7 @@ from typing import Annotated
 import typer
 
 import cervicyte
-from cervicyte.cli import data as cli_data
-from cervicyte.cli import site as cli_site
-from cervicyte.cli import web
+from cervicyte.cli import data as cli_data, site as cli_site, web
 from cervicyte.cli.options import (
     Data,
     GroupFrom,
@@ -250,8 +248,7 @@ def explain(
     Red places speak for the target and blue ones against it; of a bundle on measurements, what each adds.
     """
     from cervicyte.bundle.folder import Bundle
-    from cervicyte.explain.explainer import explain as run_explanation
-    from cervicyte.explain.explainer import write_png
+    from cervicyte.explain.explainer import explain as run_explanation, write_png
 
     found = run_explanation(Bundle.load(model), image, target, precision=precision)
     write_png(found, out, opacity)

@@ -1,6 +1,10 @@
-from .calibration import Limits as Limits
-from .calibration import fit_temperature as fit_temperature
-from .ensemble import RULES as RULES
-from .ensemble import Combiner as Combiner
+from .calibration import (
+    Limits as Limits,
+    fit_limits as fit_limits,
+    fit_temperature as fit_temperature,
+    name_cells as name_cells,
+    operating_point as operating_point,
+)
+from .ensemble import RULES as RULES, Combiner as Combiner
 from .linear import LinearHead as LinearHead
 from .quality import QualityModel as QualityModel

@@ -1,5 +1,3 @@
-from .drawing import overlay as overlay
-from .drawing import write_png as write_png
+from .drawing import overlay as overlay, write_png as write_png
 from .evidence import Explanation as Explanation
-from .explainer import Explainer as Explainer
-from .explainer import explain as explain
+from .explainer import Explainer as Explainer, explain as explain

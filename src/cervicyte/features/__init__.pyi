@@ -1,4 +1,2 @@
 from .cache import FeatureCache as FeatureCache
-from .extraction import extract as extract
-from .extraction import make_extractor as make_extractor
-from .extraction import stream as stream
+from .extraction import extract as extract, make_extractor as make_extractor, stream as stream

@@ -22,8 +22,7 @@ from cervicyte.base.versions import version_of
 from cervicyte.data.cells import CellTable
 from cervicyte.errors import CervicyteError, DataError, UsageError
 from cervicyte.features import extraction
-from cervicyte.images import augmentation as augment
-from cervicyte.images import decoding, filters
+from cervicyte.images import augmentation as augment, decoding, filters
 from cervicyte.images.decoding import Picture
 from cervicyte.networks.keras.export import BEFORE_TAIL, export_backbone, export_record
 from cervicyte.networks.orientations import COUNTS, oriented

@@ -1,5 +1,2 @@
-from .registry import BACKBONES as BACKBONES
-from .registry import Backbone as Backbone
-from .registry import Weights as Weights
-from .registry import get_backbone as get_backbone
+from .registry import BACKBONES as BACKBONES, Backbone as Backbone, Weights as Weights, get_backbone as get_backbone
 from .runtime import Engine as Engine

@@ -1,2 +1,1 @@
-from .recipes import Recipe as Recipe
-from .recipes import load_recipe as load_recipe
+from .recipes import Recipe as Recipe, load_recipe as load_recipe

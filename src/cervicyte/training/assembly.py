@@ -8,8 +8,7 @@ from pathlib import Path
 
 from cervicyte.errors import UsageError
 from cervicyte.features.extraction import NetworkExtractor
-from cervicyte.fields import crops as pool
-from cervicyte.fields import sharpening
+from cervicyte.fields import crops as pool, sharpening
 from cervicyte.images.augmentation import get_augmentation
 from cervicyte.networks.registry import find_weights, get_backbone
 from cervicyte.training.members import Member, make_member

@@ -19,8 +19,8 @@ from flask import (
     redirect,
     request,
     send_from_directory,
+    url_for as address_of,
 )
-from flask import url_for as address_of
 from jinja2 import StrictUndefined
 from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.middleware.proxy_fix import ProxyFix
@@ -32,8 +32,19 @@ from cervicyte.web.errors import AddressNotFoundError
 from cervicyte.web.middleware import current, security
 from cervicyte.web.middleware.current import Running
 from cervicyte.web.operations.prometheus import MEDIA_TYPE, Metrics
-from cervicyte.web.pages import ROUTES, account, dashboard, exports, history, reading, reports, second, sign_in, upkeep
-from cervicyte.web.pages import cases as case_pages
+from cervicyte.web.pages import (
+    ROUTES,
+    account,
+    cases as case_pages,
+    dashboard,
+    exports,
+    history,
+    reading,
+    reports,
+    second,
+    sign_in,
+    upkeep,
+)
 from cervicyte.web.pages.environment import prepare
 
 _STATIC = Path(__file__).parent / "static"

@@ -18,8 +18,7 @@ import pyotp
 from sqlalchemy import func, select
 
 from cervicyte.errors import CervicyteError, UsageError
-from cervicyte.web.accounts import api_tokens, authenticator, one_time_codes, sessions, users
-from cervicyte.web.accounts import registration as entry
+from cervicyte.web.accounts import api_tokens, authenticator, one_time_codes, registration as entry, sessions, users
 from cervicyte.web.accounts.users import ACTIONS, may
 from cervicyte.web.base import credentials, rate_limits
 from cervicyte.web.base.schema import Base, Code, User, UserSession

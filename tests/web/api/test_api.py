@@ -15,8 +15,7 @@ import pytest
 
 pytest.importorskip("flask", reason="the extra 'web' is not installed")
 
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from sqlalchemy import func, select
 
 from cervicyte.errors import StorageError
@@ -37,8 +36,7 @@ from cervicyte.web.middleware.current import Running
 from cervicyte.web.reading import heat_maps, verdicts
 from cervicyte.web.reports import reports
 from support.web.cases import case_with, rows
-from support.web.client import ROOT as SITE
-from support.web.client import Person, cell, small_bundle
+from support.web.client import ROOT as SITE, Person, cell, small_bundle
 from support.web.databases import KINDS, fresh
 from support.web.site import make_site, make_user
 

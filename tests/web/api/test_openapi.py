@@ -16,8 +16,7 @@ pytest.importorskip("flask", reason="the extra 'web' is not installed")
 pytest.importorskip("schemathesis", reason="the extra 'dev' is not installed")
 
 import schemathesis
-from hypothesis import HealthCheck, Phase, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, Phase, settings, strategies as st
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from cervicyte.web.accounts import api_tokens

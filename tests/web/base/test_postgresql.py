@@ -19,8 +19,7 @@ pytest.importorskip("psycopg", reason="the extra 'postgresql' is not installed")
 from sqlalchemy import Engine, event, func, inspect, select, text
 
 from cervicyte.errors import CervicyteError, StorageError, UsageError
-from cervicyte.web.accounts import registration as entry
-from cervicyte.web.accounts import sessions, users
+from cervicyte.web.accounts import registration as entry, sessions, users
 from cervicyte.web.base import rate_limits
 from cervicyte.web.base.database import Database
 from cervicyte.web.base.schema import Base, Code, Image, PredictionRow, User, UserSession
@@ -29,8 +28,7 @@ from cervicyte.web.engine import workers as jobs
 from cervicyte.web.engine.predictor import Desk
 from cervicyte.web.engine.workers import Jobs
 from cervicyte.web.errors import TooManyRequestsError
-from cervicyte.web.operations import backup
-from cervicyte.web.operations import restore as restoring
+from cervicyte.web.operations import backup, restore as restoring
 from support.web.cases import answer, case_with, rows, says, small_bundle, until
 from support.web.databases import KINDS
 from support.web.site import HERE, OTHER, PASSWORD, make_site, make_user

@@ -23,8 +23,7 @@ from cervicyte.errors import StorageError, UsageError
 from cervicyte.web.accounts import api_tokens, registration, users
 from cervicyte.web.base import rate_limits
 from cervicyte.web.base.schema import AuditRow, Case, Image, PredictionRow, Review, Upload
-from cervicyte.web.cases import cases, deletion, intake, permissions, pictures, second_readers
-from cervicyte.web.cases import listing as case_list
+from cervicyte.web.cases import cases, deletion, intake, listing as case_list, permissions, pictures, second_readers
 from cervicyte.web.cases.cases import CaseSummary
 from cervicyte.web.errors import BusyError, DeniedError, InvalidFieldError, NotFoundError, TooManyRequestsError
 from cervicyte.web.reading import worklist

@@ -13,8 +13,7 @@ import pytest
 pytest.importorskip("sqlalchemy", reason="the extra 'web' is not installed")
 
 from cervicyte.errors import StorageError
-from cervicyte.web.cases import cases, deletion
-from cervicyte.web.cases import listing as case_list
+from cervicyte.web.cases import cases, deletion, listing as case_list
 from cervicyte.web.cases.submissions import submit
 from cervicyte.web.errors import InvalidFieldError
 from support.web.cases import picture, rows

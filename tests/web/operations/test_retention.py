@@ -18,8 +18,7 @@ from cervicyte.web.base.schema import AuditRow, Case, User
 from cervicyte.web.base.site import Site
 from cervicyte.web.cases import cases, deletion, permissions
 from cervicyte.web.errors import DeniedError, InvalidFieldError
-from cervicyte.web.operations import backup, retention
-from cervicyte.web.operations import restore as restoring
+from cervicyte.web.operations import backup, restore as restoring, retention
 from cervicyte.web.reading import verdicts
 from cervicyte.web.reports import reports
 from support.web.databases import on_both

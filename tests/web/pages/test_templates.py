@@ -9,8 +9,7 @@ from collections.abc import Iterator
 from html.parser import HTMLParser
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from cervicyte.data.labels import BETHESDA
 from cervicyte.web.formatting import visible

@@ -10,8 +10,7 @@ import pytest
 
 pytest.importorskip("sqlalchemy", reason="the extra 'web' is not installed")
 
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from sqlalchemy import select
 
 import cervicyte

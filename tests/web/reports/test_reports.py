@@ -6,8 +6,7 @@ import json
 from dataclasses import replace
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 from sqlalchemy import text
 
 from cervicyte.web.base.schema import AuditRow, Image, Report, User
@@ -16,9 +15,7 @@ from cervicyte.web.cases import cases, permissions
 from cervicyte.web.cases.cases import CaseSummary
 from cervicyte.web.errors import DeniedError, InvalidFieldError, NotFoundError
 from cervicyte.web.reading import verdicts
-from cervicyte.web.reports import body as report_body
-from cervicyte.web.reports import pdf as report_pdf
-from cervicyte.web.reports import reports
+from cervicyte.web.reports import body as report_body, pdf as report_pdf, reports
 from cervicyte.web.reports.reports import View
 from support.web.databases import on_both
 from support.web.pdf import words_of_pdf

@@ -8,8 +8,7 @@ from flask import Response, url_for
 
 from cervicyte.web.api import rows
 from cervicyte.web.api.common import at, files, incoming, key, limits, page_of, taken, texts
-from cervicyte.web.cases import cases, deletion, intake, submissions
-from cervicyte.web.cases import listing as case_list
+from cervicyte.web.cases import cases, deletion, intake, listing as case_list, submissions
 from cervicyte.web.cases.cases import CaseSummary
 from cervicyte.web.middleware import current
 from cervicyte.web.middleware.responses import download

@@ -9,8 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 
-from sqlalchemy import delete as remove
-from sqlalchemy import func, select
+from sqlalchemy import delete as remove, func, select
 from sqlalchemy.orm import Session
 
 from cervicyte.web.base.database import lock

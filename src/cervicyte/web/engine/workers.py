@@ -14,8 +14,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import CancelledError, Future
-from concurrent.futures import TimeoutError as NotYet
+from concurrent.futures import CancelledError, Future, TimeoutError as NotYet
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar

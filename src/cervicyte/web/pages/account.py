@@ -11,8 +11,7 @@ from werkzeug.wrappers import Response
 from cervicyte.errors import CervicyteError
 from cervicyte.web.accounts import api_tokens, authenticator, sessions, users
 from cervicyte.web.errors import AddressNotFoundError
-from cervicyte.web.middleware import current as visit
-from cervicyte.web.middleware import security
+from cervicyte.web.middleware import current as visit, security
 from cervicyte.web.pages.common import at, go, page, same_twice, tell, values, wrong
 
 blueprint = Blueprint("account", __name__)

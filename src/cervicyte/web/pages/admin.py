@@ -11,8 +11,7 @@ from flask import Blueprint, request
 from werkzeug.wrappers import Response
 
 from cervicyte.errors import CervicyteError, UsageError
-from cervicyte.web.accounts import registration as entry
-from cervicyte.web.accounts import users as accounts
+from cervicyte.web.accounts import registration as entry, users as accounts
 from cervicyte.web.accounts.registration import Handed
 from cervicyte.web.base import audit_log_search
 from cervicyte.web.cases import blinding

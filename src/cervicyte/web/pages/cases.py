@@ -14,14 +14,10 @@ from cervicyte.web.cases import (
     cases,
     deletion,
     intake,
-    permissions,
-    second_readers,
-)
-from cervicyte.web.cases import (
     listing as case_list,
-)
-from cervicyte.web.cases import (
+    permissions,
     pictures as originals,
+    second_readers,
 )
 from cervicyte.web.cases.cases import CaseSummary
 from cervicyte.web.cases.uploads import Limits

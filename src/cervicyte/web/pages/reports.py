@@ -12,8 +12,7 @@ from cervicyte.web.cases import cases, permissions
 from cervicyte.web.errors import InvalidFieldError
 from cervicyte.web.middleware import current
 from cervicyte.web.pages.common import at, go, page, tell, values, wrong
-from cervicyte.web.reports import pdf as report_pdf
-from cervicyte.web.reports import reports
+from cervicyte.web.reports import pdf as report_pdf, reports
 from cervicyte.web.reports.reports import View
 
 blueprint = Blueprint("reports", __name__)

@@ -8,8 +8,7 @@ from flask import Blueprint, redirect, request, url_for
 from werkzeug.wrappers import Response
 
 from cervicyte.errors import CervicyteError
-from cervicyte.web.accounts import registration as entry
-from cervicyte.web.accounts import sessions, users
+from cervicyte.web.accounts import registration as entry, sessions, users
 from cervicyte.web.accounts.sessions import CodeNeeded, SignedIn
 from cervicyte.web.base.schema import Code, User
 from cervicyte.web.errors import AddressNotFoundError, DeniedError

@@ -13,8 +13,7 @@ from cervicyte.errors import CervicyteError
 from cervicyte.web.cases import intake
 from cervicyte.web.engine.workers import backlog
 from cervicyte.web.middleware import current
-from cervicyte.web.operations import backup as backups
-from cervicyte.web.operations import retention as domain
+from cervicyte.web.operations import backup as backups, retention as domain
 from cervicyte.web.pages.admin import blueprint
 from cervicyte.web.pages.common import at, go, page, tell, values, wrong
 
