@@ -82,7 +82,7 @@ def write_report(
     intended_use: str = INTENDED_USE,
     mistakes: int = 12,
 ) -> Path:
-    """Write metrics.json, predictions.csv, figures/*.png and report.html, and return the page's path.
+    """Write metrics.json, predictions.csv, figures and report.html, and return the page's path.
 
     Parameters
     ----------
