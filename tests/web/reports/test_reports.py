@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 from sqlalchemy import text
 
-from cervicyte.web.base.schema import AuditRow, Image, Report, User
+from cervicyte.web.base.schema import AuditRow, Case, Image, Report, User
 from cervicyte.web.base.site import Site
 from cervicyte.web.cases import cases, permissions
 from cervicyte.web.cases.cases import CaseSummary
@@ -255,3 +255,35 @@ def test_no_text_breaks_the_pdf(site: Site, words: str) -> None:
     cell = replace(view.cells[0], name=words, comment=words * 20, reader=words)
     odd = replace(view, conclusion=words, cells=(cell,) * 3, case=replace(view.case, accession=words, notes=words))
     assert report_pdf.render(odd, site.vault.get).startswith(b"%PDF-")
+
+
+_LONG = {
+    "English": ("The nucleus is enlarged, its chromatin coarse, its outline irregular. " * 30)[:2000],
+    "one word": "x" * 2000,
+    "Chinese": "\u7ec6\u80de\u6838\u589e\u5927" * 400,
+    "Hindi": ("\u0915\u094b\u0936\u093f\u0915\u093e " * 300)[:2000],
+    "many lines": "\n".join(f"line {i}" for i in range(210)),
+}
+
+
+@pytest.mark.parametrize("kind", _LONG)
+@pytest.mark.parametrize("where", ["comment", "notes", "name"])
+def test_texts_of_any_allowed_length_go_on_on_the_next_page(
+    site: Site, owner: User, reviewer: User, where: str, kind: str
+) -> None:
+    long = _LONG[kind]
+    made, (image_id,) = make_case(site, owner, [0.9])
+    with site.database.write() as session:
+        if where == "notes":
+            session.get_one(Case, made.id).notes = long
+        if where == "name":
+            session.get_one(Image, image_id).name = long[:180].replace("\n", " ")
+    verdicts.decide(site, owner, image_id, "SCC", long if where == "comment" else "")
+    words = words_of_pdf(report_pdf.render(_draft(site, owner, made), site.vault.get))
+    shown = long[:180].split("\n")[0] if where == "name" else long.split()[-1]
+    first = shown[:1] if shown.isascii() else f"U+{ord(shown[-1]):04X}"
+    assert first in words
+    if kind == "many lines" and where != "name":
+        assert all(f"line {i}" in words for i in range(210))
+    signed = reports.sign(site, reviewer, made.number, "Carcinoma.")
+    assert report_pdf.render(signed, site.vault.get).startswith(b"%PDF-")

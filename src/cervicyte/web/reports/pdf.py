@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 PICTURES, _COLUMNS = 12, 6
 #: Sides in mm: of a picture, and of the margins.
 _SIDE, _MARGIN = 26.0, 18.0
+#: Height of a table's line and padding of its cells, in mm; most lines of a row, so that one always fits on a page.
+_LINE, _PADDING, _MOST_LINES = 4.2, 0.6, 40
 #: Pixels of a picture's longer side.
 _PIXELS = 220
 
@@ -109,13 +111,28 @@ class _Writer:
             width=sum(widths),
             text_align="LEFT",
             borders_layout="HORIZONTAL_LINES",
-            line_height=4.2,
-            padding=0.6,
+            line_height=_LINE,
+            padding=_PADDING,
         ) as table:
             for row in (head, *rows):
-                cells = table.row()
-                for text in row:
-                    cells.cell(self.clean(text))
+                for part in self._parts(row, widths):
+                    cells = table.row()
+                    for text in part:
+                        cells.cell(text)
+
+    def _parts(self, row: tuple[str, ...], widths: tuple[int, ...]) -> Iterator[tuple[str, ...]]:
+        """A row of a table as rows of at most `_MOST_LINES` lines: fpdf2 breaks no row over two pages, it gives up."""
+        texts = tuple(self.clean(text) for text in row)
+        wrapped = [
+            self.pdf.multi_cell(width - 2 * _PADDING - 2, _LINE, text, dry_run=True, output="LINES")
+            for text, width in zip(texts, widths, strict=True)
+        ]
+        most = max(len(lines) for lines in wrapped)
+        if most <= _MOST_LINES:
+            yield texts
+            return
+        for start in range(0, most, _MOST_LINES):
+            yield tuple("\n".join(lines[start : start + _MOST_LINES]) for lines in wrapped)
 
 
 def _document(view: View) -> Any:
