@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import itertools
 import re
 from collections.abc import Collection
 from pathlib import Path
@@ -15,7 +16,10 @@ from sphinx.pycode import ModuleAnalyzer
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "cervicyte"
 
 #: Sections of a docstring whose entries are "name : description".
-SECTIONS = ("Parameters", "Attributes", "Raises", "Returns", "Yields")
+SECTIONS = ("Parameters", "Attributes", "Raises")
+
+#: Sections that describe one thing, and the field that shows them.
+FIELDS = {"Returns": "returns", "Yields": "yields"}
 
 
 def write_pages(folder: Path) -> None:
@@ -43,19 +47,36 @@ def write_pages(folder: Path) -> None:
 
 
 def turn_descriptions(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
-    """Turn "name : description" of our sections into numpydoc's "name" with the description below it."""
+    """Turn "name : description" of our sections into numpydoc's "name" with the description below it.
+
+    What a section Returns or Yields says is a description as well; its type stands in the annotation.
+    """
     turned: list[str] = []
     section = ""
     for number, line in enumerate(lines):
-        if number + 1 < len(lines) and re.fullmatch(r"-{3,}", lines[number + 1].strip()):
-            section = line.strip()
+        if re.fullmatch(r"-{3,}", line.strip()) and number:
+            section = lines[number - 1].strip()
+            if section in FIELDS:
+                turned[-1:] = ["", "", f":{FIELDS[section]}:"]  # two empty lines end the section before
+                continue
+        elif number + 1 < len(lines) and re.fullmatch(r"-{3,}", lines[number + 1].strip()):
+            section = ""
         entry = re.fullmatch(r"(\*{0,2}[\w.]+(?:, \*{0,2}[\w.]+)*) : (.+)", line)
-        if entry and section in SECTIONS:
-            turned += [entry[1], f"    {entry[2]}"]
+        if section in FIELDS:
+            turned.append(f"    {line}" if line.strip() else line)
+        elif entry and section in SECTIONS:
+            description = [f"    {entry[2]}", *itertools.takewhile(_continues, lines[number + 1 :])]
+            for each in entry[1].split(", ")[:-1]:
+                turned += [each, *description]
+            turned += [entry[1].split(", ")[-1], description[0]]
         else:
             turned.append(line)
     # A property's first line may hold a colon, before which napoleon would again see a type.
     lines[:] = ["", *turned] if what == "property" else turned
+
+
+def _continues(line: str) -> bool:
+    return line.startswith("    ")
 
 
 def _names_of_the_package() -> dict[str, str]:
