@@ -1,6 +1,6 @@
 """Many clients of a server at once, as light as clients can be, since they share the processor with what they measure.
 
-Each is a connection of its own that sends a picture, waits until the whole answer is there, checks its status, and only
+Each is a connection of its own that sends an image, waits until the whole answer is there, checks its status, and only
 then sends the next. One thread serves them all with requests that were put together before, so that a request costs
 its clients less than a tenth of a millisecond: a browser's cost would be on another machine.
 """
@@ -28,7 +28,7 @@ _LAST = re.compile(rb"HTTP/1\.0 |.*\r\nconnection: *close", re.IGNORECASE | re.D
 
 @dataclass(frozen=True)
 class Address:
-    """Where to post a picture, and with which headers."""
+    """Where to post an image, and with which headers."""
 
     url: str
     headers: dict[str, str] = field(default_factory=dict)
@@ -54,18 +54,18 @@ class Load:
 
 def load(
     place: Address,
-    pictures: list[bytes],
+    images: list[bytes],
     clients: int,
     count: int,
     watch: Callable[[int], None] = lambda _: None,
 ) -> Load:
-    """Post ``count`` pictures with so many clients, each of which waits for its answer before it sends the next.
+    """Post ``count`` images with so many clients, each of which waits for its answer before it sends the next.
 
-    A client that is asked to come later does so, and its picture's time goes on; ``watch`` is told how many pictures
+    A client that is asked to come later does so, and its image's time goes on; ``watch`` hears how many images
     are answered. Raises RuntimeError over any other answer than 200, 429 and 503.
     """
     where = urlsplit(place.url)
-    requests = [_request(where, place.headers, picture) for picture in pictures]
+    requests = [_request(where, place.headers, image) for image in images]
     waited: list[float] = []
     later: list[tuple[float, int, _Client]] = []  # when a client that was turned away asks again
     turned_away = sent = 0
@@ -128,8 +128,8 @@ class _Client:
         """Read what has come: status, head and body where the answer is whole."""
         came = self._socket.recv(1 << 16)
         self._received += came
-        head, found, body = self._received.partition(b"\r\n\r\n")
-        length = _LENGTH.search(head) if found else None
+        head, end, body = self._received.partition(b"\r\n\r\n")
+        length = _LENGTH.search(head) if end else None
         if length is None or len(body) < int(length[1]):
             if not came:
                 raise RuntimeError(f"the server ended the connection: {self._received[:300]!r}")

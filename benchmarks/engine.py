@@ -138,7 +138,7 @@ def stream(files: list[Path], options: argparse.Namespace, scratch: Path) -> dic
     name = options.networks.split(",")[0]
     extractor = extraction.make_extractor(name, options.weights if name in options.real.split(",") else "random")
     count = options.stream
-    pictures = write_many(files, scratch / "many", count)
+    images = write_many(files, scratch / "many", count)
     batch = np.stack([extractor.prepare(decoding.load(p)) for p in files[: extractor.batch_size]])
     process, memory = psutil.Process(), {}
 
@@ -159,7 +159,7 @@ def stream(files: list[Path], options: argparse.Namespace, scratch: Path) -> dic
     # In slices, the engine measured between them: what else runs on the machine meets both alike.
     size = -(-count // options.slices)
     for start in range(0, count, size):
-        part = pictures[start : start + size]
+        part = images[start : start + size]
         begin = time.perf_counter()
         for index, answer in extraction.stream(iter(part), extractor, cache):
             assert isinstance(answer, np.ndarray), answer
@@ -172,7 +172,7 @@ def stream(files: list[Path], options: argparse.Namespace, scratch: Path) -> dic
     cache.commit()
     first = sum(n for n, _ in folder) / sum(s for _, s in folder)
     begin = time.perf_counter()
-    hits = sum(1 for _ in extraction.stream(iter(pictures), extractor, cache))
+    hits = sum(1 for _ in extraction.stream(iter(images), extractor, cache))
     second = hits / (time.perf_counter() - begin)
     cache.close()
     of_engine = statistics.median((n / s) / ((engine[i] + engine[i + 1]) / 2) for i, (n, s) in enumerate(folder))
@@ -205,16 +205,16 @@ def batches(files: list[Path], extractor: extraction.NetworkExtractor, size: int
 
 
 def write_many(files: list[Path], folder: Path, count: int) -> list[Picture]:
-    """``count`` files of different content: copies with a number after the picture's end."""
+    """``count`` files of different content: copies with a number after the image's end."""
     folder.mkdir(parents=True)
-    pictures = []
+    images = []
     for i, source in enumerate(repeat(files, count)):
         path = folder / f"{i:06d}{source.suffix}"
         shutil.copyfile(source, path)
         with path.open("ab") as out:
             out.write(b"%d" % i)
-        pictures.append(Picture(str(path)))
-    return pictures
+        images.append(Picture(str(path)))
+    return images
 
 
 def _options() -> argparse.Namespace:
@@ -222,9 +222,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--networks", default="ResNet50,ResNet152", help="names, separated by commas")
     parser.add_argument("--real", default="ResNet50", help="networks with real weights; the others get random ones")
     parser.add_argument("--precisions", default="float32,bfloat16,int8", help="of cervicyte")
-    parser.add_argument("--images", type=Path, help="folder with pictures; default: 256 generated ones")
-    parser.add_argument("--images-per-row", type=int, default=192, help="pictures per round in cervicyte's rows")
-    parser.add_argument("--images-per-keras-row", type=int, default=32, help="pictures per round in Keras' rows")
+    parser.add_argument("--images", type=Path, help="folder with images; default: 256 generated ones")
+    parser.add_argument("--images-per-row", type=int, default=192, help="images per round in cervicyte's rows")
+    parser.add_argument("--images-per-keras-row", type=int, default=32, help="images per round in Keras' rows")
     parser.add_argument("--batch", type=int, default=32, help="Keras' batch size")
     parser.add_argument("--stream", type=int, default=0, help="number of files: run the folder benchmark instead")
     parser.add_argument("--slices", type=int, default=10, help="of the folder benchmark")

@@ -5,7 +5,7 @@
 Both ways start from the same head, see the same number of views of the same cells in the same batches, train the same
 blocks with AdamW, the same cosine, label smoothing and class weights, and judge the held cells every second epoch, in
 one run on one machine. The naive way is what most notebooks do: the whole network in `fit`, everything before the
-last two blocks frozen, pictures augmented beforehand and kept in memory.
+last two blocks frozen, images augmented beforehand and kept in memory.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ def main() -> None:
     folds = make_folds(everything, "grouped", 5, 0)
     random = np.random.default_rng(0)
     train = random.permutation(folds.train[0])[: options.cells]
-    held = random.permutation(folds.test[0])[: options.cells // 4]
-    cells = everything.subset(np.concatenate([train, held]))
+    held_out = random.permutation(folds.test[0])[: options.cells // 4]
+    cells = everything.subset(np.concatenate([train, held_out]))
     n = len(train)
     part = Part("r", method="finetune", backbone=options.network, epochs=options.epochs, patience=999, averaging=0.0)
     with tempfile.TemporaryDirectory() as cache:
@@ -111,8 +111,8 @@ def naive(part: Part, weights: str, cells: CellTable, n: int) -> dict[str, float
             layer.trainable = False  # statistics stay frozen
     mode = backbone.preprocessing
 
-    def preprocessed(pictures: np.ndarray) -> np.ndarray:
-        return keras.applications.imagenet_utils.preprocess_input(pictures.astype(np.float32), mode=mode)
+    def preprocessed(images: np.ndarray) -> np.ndarray:
+        return keras.applications.imagenet_utils.preprocess_input(images.astype(np.float32), mode=mode)
 
     pooled = keras.layers.GlobalAveragePooling2D()(network.output)
     start = time.perf_counter()

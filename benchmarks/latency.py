@@ -1,4 +1,4 @@
-"""How fast one bundle answers beside another: graphs alone, a folder of files, one picture, and a cold command.
+"""How fast one bundle answers beside another: graphs alone, a folder of files, one image, and a cold command.
 
     python benchmarks/latency.py IMAGES --fast BUNDLE --slow BUNDLE [--rounds 5]
 
@@ -86,7 +86,7 @@ def _ways(model: str, files: list[Path], precision: str) -> dict[str, Callable[[
     return {
         "images/s, the graph alone": graph_alone,
         "images/s, files to verdicts": folder,
-        "ms, one picture, file to probabilities": one,
+        "ms, one image, file to probabilities": one,
         "s, a cold `cervicyte predict` of one file": cold,
     }
 

@@ -3,7 +3,7 @@
     python benchmarks/plain_page.py --network ResNet50
     python benchmarks/plain_page.py --bundle run/bundle
 
-Flask's own server, one picture a request, one forward pass a request, nothing batched, nothing kept, nobody asked who
+Flask's own server, one image a request, one forward pass a request, nothing batched, nothing kept, nobody asked who
 he is. ``--network`` is Keras on torch, eager, with the network's preprocessing and a linear head; ``--bundle`` is a
 bundle's graphs in their own engine.
 """
@@ -23,7 +23,7 @@ from cervicyte.images import decoding
 from cervicyte.networks.keras.export import build_network
 from cervicyte.networks.registry import find_weights, get_backbone, import_keras
 
-#: Bytes of a picture to P(abnormal).
+#: Bytes of an image to P(abnormal).
 Model = Callable[[bytes], float | None]
 
 
@@ -47,7 +47,7 @@ def main() -> None:
 
 
 def of_network(name: str, weights: str) -> Model:
-    """A network in Keras on torch, run eagerly on one picture, under a head drawn at random."""
+    """A network in Keras on torch, run eagerly on one image, under a head drawn at random."""
     keras = import_keras()
     import torch
 
@@ -57,23 +57,23 @@ def of_network(name: str, weights: str) -> Model:
     head = np.random.default_rng(0).normal(size=network.output_shape[-1]) * 0.01
 
     def answer(data: bytes) -> float:
-        picture = keras.utils.load_img(io.BytesIO(data), target_size=(row.size, row.size))
-        pixels = keras.utils.img_to_array(picture)[None]
+        image = keras.utils.load_img(io.BytesIO(data), target_size=(row.size, row.size))
+        pixels = keras.utils.img_to_array(image)[None]
         with torch.no_grad():
             features = network(keras.applications.imagenet_utils.preprocess_input(pixels, mode=row.preprocessing))
-        found = keras.ops.convert_to_numpy(features)[0]
-        return float(1 / (1 + np.exp(-found @ head)))
+        vector = keras.ops.convert_to_numpy(features)[0]
+        return float(1 / (1 + np.exp(-vector @ head)))
 
     return answer
 
 
 def of_bundle(path: str) -> Model:
-    """A bundle's graphs, run on one picture."""
+    """A bundle's graphs, run on one image."""
     bundle = Bundle.load(path)
     extractor = bundle.extractor()
 
     def answer(data: bytes) -> float | None:
-        row = extractor.prepare(decoding.decode(data, "the picture"))
+        row = extractor.prepare(decoding.decode(data, "the image"))
         return bundle.verdict("", extractor.run(row[None])[0]).p_abnormal
 
     return answer

@@ -3,7 +3,7 @@
     python benchmarks/predictor.py --weights FOLDER
 
 A ResNet50 bundle answers the same files in both ways, in turns, in one run: `cervicyte.features.extraction.stream`
-with nothing cached, and threads of clients that each send a few pictures, wait for the verdicts, and send the next.
+with nothing cached, and threads of clients that each send a few images, wait for the verdicts, and send the next.
 See benchmarks/README.md.
 """
 
@@ -31,14 +31,14 @@ from common import (
 
 
 def main() -> None:
-    """Make the bundle and the pictures, run both ways in turns, print the table."""
+    """Make the bundle and the images, run both ways in turns, print the table."""
     options = _options()
     with tempfile.TemporaryDirectory() as scratch:
         bundle = make_network_bundle(options.network, options.weights, Path(scratch) / "bundle")
         files = write_images(Path(scratch) / "images", 128)
         some = repeat(files, options.images)
         extractor = bundle.extractor()
-        with Desk(bundle, queue_size=max(512, 2 * options.clients * options.pictures)) as predictor:
+        with Desk(bundle, queue_size=max(512, 2 * options.clients * options.images_a_request)) as predictor:
             send(predictor, files, options)  # start the threads, compile for the sizes of batches that occur
             stream_files(files, extractor)
             ways = {
@@ -48,11 +48,11 @@ def main() -> None:
             speeds = run_in_turns(ways, options.rounds)
             counts = predictor.statistics()
     share = median(p / s for p, s in zip(speeds["predictor"], speeds["streaming"], strict=True))
-    print(f"\n**{options.network}**, {options.clients} clients, {options.pictures} pictures each time\n")
+    print(f"\n**{options.network}**, {options.clients} clients, {options.images_a_request} images a request\n")
     rows = [(way, median_and_range(values)) for way, values in speeds.items()]
     rows += [
         ("share of streaming (median of rounds; target 85 %)", f"{100 * share:.0f} %"),
-        ("pictures in a batch, mean", f"{counts.images / max(1, counts.batches):.1f}"),
+        ("images in a batch, mean", f"{counts.images / max(1, counts.batches):.1f}"),
         ("seconds from request to verdict, mean", f"{counts.waited_s / max(1, counts.images):.2f}"),
     ]
     print_table(("", "images/s (range)"), rows)
@@ -62,7 +62,7 @@ def main() -> None:
 
 def send(predictor: Desk, files: list[Path], options: argparse.Namespace) -> None:
     """Send all files by so many clients, each of which waits for its verdicts before it sends the next."""
-    requests = [files[i : i + options.pictures] for i in range(0, len(files), options.pictures)]
+    requests = [files[i : i + options.images_a_request] for i in range(0, len(files), options.images_a_request)]
 
     def client(own: list[list[Path]]) -> None:
         for request in own:
@@ -79,7 +79,7 @@ def _options() -> argparse.Namespace:
     parser = make_parser(__doc__, rounds=5, weights="random")
     parser.add_argument("--network", default="ResNet50")
     parser.add_argument("--clients", type=int, default=32)
-    parser.add_argument("--pictures", type=int, default=1, help="of each request")
+    parser.add_argument("--images-a-request", type=int, default=1)
     parser.add_argument("--images", type=int, default=512, help="of each round")
     return parser.parse_args()
 

@@ -62,18 +62,18 @@ def main() -> None:
         bundle = Bundle.load(path)
         files = find_files(options.images, folder, 128)
         some = repeat(files, options.images_a_round)
-        pictures = [file.read_bytes() for file in files]
+        images = [file.read_bytes() for file in files]
         extractor = bundle.extractor()
         server, process = stack.enter_context(_serving(path, folder / "data"))
         page = stack.enter_context(_plain_page(options, path))
-        _same_answers(bundle, server, pictures[:8])
+        _same_answers(bundle, server, images[:8])
         stream_files(files, extractor)
         for place in (server, page):  # compile for the sizes of batches that occur, start the threads
-            load(place, pictures, max(options.clients), 2 * max(options.clients))
+            load(place, images, max(options.clients), 2 * max(options.clients))
         # Eager in Keras, as system B does it; or the bundle's own engine, which only lacks the batches.
         plain = f"plain page, {options.page_network} in Keras" if options.page_network else "plain page, this bundle"
         ways = {
-            (name, clients): partial(load, place, pictures, clients, count)
+            (name, clients): partial(load, place, images, clients, count)
             for clients in options.clients
             for name, place, count in (
                 ("cervicyte serve", server, options.images_a_round),
@@ -87,7 +87,7 @@ def main() -> None:
             for way, (measured,) in run_in_turns(ways, 1, lambda measured: f"{measured.rate:.1f}/s").items():
                 loads[way].append(measured)
         _print_loads(bundle.manifest.name, streaming, loads)
-        memory = _memory(server, process, pictures, max(options.clients), options.requests)
+        memory = _memory(server, process, images, max(options.clients), options.requests)
     rows = [
         {"way": way, "clients": n, "rate": r.rate, "p50_ms": r.quantile(0.5), "p95_ms": r.quantile(0.95)}
         | {"turned_away": r.turned_away}
@@ -97,11 +97,11 @@ def main() -> None:
     write_figures(options.out, streaming=streaming, loads=rows, resident_mb=memory)
 
 
-def _same_answers(bundle: Bundle, server: Address, pictures: list[bytes]) -> None:
+def _same_answers(bundle: Bundle, server: Address, images: list[bytes]) -> None:
     """The server says what the bundle says; speed without that would mean nothing."""
     where = urlsplit(server.url)
     extractor = bundle.extractor()
-    for data in pictures:
+    for data in images:
         own = bundle.verdict("", extractor.run(extractor.prepare(decoding.decode(data, "it"))[None])[0])
         connection = http.client.HTTPConnection(where.hostname or "", where.port, timeout=120)
         connection.request("POST", where.path, data, server.headers)
@@ -112,9 +112,7 @@ def _same_answers(bundle: Bundle, server: Address, pictures: list[bytes]) -> Non
         assert body["label"] == own.label, (body, own)
 
 
-def _memory(
-    server: Address, process: psutil.Process, pictures: list[bytes], clients: int, count: int
-) -> dict[str, int]:
+def _memory(server: Address, process: psutil.Process, images: list[bytes], clients: int, count: int) -> dict[str, int]:
     """Megabytes of the server after a tenth, half and all of many requests; prints them."""
     marks = {max(1, round(share * count)): f"{round(100 * share)} %" for share in MARKS}
     memory: dict[str, int] = {}
@@ -124,7 +122,7 @@ def _memory(
             memory[marks[done]] = resident_mb(process)
             print(f"  {done} requests: {memory[marks[done]]} MB", file=sys.stderr)
 
-    long_run = load(server, pictures, clients, count, watch)
+    long_run = load(server, images, clients, count, watch)
     sizes = " / ".join(str(size) for size in memory.values())
     print(f"\n{count} requests of {clients} clients, {long_run.rate:.1f}/s", end="; ")
     print(f"resident memory at 10 / 50 / 100 %: {sizes} MB")
@@ -194,7 +192,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--page-network", default="", help="network of the plain page, in Keras; left out: that of --network, or BUNDLE"
     )
-    parser.add_argument("--images", type=Path, help="folder of pictures; left out: generated")
+    parser.add_argument("--images", type=Path, help="folder of images; left out: generated")
     parser.add_argument("--clients", type=lambda text: [int(n) for n in text.split(",")], default=[1, 8, 32])
     parser.add_argument("--images-a-round", type=int, default=512)
     parser.add_argument("--images-a-page", type=int, default=64, help="of a round, to the plain page, which is slow")

@@ -115,7 +115,7 @@ def fitted(training: CellTable, member: Any, recipe: Recipe, seed: int, models: 
 
 def at_precisions(judged: Predictions, models: list[Model], cells: CellTable, folds: Folds) -> dict[str, Predictions]:
     """The test cells as judged by each fold's graph in several precisions; the limits are the fold's own."""
-    found = {name: judged.probabilities.copy() for name in ("float32", "bfloat16", "int8")}
+    probabilities = {name: judged.probabilities.copy() for name in ("float32", "bfloat16", "int8")}
     for model, train, test in zip(models, folds.train, folds.test, strict=True):
         (student,) = model.members
         table = student.member.pixels
@@ -125,14 +125,14 @@ def at_precisions(judged: Predictions, models: list[Model], cells: CellTable, fo
             chosen = np.random.default_rng(0).permutation(train)[:CALIBRATION]
             batches = np.array_split(table.small(cells.subset(chosen)), CALIBRATION // 16)
             small = quantise(path, batches, Path(scratch) / "int8.onnx")
-            for name in found:
+            for name in probabilities:
                 options = {} if name == "int8" else {"precision": name}
                 engine = Engine(small if name == "int8" else path, ("probabilities",), **options)
-                found[name][test] = engine.run(table.small(cells.subset(test)))["probabilities"]
+                probabilities[name][test] = engine.run(table.small(cells.subset(test)))["probabilities"]
     columns = [i for i, c in enumerate(judged.classes) if c in (cells.system.abnormal or ())]
     return {
         name: replace(judged, probabilities=p, p_abnormal=np.clip(p[:, columns].sum(axis=1), 0, 1))
-        for name, p in found.items()
+        for name, p in probabilities.items()
     }
 
 
@@ -140,10 +140,10 @@ def stability(model: Model, cells: CellTable, seed: int) -> dict[str, list[float
     """For each change, which cells keep their side of the operating point and label, and how P(abnormal) moves."""
     (student,), side = model.members, model.members[0].member.shape.side
     random = np.random.default_rng(seed)
-    pictures = [decoding.load(c.path, c.box) for c in cells.cells]
+    images = [decoding.load(c.path, c.box) for c in cells.cells]
 
     def judged(change: Change | None) -> tuple[np.ndarray, np.ndarray]:
-        changed = pictures if change is None else [change(p, random) for p in pictures]
+        changed = images if change is None else [change(p, random) for p in images]
         small = np.stack([decoding.resize(p, side, student.member.part.fit) for p in changed])
         p = softmax(student.member.trainer.logits(student.student, small), model.temperatures[0])
         labels = name_cells(p, model.classes, model.abnormal_classes, model.limits)
@@ -151,14 +151,14 @@ def stability(model: Model, cells: CellTable, seed: int) -> dict[str, list[float
 
     labels, p = judged(None)
     away = np.abs(p - model.limits.threshold) >= AWAY
-    found: dict[str, list[float]] = {}
+    shares: dict[str, list[float]] = {}
     for name, change in CHANGES.items():
         then, q = judged(change)
         flagged = (p >= model.limits.threshold) == (q >= model.limits.threshold)
-        found[f"{name}: same side of the operating point, away from it"] = list(flagged[away].astype(float))
-        found[f"{name}: same label, of all cells"] = list((labels == then).astype(float))
-        found[f"{name}: mean change of P(abnormal)"] = list(np.abs(p - q))
-    return found
+        shares[f"{name}: same side of the operating point, away from it"] = list(flagged[away].astype(float))
+        shares[f"{name}: same label, of all cells"] = list((labels == then).astype(float))
+        shares[f"{name}: mean change of P(abnormal)"] = list(np.abs(p - q))
+    return shares
 
 
 def _shifted(image: np.ndarray, random: np.random.Generator) -> np.ndarray:

@@ -39,22 +39,22 @@ def main() -> None:
     bundle = Bundle.load(options.bundle)
     cells = chosen(load(options.data, options.reader), options.cells, options.seed)
     explainer = Explainer(bundle)
-    pictures, kept = [], []
+    images, kept = [], []
     for row, cell in enumerate(cells.cells):
-        picture = decoding.load(cell.path, cell.box)
+        image = decoding.load(cell.path, cell.box)
         try:
-            explainer.explain(picture, options.target)
+            explainer.explain(image, options.target)
         except ImageError as error:
             print(f"left out: {cell.path}: {error.one_line}", file=sys.stderr)
             continue
-        pictures.append(picture)
+        images.append(image)
         kept.append(row)
     cells = cells.subset(np.array(kept, dtype=int))
     print(
         f"{len(cells)} cells, {len(set(cells.groups))} groups, precision {explainer.members[0].extractor.precision}\n"
     )
 
-    deleted = deletion(explainer, pictures, options.target, draws=options.draws, seed=options.seed)
+    deleted = deletion(explainer, images, options.target, draws=options.draws, seed=options.seed)
     print("| deleted | fall, marked | fall, same pieces elsewhere | difference | marked fell more | fall, centre |")
     print("| --- | --- | --- | --- | --- | --- |")
     for k, share in enumerate(deleted.shares):
@@ -64,7 +64,7 @@ def main() -> None:
         print(f"| {share:.0%} | {' | '.join(columns)} |")
 
     print("\n| weights | rank correlation with the trained map | its size whatever the sign |\n| --- | --- | --- |")
-    alone = chance(explainer, pictures, options.target, options.seed)
+    alone = chance(explainer, images, options.target, options.seed)
     print(
         f"| as trained, map put elsewhere | {mean_ci(alone, cells.groups)} | {mean_ci(np.abs(alone), cells.groups)} |"
     )
@@ -73,7 +73,7 @@ def main() -> None:
         for seed in range(3):
             with tempfile.TemporaryDirectory() as folder:
                 other_model = Explainer(randomised(bundle, Path(folder) / "bundle", part, options.seed + seed))
-                rows.append(agreement(explainer, other_model, pictures, options.target))
+                rows.append(agreement(explainer, other_model, images, options.target))
         each = np.array(rows)
         signed, size = (
             mean_ci(each.mean(axis=0), cells.groups),
@@ -83,10 +83,10 @@ def main() -> None:
         print(f"| {part} shuffled | {signed}; seeds {seeds} | {size} |")
 
 
-def chance(explainer: Explainer, pictures: list[np.ndarray], target: str | None, seed: int) -> np.ndarray:
+def chance(explainer: Explainer, images: list[np.ndarray], target: str | None, seed: int) -> np.ndarray:
     """What maps as smooth as these have in common by chance: each with itself, mirrored and shifted, (n,)."""
     random = np.random.default_rng(seed)
-    maps = [explainer.explain(picture, target).map for picture in pictures]
+    maps = [explainer.explain(image, target).map for image in images]
     return np.array([correlation(values, elsewhere(values, random)) for values in maps if values is not None])
 
 

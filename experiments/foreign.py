@@ -1,9 +1,9 @@
-"""How well pictures that are no cells are refused, and how many true cells with them.
+"""How well images that are no cells are refused, and how many true cells with them.
 
     python experiments/foreign.py DATA --fields FOLDER... [--other DATA]
 
 Grouped 5-fold: in each fold the limits come from its training cells alone; true cells are its test cells. The score of
-a picture is its distance. An AUROC is the mean over folds, with the lowest; the interval resamples groups.
+an image is its distance. An AUROC is the mean over folds, with the lowest; the interval resamples groups.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from cervicyte.images.descriptors import describe
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from support.foreign_inputs import KINDS, LATER, Kind, background, whole_fields
 
-#: Pictures of each kind; of those made of test cells, in each fold.
-PICTURES = 120
+#: Images of each kind; of those made of test cells, in each fold.
+COUNT = 120
 
 
 def main() -> None:
@@ -42,17 +42,17 @@ def main() -> None:
     options = parser.parse_args()
     random = np.random.default_rng(0)
     cells = load(options.data)
-    pictures = [decoding.load(c.path, c.box) for c in track(cells.cells, "Reading")]
+    images = [decoding.load(c.path, c.box) for c in track(cells.cells, "Reading")]
     start = time.perf_counter()
-    described = np.array([describe(p) for p in track(pictures, "Describing")])
-    each = (time.perf_counter() - start) / len(pictures) * 1e3
-    fields = [whole_fields([folder], PICTURES, random) for folder in options.fields]
-    fixed = {kind.name: kind.make([], PICTURES, random) for kind in (*KINDS, *LATER) if not kind.of_cells}
+    described = np.array([describe(p) for p in track(images, "Describing")])
+    each = (time.perf_counter() - start) / len(images) * 1e3
+    fields = [whole_fields([folder], COUNT, random) for folder in options.fields]
+    fixed = {kind.name: kind.make([], COUNT, random) for kind in (*KINDS, *LATER) if not kind.of_cells}
     fixed |= {f"whole fields, {f.name}": some for f, some in zip(options.fields, fields, strict=True)}
-    fixed["background of fields"] = background([field for some in fields for field in some], PICTURES, random)
+    fixed["background of fields"] = background([field for some in fields for field in some], COUNT, random)
     if options.other is not None:
         fixed[f"(cells of another laboratory, {options.other.name})"] = _crops(load(options.other))
-    found = {name: np.array([describe(p) for p in some]) for name, some in track(list(fixed.items()), "Foreign")}
+    foreign = {name: np.array([describe(p) for p in some]) for name, some in track(list(fixed.items()), "Foreign")}
     rows: dict[str, list[tuple[np.ndarray, float]]] = {}
     own = np.full(len(cells), "", dtype=object)
     folds = splits.make_folds(cells, "grouped", 5, 0)
@@ -61,11 +61,11 @@ def main() -> None:
         if model is None:
             raise SystemExit(note)
         own[test] = verdicts(model, described[test])
-        made = found | _made([pictures[i] for i in test], (*KINDS, *LATER), random)
-        for name, values in made.items():
+        kinds = foreign | _describe_kinds([images[i] for i in test], (*KINDS, *LATER), random)
+        for name, values in kinds.items():
             rows.setdefault(name, []).append(_judged(model, described[test], values))
-    print(f"{len(cells)} cells of {len(set(cells.groups))} groups; {each:.2f} ms a picture\n")
-    print("| picture | AUROC, mean of folds (lowest) | refused | reasons |\n| --- | --- | --- | --- |")
+    print(f"{len(cells)} cells of {len(set(cells.groups))} groups; {each:.2f} ms an image\n")
+    print("| image | AUROC, mean of folds (lowest) | refused | reasons |\n| --- | --- | --- | --- |")
     for name, judged in rows.items():
         reasons = Counter(str(reason) for part, _ in judged for reason in part)
         print(_line(name, [area for _, area in judged], reasons))
@@ -79,10 +79,12 @@ def _crops(cells: CellTable) -> list[np.ndarray]:
     return [decoding.load(c.path, c.box) for c in cells.cells]
 
 
-def _made(some: list[np.ndarray], kinds: Sequence[Kind], random: np.random.Generator) -> dict[str, np.ndarray]:
+def _describe_kinds(
+    some: list[np.ndarray], kinds: Sequence[Kind], random: np.random.Generator
+) -> dict[str, np.ndarray]:
     """Descriptors of the kinds that are made of the fold's test cells."""
-    mine = (kind for kind in kinds if kind.of_cells)
-    return {kind.name: np.array([describe(p) for p in kind.make(some, PICTURES, random)]) for kind in mine}
+    of_cells = (kind for kind in kinds if kind.of_cells)
+    return {kind.name: np.array([describe(p) for p in kind.make(some, COUNT, random)]) for kind in of_cells}
 
 
 def _judged(model: QualityModel, cells: np.ndarray, foreign: np.ndarray) -> tuple[np.ndarray, float]:

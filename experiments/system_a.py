@@ -169,7 +169,7 @@ def _fit(members: Sequence[Member], recipe: Recipe, seed: int, flips: bool) -> C
 
 @dataclass(frozen=True)
 class _Once:
-    """A model whose members look at the picture as it is, and are put back afterwards."""
+    """A model whose members look at the image as it is, and are put back afterwards."""
 
     model: Any
     members: Sequence[Member]
@@ -184,11 +184,11 @@ class _Once:
         return self.model.limits
 
     def answers(self, cells: CellTable) -> Any:
-        found = self.model.answers(cells)
+        answers = self.model.answers(cells)
         if not self.flips:
             for member in self.members:
                 member.trainer.table = member.table  # type: ignore[attr-defined]
-        return found
+        return answers
 
 
 if __name__ == "__main__":
