@@ -15,7 +15,7 @@ import threading
 from pathlib import Path
 from statistics import median
 
-from cervicyte.web.engine.predictor import Desk
+from cervicyte.web.engine.predictor import Predictor
 from common import (
     make_network_bundle,
     make_parser,
@@ -38,7 +38,7 @@ def main() -> None:
         files = write_images(Path(scratch) / "images", 128)
         some = repeat(files, options.images)
         extractor = bundle.extractor()
-        with Desk(bundle, queue_size=max(512, 2 * options.clients * options.images_a_request)) as predictor:
+        with Predictor(bundle, queue_size=max(512, 2 * options.clients * options.images_a_request)) as predictor:
             send(predictor, files, options)  # start the threads, compile for the sizes of batches that occur
             stream_files(files, extractor)
             ways = {
@@ -60,7 +60,7 @@ def main() -> None:
     write_figures(options.out, speeds=speeds, share=share, batch_sizes=sizes)
 
 
-def send(predictor: Desk, files: list[Path], options: argparse.Namespace) -> None:
+def send(predictor: Predictor, files: list[Path], options: argparse.Namespace) -> None:
     """Send all files by so many clients, each of which waits for its verdicts before it sends the next."""
     requests = [files[i : i + options.images_a_request] for i in range(0, len(files), options.images_a_request)]
 

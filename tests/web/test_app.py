@@ -25,8 +25,8 @@ from cervicyte.web.app import create_app
 from cervicyte.web.base import audit_log_search, rate_limits
 from cervicyte.web.base.schema import Base, Image
 from cervicyte.web.cases import cases, second_readers
-from cervicyte.web.engine.predictor import Desk
-from cervicyte.web.engine.workers import Jobs
+from cervicyte.web.engine.predictor import Predictor
+from cervicyte.web.engine.workers import ImageWorkers
 from cervicyte.web.errors import BusyError, TooManyRequestsError
 from cervicyte.web.middleware import security
 from cervicyte.web.middleware.current import Running
@@ -47,8 +47,11 @@ def world(tmp_path_factory):
     """A laboratory at work: a model, five people, and a case with two pictures and one verdict; read it, mostly."""
     site = make_site(tmp_path_factory.mktemp("app") / "data")
     users = {email: make_user(site, email, role) for email, role in ROLES.items()}
-    with Desk(small_bundle(tmp_path_factory.mktemp("model") / "bundle"), workers=2) as desk, Jobs(site, desk) as jobs:
-        app = create_app(Running(site=site, desk=desk, jobs=jobs, max_upload_mb=2))
+    with (
+        Predictor(small_bundle(tmp_path_factory.mktemp("model") / "bundle"), workers=2) as predictor,
+        ImageWorkers(site, predictor) as workers,
+    ):
+        app = create_app(Running(site=site, predictor=predictor, workers=workers, max_upload_mb=2))
         app.testing = False  # errors are answered, as they are for users
         people = {email: Person(app) for email in ROLES}
         for email, person in people.items():
@@ -60,9 +63,16 @@ def world(tmp_path_factory):
         image = re.findall(r"/images/([0-9a-f]{32})/thumbnail", people[READER].get(f"/cases/{made.number}").text)[0]
         verdicts.decide(site, users[READER], image, "HSIL", HOSTILE)
         yield SimpleNamespace(
-            site=site, app=app, people=people, users=users, number=made.number, image=image, desk=desk, jobs=jobs
+            site=site,
+            app=app,
+            people=people,
+            users=users,
+            number=made.number,
+            image=image,
+            predictor=predictor,
+            workers=workers,
         )
-    assert site.ledger.verify(site.database).ok
+    assert site.audit_log.verify(site.database).ok
     site.database.close()
 
 
@@ -70,7 +80,7 @@ def world(tmp_path_factory):
 def site(tmp_path):
     found = make_site(tmp_path / "data", registration="open")
     yield found
-    assert found.ledger.verify(found.database).ok
+    assert found.audit_log.verify(found.database).ok
     found.database.close()
 
 
@@ -574,7 +584,7 @@ def test_a_case_is_read_signed_and_amended(world) -> None:
     start = re.search(rf"/cases/{number}/cells/[0-9a-f]+", reader.get(f"/cases/{number}").text)[0]
     assert reader.post(f"{start}/decision", {"verdict": "nonsense"}).status_code == 422
     named = re.findall(r'value="([^"]+)" data-key="([qw])"', reader.get(start).text)
-    assert named == list(zip(world.desk.bundle.classes, "qw", strict=True))
+    assert named == list(zip(world.predictor.bundle.classes, "qw", strict=True))
     following = reader.post(f"{start}/decision", {"verdict": "HSIL", "comment": "halo"})
     assert following.status_code == 303
     assert following.location != start
@@ -680,7 +690,7 @@ def test_no_secret_is_written_to_the_log(site, caplog) -> None:
 
 def test_probes_tell_whether_uploads_would_be_answered(world, site) -> None:
     assert Person(world.app).get("/readyz").json["status"] == "ready"
-    empty = create_app(Running(site=site, no_desk=MissingError("no model was named", "/srv/secret", "name one")))
+    empty = create_app(Running(site=site, no_predictor=MissingError("no model was named", "/srv/secret", "name one")))
     answer = Person(empty).get("/readyz")
     assert answer.status_code == 503
     assert answer.json["model"] == "no model was named"
@@ -705,7 +715,7 @@ def test_numbers_are_for_administrators_tokens(world) -> None:
 
 def test_pictures_wait_where_no_model_answers(site) -> None:
     make_user(site)
-    running = Running(site=site, no_desk=MissingError("no model was named", None, "name one"))
+    running = Running(site=site, no_predictor=MissingError("no model was named", None, "name one"))
     app = create_app(running)
     person = Person(app)
     person.sign_in(READER)

@@ -301,10 +301,10 @@ def test_a_kill_in_the_middle_of_an_upload_loses_nothing_that_was_taken(tmp_path
             line.sendall(first[: len(first) // 2])
             server.end(signal.SIGKILL)
     assert [image.name for image in _pictures(site, number)] == ["0.png"]
-    assert list(site.vault.digests()) == [image.sha256 for image in _pictures(site, number)]
+    assert list(site.image_store.digests()) == [image.sha256 for image in _pictures(site, number)]
     with serving(folder, "--model", tmp_path / "none") as server, server.connect() as line:
         line.sendall(second)
-        _until(lambda: len(list(site.vault.digests())) > 1)
+        _until(lambda: len(list(site.image_store.digests())) > 1)
         server.end(signal.SIGKILL)
     taken = _pictures(site, number)
     assert len(taken) in (1, 25)  # an upload is taken whole or not at all
@@ -322,9 +322,9 @@ def test_a_kill_in_the_middle_of_an_upload_loses_nothing_that_was_taken(tmp_path
     found = _pictures(site, number)
     assert {image.id for image in taken} <= {image.id for image in found}
     assert sorted(image.name for image in found) == sorted(["0.png", *many, *many])
-    assert all(site.vault.get(image.sha256) for image in found)
-    assert set(site.vault.digests()) == {image.sha256 for image in found}
-    assert site.ledger.verify(site.database).ok
+    assert all(site.image_store.get(image.sha256) for image in found)
+    assert set(site.image_store.digests()) == {image.sha256 for image in found}
+    assert site.audit_log.verify(site.database).ok
     assert "Traceback" not in server.log.read_text()
     site.database.close()
 
@@ -352,7 +352,7 @@ def test_a_kill_among_answers_leaves_a_whole_log_with_every_answer_that_was_told
         server.end(signal.SIGKILL)
         for future in asking:
             assert isinstance(future.exception(20), ConnectionError | http.client.HTTPException)
-    assert site.ledger.verify(site.database).ok
+    assert site.audit_log.verify(site.database).ok
     with site.database.read() as session:
         rows = select(AuditRow.detail).where(AuditRow.action == "picture.predicted")
         logged = Counter(detail["sha256"] for detail in session.scalars(rows))

@@ -114,7 +114,7 @@ def audit_log_verify() -> None:
     Reads every row, recomputes the chain of hashes, and names the first row that was changed, added or removed.
     """
     site = open_here()
-    found = site.ledger.verify(site.database)
+    found = site.audit_log.verify(site.database)
     if not found.ok:
         raise DataError(
             "the audit log is not as it was written",

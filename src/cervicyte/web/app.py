@@ -203,14 +203,14 @@ def check(running: Running) -> list[tuple[str, str]]:
         found.append(("database", ""))
     except CervicyteError as error:
         found.append(("database", error.what))
-    folder = running.site.vault.folder
+    folder = running.site.image_store.folder
     found.append(("images", "" if not folder.exists() or folder.is_dir() else "the folder is a file"))
-    if running.desk is None:
-        found.append(("model", running.no_desk.what if running.no_desk else "there is none"))
+    if running.predictor is None:
+        found.append(("model", running.no_predictor.what if running.no_predictor else "there is none"))
     else:
-        health = running.desk.health()
+        health = running.predictor.health()
         found.append(("model", "" if health.ok else "the model does not answer"))
-    if running.jobs is not None:
-        state = running.jobs.health()
-        found.append(("worker", "" if state.ok or running.desk is None else "it has stopped"))
+    if running.workers is not None:
+        state = running.workers.health()
+        found.append(("worker", "" if state.ok or running.predictor is None else "it has stopped"))
     return found

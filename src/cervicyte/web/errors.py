@@ -41,7 +41,7 @@ class BusyError(CervicyteError):
 
 
 class StoppedError(CervicyteError):
-    """The desk is closed, or its threads have died: this process answers no more pictures."""
+    """The predictor is closed, or its threads have died: this process answers no more pictures."""
 
 
 class TooManyRequestsError(CervicyteError):

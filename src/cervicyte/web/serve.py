@@ -24,8 +24,8 @@ from cervicyte.web.accounts import registration
 from cervicyte.web.app import create_app
 from cervicyte.web.base import folder_lock
 from cervicyte.web.base.site import Site, open_site
-from cervicyte.web.engine.predictor import Desk
-from cervicyte.web.engine.workers import Jobs
+from cervicyte.web.engine.predictor import Predictor
+from cervicyte.web.engine.workers import ImageWorkers
 from cervicyte.web.middleware.connections import Channel
 from cervicyte.web.middleware.current import Running
 from cervicyte.web.operations import retention
@@ -79,8 +79,8 @@ def serve(
         stack.callback(site.mailer.wait)
         running = _start(site, model, stack)
         stack.enter_context(_kept_tidy(site))
-        if running.no_desk is not None:
-            say(f"No model answers: {running.no_desk.what}. To do: {running.no_desk.todo or 'see the log'}.")
+        if running.no_predictor is not None:
+            say(f"No model answers: {running.no_predictor.what}. To do: {running.no_predictor.todo or 'see the log'}.")
             say("Pictures can be uploaded; they wait until the server is started with a model.")
         link = registration.setup_link(site)
         if link is not None:
@@ -122,33 +122,33 @@ def listen(host: str, port: int) -> socket.socket:
 
 def _start(site: Site, model: Path | str | None, stack: contextlib.ExitStack) -> Running:
     """The model and the work on waiting pictures; both end with the stack, the work first."""
-    desk: Desk | None = None
+    predictor: Predictor | None = None
     problem: CervicyteError | None = None
     try:
-        desk = stack.enter_context(_desk(Bundle.load(model)))
+        predictor = stack.enter_context(_predictor(Bundle.load(model)))
     except CervicyteError as error:
         problem = error
         _log.error("no model answers: %s", error.one_line)
-    jobs = Jobs(site, desk, problem.what if problem else "")
-    jobs.start()
-    stack.callback(jobs.stop)
+    workers = ImageWorkers(site, predictor, problem.what if problem else "")
+    workers.start()
+    stack.callback(workers.stop)
     return Running(
         site=site,
-        desk=desk,
-        no_desk=problem,
-        jobs=jobs,
+        predictor=predictor,
+        no_predictor=problem,
+        workers=workers,
         max_upload_mb=settings.get_int("max_upload_mb"),
         proxies=settings.get_int("proxies"),
     )
 
 
 @contextlib.contextmanager
-def _desk(bundle: Bundle) -> Iterator[Desk]:
-    desk = Desk(bundle, queue_size=settings.get_int("queue_size"))
+def _predictor(bundle: Bundle) -> Iterator[Predictor]:
+    predictor = Predictor(bundle, queue_size=settings.get_int("queue_size"))
     try:
-        yield desk
+        yield predictor
     finally:
-        desk.close(_PATIENCE_S)
+        predictor.close(_PATIENCE_S)
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ from cervicyte.data.labels import HERLEV
 from cervicyte.decision.calibration import Limits
 from cervicyte.decision.linear import LinearHead
 from cervicyte.images import morphology
-from cervicyte.web.base.schema import Case, Image, Review, User
+from cervicyte.web.base.schema import Case, Image, User, VerdictRow
 from cervicyte.web.base.site import Site
 from cervicyte.web.cases import cases, intake
 from cervicyte.web.cases.answers import Answer, store
@@ -93,10 +93,10 @@ def answer(site: Site, bundle: Bundle, number: str, said: Sequence[Prediction | 
 
 
 def review(site: Site, user: User, image_id: str, verdict: str, reading: str = "first", agrees: bool = False) -> None:
-    """A decision as it is stored."""
+    """A verdict as it is stored."""
     with site.database.write() as session:
         session.add(
-            Review(
+            VerdictRow(
                 image_id=image_id,
                 reader_id=user.id,
                 reading=reading,

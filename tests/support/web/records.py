@@ -38,7 +38,7 @@ def make_case(
                 case_id=case.id,
                 position=k + 1,
                 name=f"{name}-{k + 1}.png",
-                sha256=site.vault.put(data),
+                sha256=site.image_store.put(data),
                 media_type="image/png",
                 width=20,
                 height=24,

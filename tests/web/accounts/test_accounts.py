@@ -33,7 +33,7 @@ FIRST = "first@lab.example"
 def site(tmp_path, database_url):
     site = make_site(tmp_path / "data", url=database_url)
     yield site
-    assert site.ledger.verify(site.database).ok
+    assert site.audit_log.verify(site.database).ok
     site.database.close()
 
 

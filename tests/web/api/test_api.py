@@ -25,12 +25,12 @@ from cervicyte.web.api.endpoints import ENDPOINTS, ROOT
 from cervicyte.web.api.validation import fault, from_text
 from cervicyte.web.app import create_app
 from cervicyte.web.base import rate_limits
-from cervicyte.web.base.audit_log import Ledger
+from cervicyte.web.base.audit_log import AuditLog
 from cervicyte.web.base.schema import AuditRow, Base
 from cervicyte.web.cases import listing, second_readers
 from cervicyte.web.cases.pictures import Picture
-from cervicyte.web.engine.predictor import Desk
-from cervicyte.web.engine.workers import Jobs
+from cervicyte.web.engine.predictor import Predictor
+from cervicyte.web.engine.workers import ImageWorkers
 from cervicyte.web.errors import BusyError, TooManyRequestsError
 from cervicyte.web.middleware.current import Running
 from cervicyte.web.reading import heat_maps, verdicts
@@ -69,14 +69,16 @@ def world(request: pytest.FixtureRequest, tmp_path_factory: Any) -> Iterator[Sim
         site = make_site(tmp_path_factory.mktemp("api") / "data", url=url)
         users = {email: make_user(site, email, role) for email, role in ROLES.items()}
         bundle = small_bundle(tmp_path_factory.mktemp("model") / "bundle")
-        with Desk(bundle, workers=2) as desk, Jobs(site, desk) as jobs:
-            app = create_app(Running(site=site, desk=desk, jobs=jobs, max_upload_mb=2))
+        with Predictor(bundle, workers=2) as predictor, ImageWorkers(site, predictor) as workers:
+            app = create_app(Running(site=site, predictor=predictor, workers=workers, max_upload_mb=2))
             app.testing = False  # errors are answered, as they are for users
             programs = {
                 email: Program(app, api_tokens.make(site, user.id, "test").text) for email, user in users.items()
             }
-            yield SimpleNamespace(site=site, app=app, desk=desk, users=users, programs=programs, me=programs[READER])
-        assert site.ledger.verify(site.database).ok
+            yield SimpleNamespace(
+                site=site, app=app, predictor=predictor, users=users, programs=programs, me=programs[READER]
+            )
+        assert site.audit_log.verify(site.database).ok
         site.database.close()
 
 
@@ -202,9 +204,9 @@ def test_one_picture_is_answered_as_itself_or_in_a_form_and_only_the_log_keeps_i
     found = world.me.send("/predict", ("a.png", cell(1)), field="image").json
     by_itself = world.me("POST", "/predict", {"Content-Type": "image/png"}, data=cell(1)).json
     assert by_itself == found
-    said = world.desk.predict([cell(1)])[0]
+    said = world.predictor.predict([cell(1)])[0]
     assert (found["label"], found["p_abnormal"]) == (said.label, said.p_abnormal)
-    assert found["probabilities"] == dict(zip(world.desk.bundle.classes, said.probabilities, strict=True))
+    assert found["probabilities"] == dict(zip(world.predictor.bundle.classes, said.probabilities, strict=True))
     assert _counts(world.site) == [*before[:-1], before[-1] + 2]
     with world.site.database.read() as session:
         row = session.scalars(select(AuditRow).order_by(AuditRow.id.desc()).limit(1)).one()
@@ -224,7 +226,7 @@ def test_a_full_queue_and_a_model_that_is_missing_ask_to_come_again(world, monke
     def busy(*_: object) -> Any:
         raise BusyError("the queue is full", 9, 7)
 
-    monkeypatch.setattr(world.desk, "submit", busy)
+    monkeypatch.setattr(world.predictor, "submit", busy)
     answer = world.me("POST", "/predict", {"Content-Type": "image/png"}, data=cell(1))
     assert "full" in _error(answer, 503)["what"]
     assert answer.headers["Retry-After"] == "7"
@@ -241,7 +243,7 @@ def test_of_an_answer_that_cannot_be_logged_nothing_is_told(world, monkeypatch) 
         raise StorageError("the disk of the database is full", "here", "free some space")
 
     before = _counts(world.site)
-    monkeypatch.setattr(Ledger, "extend", full)
+    monkeypatch.setattr(AuditLog, "extend", full)
     programs = [Program(world.app, world.me.token) for _ in range(4)]
     with ThreadPoolExecutor(4) as pool:
         send = [pool.submit(p, "POST", "/predict", {"Content-Type": "image/png"}, data=cell(1)) for p in programs]

@@ -24,8 +24,8 @@ from cervicyte.web.api.endpoints import ENDPOINTS, PICTURES
 from cervicyte.web.api.openapi import document
 from cervicyte.web.app import create_app
 from cervicyte.web.cases import cases
-from cervicyte.web.engine.predictor import Desk
-from cervicyte.web.engine.workers import Jobs
+from cervicyte.web.engine.predictor import Predictor
+from cervicyte.web.engine.workers import ImageWorkers
 from cervicyte.web.middleware.current import Running
 from cervicyte.web.reading import verdicts
 from support.web.cases import case_with, rows
@@ -68,19 +68,22 @@ def lab(tmp_path_factory: Any) -> Iterator[SimpleNamespace]:
     site = make_site(tmp_path_factory.mktemp("openapi") / "data")
     user = make_user(site)
     token = api_tokens.make(site, user.id, "test").text
-    with Desk(small_bundle(tmp_path_factory.mktemp("model") / "bundle"), workers=2) as desk, Jobs(site, desk) as jobs:
+    with (
+        Predictor(small_bundle(tmp_path_factory.mktemp("model") / "bundle"), workers=2) as predictor,
+        ImageWorkers(site, predictor) as workers,
+    ):
         made = case_with(site, user, 3)
-        jobs.wake()
+        workers.wake()
         end = time.monotonic() + 20
         while cases.get(site, user, made.number).waiting:
             assert time.monotonic() < end, "never done"
             time.sleep(0.02)
         image = rows(site, made.number)[0].id
         verdicts.decide(site, user, image, "HSIL", "a comment")
-        SERVED.app = create_app(Running(site=site, desk=desk, jobs=jobs, max_upload_mb=2))
+        SERVED.app = create_app(Running(site=site, predictor=predictor, workers=workers, max_upload_mb=2))
         SERVED.app.testing = False  # errors are answered, as they are for users
         yield SimpleNamespace(token=token, arguments={"number": made.number, "id": image})
-    assert site.ledger.verify(site.database).ok
+    assert site.audit_log.verify(site.database).ok
     site.database.close()
 
 

@@ -13,7 +13,7 @@ pytest.importorskip("sqlalchemy", reason="the extra 'web' is not installed")
 from sqlalchemy import select
 
 from cervicyte.errors import StorageError, UsageError
-from cervicyte.web.base.audit_log import Ledger, entry
+from cervicyte.web.base.audit_log import AuditLog, entry
 from cervicyte.web.base.schema import AuditRow
 from support.web.databases import on_both
 
@@ -27,18 +27,18 @@ class Door:
         self.entered, self.open = threading.Event(), threading.Event()
         self.groups: list[int] = []
         self.fault: Exception | None = None  # of every transaction but the first, when its rows are written
-        extend = Ledger.extend
+        extend = AuditLog.extend
 
-        def held(ledger: Ledger, session, entries) -> None:
+        def held(audit_log: AuditLog, session, entries) -> None:
             self.groups.append(len(entries))
             first = len(self.groups) == 1
             self.entered.set()
             assert self.open.wait(20)
-            extend(ledger, session, entries)
+            extend(audit_log, session, entries)
             if self.fault is not None and not first:
                 raise self.fault
 
-        monkeypatch.setattr(Ledger, "extend", held)
+        monkeypatch.setattr(AuditLog, "extend", held)
 
 
 @pytest.fixture
@@ -82,9 +82,9 @@ def test_rows_that_come_while_one_is_written_are_written_together_and_each_is_th
     assert sorted(_subjects(site)) == sorted(f"picture {number}" for number in range(N))
     assert (door.groups[0], sum(door.groups)) == (1, N)
     assert len(door.groups) < N
-    checked = site.ledger.verify(site.database)
+    checked = site.audit_log.verify(site.database)
     assert (checked.ok, checked.rows) == (True, N)
-    noted = site.ledger.heads.read_text().split("\n")
+    noted = site.audit_log.heads.read_text().split("\n")
     assert [line.split(" ")[0] for line in noted if line] == [str(number + 1) for number in range(N)]
 
 
@@ -99,7 +99,7 @@ def test_a_database_that_fails_fails_all_that_wait_stores_none_of_them_and_the_n
     door.fault = None
     site.recorder.add(entry("first@lab.example", "picture.predicted", "after"))
     assert _subjects(site) == ["picture 0", "after"]
-    checked = site.ledger.verify(site.database)
+    checked = site.audit_log.verify(site.database)
     assert (checked.ok, checked.rows) == (True, 2)
 
 
@@ -113,12 +113,12 @@ def test_a_row_that_cannot_be_written_down_fails_alone(site) -> None:
 def test_threads_that_record_and_threads_that_change_things_make_one_chain(site) -> None:
     def change(number: int) -> None:
         with site.database.write() as session:
-            site.ledger.append(session, "a", "case.opened", f"case {number}")
+            site.audit_log.append(session, "a", "case.opened", f"case {number}")
 
     with ThreadPoolExecutor(N) as pool:
         acts = [pool.submit(change, i) for i in range(20)]
         acts += [pool.submit(site.recorder.add, entry("a", "picture.predicted", f"picture {i}")) for i in range(60)]
         for act in acts:
             act.result()
-    checked = site.ledger.verify(site.database)
+    checked = site.audit_log.verify(site.database)
     assert (checked.ok, checked.rows) == (True, 80)

@@ -1,4 +1,4 @@
-"""Database, vault, audit log, secrets, mail and limits of the web application."""
+"""Database, image store, audit log, secrets, mail and limits of the web application."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from sqlalchemy import delete, func, select, text
 
 from cervicyte.errors import CervicyteError, MissingError, StorageError, UsageError
 from cervicyte.web.base import credentials, rate_limits
-from cervicyte.web.base.audit_log import HEADS, Ledger
+from cervicyte.web.base.audit_log import HEADS, AuditLog
 from cervicyte.web.base.database import FILE, Database, after_commit
+from cervicyte.web.base.image_store import ImageStore
 from cervicyte.web.base.mail import Mailer, Message, normal_address
-from cervicyte.web.base.picture_store import Vault
 from cervicyte.web.base.schema import Attempt, AuditRow, Base, User
 from cervicyte.web.errors import MailError, TooManyRequestsError
 from support.web.databases import on_both
@@ -155,10 +155,10 @@ def test_a_full_disk_is_said_to_be_full(site):
         pages = session.scalar(text("PRAGMA page_count"))
         session.execute(text(f"PRAGMA max_page_count = {pages}"))
         for _ in range(200):
-            site.ledger.append(session, "a", "b", "c" * 400, {"x": "y" * 4000})
+            site.audit_log.append(session, "a", "b", "c" * 400, {"x": "y" * 4000})
     assert "free some space" in told.value.todo
     site.database.close()
-    assert site.ledger.verify(site.database).rows == 0
+    assert site.audit_log.verify(site.database).rows == 0
 
 
 @pytest.mark.parametrize(
@@ -204,67 +204,67 @@ def test_times_come_back_aware_and_a_time_without_zone_is_refused(site):
         session.add(Attempt(kind="x", subject="y", at=datetime(2026, 1, 1)))
 
 
-# --- vault ------------------------------------------------------------------------------------------------------------
+# --- image store ---------------------------------------------------------------------------------------------------
 
 
 @given(data=st.binary(max_size=300))
 @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 def test_what_is_put_in_comes_out_and_is_stored_once(tmp_path, data):
-    vault = Vault(tmp_path / "v")
-    digest = vault.put(data)
-    before = _files(vault.folder)
-    assert (vault.put(data), vault.get(digest), vault.has(digest)) == (digest, data, True)
-    assert _files(vault.folder) == before
+    image_store = ImageStore(tmp_path / "v")
+    digest = image_store.put(data)
+    before = _files(image_store.folder)
+    assert (image_store.put(data), image_store.get(digest), image_store.has(digest)) == (digest, data, True)
+    assert _files(image_store.folder) == before
 
 
 @pytest.mark.parametrize(
     "name", ["../../etc/passwd", "", "A" * 64, "a" * 63, "a" * 64 + "\n", "/" + "a" * 63, "٣" * 64]
 )
 def test_no_name_that_a_user_makes_becomes_a_path(tmp_path, name):
-    vault = Vault(tmp_path)
-    for act in (vault.get, vault.has, vault.delete):
+    image_store = ImageStore(tmp_path)
+    for act in (image_store.get, image_store.has, image_store.delete):
         with pytest.raises(MissingError):
             act(name)
 
 
 def test_a_damaged_image_is_never_given_out_and_storing_it_again_mends_it(tmp_path):
-    vault = Vault(tmp_path)
-    digest = vault.put(b"cell")
+    image_store = ImageStore(tmp_path)
+    digest = image_store.put(b"cell")
     (path,) = _files(tmp_path)
     path.write_bytes(b"cull")
     with pytest.raises(StorageError, match="damaged"):
-        vault.get(digest)
-    vault.put(b"cell")
-    assert vault.get(digest) == b"cell"
-    assert vault.delete(digest)
-    assert not vault.delete(digest)
+        image_store.get(digest)
+    image_store.put(b"cell")
+    assert image_store.get(digest) == b"cell"
+    assert image_store.delete(digest)
+    assert not image_store.delete(digest)
     with pytest.raises(MissingError):
-        vault.get(digest)
+        image_store.get(digest)
 
 
 def test_a_write_that_fails_leaves_nothing_and_says_what_to_do(tmp_path, monkeypatch):
-    vault = Vault(tmp_path)
-    first = vault.put(b"first")
+    image_store = ImageStore(tmp_path)
+    first = image_store.put(b"first")
 
     def full(_):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(StorageError, match="No space left"):
-        vault.put(b"second")
-    assert list(vault.digests()) == [first]
+        image_store.put(b"second")
+    assert list(image_store.digests()) == [first]
     assert len(_files(tmp_path)) == 1
 
 
 def test_many_threads_may_store_the_same_image_and_a_kill_s_leavings_are_swept(tmp_path):
-    vault = Vault(tmp_path)
+    image_store = ImageStore(tmp_path)
     with ThreadPoolExecutor(8) as pool:
-        digests = set(pool.map(lambda _: vault.put(b"x" * 100_000), range(16)))
+        digests = set(pool.map(lambda _: image_store.put(b"x" * 100_000), range(16)))
     (digest,) = digests
     left = tmp_path / digest[:2] / ".abc.tmp"
     left.write_bytes(b"half")
-    assert (vault.sweep(), vault.sweep(older_s=-1)) == (0, 1)
-    assert list(vault.digests()) == [digest]
+    assert (image_store.sweep(), image_store.sweep(older_s=-1)) == (0, 1)
+    assert list(image_store.digests()) == [digest]
     assert (tmp_path / digest[:2] / digest).stat().st_mode & 0o077 == 0
 
 
@@ -274,7 +274,7 @@ def test_many_threads_may_store_the_same_image_and_a_kill_s_leavings_are_swept(t
 def _fill(site, n: int) -> None:
     with site.database.write() as session:
         for i in range(n):
-            site.ledger.append(session, "first@lab.example", "case.opened", f"case {i}", {"i": i}, site.clock())
+            site.audit_log.append(session, "first@lab.example", "case.opened", f"case {i}", {"i": i}, site.clock())
 
 
 def _sql(site, *statements: str) -> None:
@@ -284,9 +284,9 @@ def _sql(site, *statements: str) -> None:
 
 
 def test_an_untouched_log_is_good(site):
-    empty = site.ledger.verify(site.database)
+    empty = site.audit_log.verify(site.database)
     _fill(site, 5)
-    found = site.ledger.verify(site.database)
+    found = site.audit_log.verify(site.database)
     assert (empty.ok, empty.rows, found.ok, found.rows) == (True, 0, True, 5)
 
 
@@ -300,7 +300,7 @@ def test_an_untouched_log_is_good(site):
 def test_a_changed_field_shows_at_its_row(site, column, value):
     _fill(site, 5)
     _sql(site, f"UPDATE audit SET {column} = {value} WHERE id = 3")
-    found = site.ledger.verify(site.database)
+    found = site.audit_log.verify(site.database)
     assert (found.ok, found.broken) == (False, 3)
     assert "row 3" in found.problem
 
@@ -309,28 +309,28 @@ def test_a_changed_field_shows_at_its_row(site, column, value):
 def test_a_row_taken_out_put_in_or_moved_shows(site):
     _fill(site, 5)
     _sql(site, "DELETE FROM audit WHERE id = 2")
-    assert site.ledger.verify(site.database).broken == 2
+    assert site.audit_log.verify(site.database).broken == 2
     _sql(site, "UPDATE audit SET id = id - 1 WHERE id > 2")
-    assert site.ledger.verify(site.database).broken == 2
+    assert site.audit_log.verify(site.database).broken == 2
 
 
 def test_a_tail_that_was_cut_off_shows_even_when_its_head_was_put_back(site):
     _fill(site, 5)
     _sql(site, "DELETE FROM audit WHERE id > 3")
-    assert site.ledger.verify(site.database).broken == 4
+    assert site.audit_log.verify(site.database).broken == 4
     _sql(site, "UPDATE audit_head SET rows = 3, hash = (SELECT hash FROM audit WHERE id = 3)")
-    found = site.ledger.verify(site.database)
+    found = site.audit_log.verify(site.database)
     assert (found.broken, found.problem) == (4, "rows 4 to 5 were cut off")
     _sql(site, "DELETE FROM audit", "DELETE FROM audit_head")
-    assert site.ledger.verify(site.database).broken == 1
+    assert site.audit_log.verify(site.database).broken == 1
 
 
 def test_the_table_of_one_row_shows_a_cut_tail_where_the_file_is_lost(site):
     _fill(site, 5)
     (site.data_dir / HEADS).unlink()
-    assert site.ledger.verify(site.database).ok
+    assert site.audit_log.verify(site.database).ok
     _sql(site, "DELETE FROM audit WHERE id = 5")
-    assert site.ledger.verify(site.database).broken == 5
+    assert site.audit_log.verify(site.database).broken == 5
 
 
 def test_a_chain_that_was_computed_anew_shows_against_the_file(site, tmp_path):
@@ -338,13 +338,13 @@ def test_a_chain_that_was_computed_anew_shows_against_the_file(site, tmp_path):
     forged = make_site(tmp_path / "forged")
     with forged.database.write() as session:
         for i in range(3):
-            forged.ledger.append(session, "eve", "case.opened", f"case {i}", {"i": i}, site.clock())
+            forged.audit_log.append(session, "eve", "case.opened", f"case {i}", {"i": i}, site.clock())
     for database in (site.database, forged.database):
         database.close()
     with closing(sqlite3.connect(forged.data_dir / FILE)) as other:
         other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     shutil.copy(forged.data_dir / FILE, site.data_dir / FILE)
-    found = site.ledger.verify(site.database)
+    found = site.audit_log.verify(site.database)
     assert (found.broken, "noted" in found.problem) == (1, True)
 
 
@@ -353,21 +353,21 @@ def test_half_a_line_in_the_file_after_a_power_cut_is_no_alarm(site):
     with (site.data_dir / HEADS).open("a") as stream:
         stream.write("\n3 abc")
     _fill(site, 2)
-    assert site.ledger.verify(site.database).ok
+    assert site.audit_log.verify(site.database).ok
 
 
 def test_a_log_that_was_not_stored_leaves_no_head(site):
     with pytest.raises(RuntimeError), site.database.write() as session:  # noqa: PT012
-        site.ledger.append(session, "a", "b")
+        site.audit_log.append(session, "a", "b")
         raise RuntimeError
     _fill(site, 1)
-    assert site.ledger.verify(site.database).rows == 1
+    assert site.audit_log.verify(site.database).rows == 1
 
 
 def test_threads_that_append_at_once_make_one_chain(site):
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda _: _fill(site, 2), range(20)))
-    found = site.ledger.verify(site.database)
+    found = site.audit_log.verify(site.database)
     assert (found.ok, found.rows) == (True, 40)
 
 
@@ -385,19 +385,19 @@ JSON = st.recursive(
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 def test_whatever_is_logged_verifies_when_read_back(site, words, detail):
     with site.database.write() as session:
-        site.ledger.append(session, *words, detail)
-    assert site.ledger.verify(site.database).ok
+        site.audit_log.append(session, *words, detail)
+    assert site.audit_log.verify(site.database).ok
 
 
 def test_a_detail_that_is_no_json_is_refused(site):
     with pytest.raises(UsageError, match="JSON"), site.database.write() as session:
-        site.ledger.append(session, "a", "b", "c", {"x": float("nan")})
+        site.audit_log.append(session, "a", "b", "c", {"x": float("nan")})
 
 
 def test_a_file_of_heads_that_cannot_be_written_is_logged_and_loses_no_work(site, caplog):
-    ledger = Ledger(site.data_dir)  # a folder: it cannot be opened for writing
+    audit_log = AuditLog(site.data_dir)  # a folder: it cannot be opened for writing
     with site.database.write() as session:
-        ledger.append(session, "a", "b")
+        audit_log.append(session, "a", "b")
     assert "could not be noted" in caplog.text
     with site.database.read() as session:
         assert session.scalar(select(func.count()).select_from(AuditRow)) == 1

@@ -24,9 +24,9 @@ from cervicyte.web.base import rate_limits
 from cervicyte.web.base.database import Database
 from cervicyte.web.base.schema import Base, Code, Image, PredictionRow, User, UserSession
 from cervicyte.web.cases import deletion, intake
-from cervicyte.web.engine import workers as jobs
-from cervicyte.web.engine.predictor import Desk
-from cervicyte.web.engine.workers import Jobs
+from cervicyte.web.engine import workers
+from cervicyte.web.engine.predictor import Predictor
+from cervicyte.web.engine.workers import ImageWorkers
 from cervicyte.web.errors import TooManyRequestsError
 from cervicyte.web.operations import backup, restore as restoring
 from support.web.cases import answer, case_with, rows, says, small_bundle, until
@@ -51,7 +51,7 @@ def site(postgresql, tmp_path):
     with postgresql.database() as url:
         site = make_site(tmp_path / "data", url=url, registration="open")
         yield site
-        assert site.ledger.verify(site.database).ok
+        assert site.audit_log.verify(site.database).ok
         site.database.close()
 
 
@@ -171,13 +171,13 @@ def test_an_account_is_made_once_and_a_limit_holds_at_the_same_moment(site):
 def test_appends_at_the_same_moment_make_one_chain_and_changes_show(site):
     def append():
         with site.database.write() as session:
-            site.ledger.append(session, "first", "case.opened", "naïve \x00 \ud800", {"x": ["é\x00", 1.5, None]})
+            site.audit_log.append(session, "first", "case.opened", "naïve \x00 \ud800", {"x": ["é\x00", 1.5, None]})
 
     _at_once(lambda: [append() for _ in range(5)])
-    assert site.ledger.verify(site.database).rows == 40
+    assert site.audit_log.verify(site.database).rows == 40
     with site.database.write() as session:
         session.execute(text("UPDATE audit SET subject = 'x' WHERE id = 7"))
-    assert site.ledger.verify(site.database).broken == 7
+    assert site.audit_log.verify(site.database).broken == 7
     with site.database.write() as session:
         session.execute(text("UPDATE audit SET subject = (SELECT subject FROM audit WHERE id = 6) WHERE id = 7"))
 
@@ -311,8 +311,8 @@ def test_who_tidies_passes_over_what_others_have_in_hand(site):
 
 
 def test_what_is_cut_off_in_the_middle_waits_and_is_answered_once(site, bundle, postgresql, monkeypatch):
-    monkeypatch.setattr(jobs, "_LOOK_S", 0.05)
-    monkeypatch.setattr(jobs, "_AGAIN_S", (0.02, 0.05))
+    monkeypatch.setattr(workers, "_LOOK_S", 0.05)
+    monkeypatch.setattr(workers, "_AGAIN_S", (0.02, 0.05))
     number = case_with(site, make_user(site), 12).number
     down = [True]
 
@@ -321,15 +321,15 @@ def test_what_is_cut_off_in_the_middle_waits_and_is_answered_once(site, bundle, 
         if down and statement.startswith("INSERT INTO predictions"):  # after its picture was marked as done
             postgresql.cut_off(site.database.url.database)
 
-    with Desk(bundle, workers=2) as desk:
-        work = Jobs(site, desk)
+    with Predictor(bundle, workers=2) as predictor:
+        work = ImageWorkers(site, predictor)
         work.start()
         until(lambda: "cannot be reached" in work.health().problem)
         work.stop(timeout_s=0)
-        assert jobs.backlog(site).waiting == 12
+        assert workers.backlog(site).waiting == 12
         down.clear()
-        with Jobs(site, desk):
-            until(lambda: not jobs.backlog(site).waiting)
+        with ImageWorkers(site, predictor):
+            until(lambda: not workers.backlog(site).waiting)
     with site.database.read() as session:
         answered = session.scalars(select(PredictionRow.image_id)).all()
     assert sorted(answered) == sorted(image.id for image in rows(site, number))
@@ -354,8 +354,8 @@ def test_a_dump_and_a_backup_together_bring_all_back(site, postgresql, bundle, t
     with postgresql.database(empty=True) as url:
         run("pg_restore", url, dump)
         again = make_site(tmp_path / "other", url=url)
-        assert again.ledger.verify(again.database).ok
+        assert again.audit_log.verify(again.database).ok
         found = rows(again, case.number)
-        assert [(i.state, again.vault.has(i.sha256)) for i in found] == [("done", True), ("waiting", True)]
+        assert [(i.state, again.image_store.has(i.sha256)) for i in found] == [("done", True), ("waiting", True)]
         case_with(again, make_user(again, "other@lab.example"), 1)  # numbers go on where they were
         again.database.close()

@@ -17,7 +17,7 @@ import waitress
 from sqlalchemy import func, select
 
 from cervicyte.web.app import create_app
-from cervicyte.web.base.schema import Review, User
+from cervicyte.web.base.schema import User, VerdictRow
 from cervicyte.web.base.site import Site
 from cervicyte.web.middleware.current import Running
 from cervicyte.web.reading import verdicts
@@ -108,7 +108,7 @@ class Lab:
     def rows(self, images: list[str]) -> int:
         """How many verdicts were stored, those taken back and the taking back among them."""
         with self.site.database.read() as session:
-            return session.scalar(select(func.count()).where(Review.image_id.in_(images))) or 0
+            return session.scalar(select(func.count()).where(VerdictRow.image_id.in_(images))) or 0
 
 
 @pytest.fixture(scope="module")

@@ -165,7 +165,7 @@ def test_no_door_tells_a_reader_of_the_other_before_both_have_decided_every_cell
     reports.reopen(site, world.third, world.case.number, "a picture was forgotten")
     intake.upload(site, first, world.case.number, [("later.png", png(9))])
     hidden()
-    assert site.ledger.verify(site.database).ok
+    assert site.audit_log.verify(site.database).ok
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from sqlalchemy import event, func, select
 from cervicyte.errors import StorageError, UsageError
 from cervicyte.web.accounts import api_tokens, registration, users
 from cervicyte.web.base import rate_limits
-from cervicyte.web.base.schema import AuditRow, Case, Image, PredictionRow, Review, Upload
+from cervicyte.web.base.schema import AuditRow, Case, Image, PredictionRow, Upload, VerdictRow
 from cervicyte.web.cases import cases, deletion, intake, listing as case_list, permissions, pictures, second_readers
 from cervicyte.web.cases.cases import CaseSummary
 from cervicyte.web.errors import BusyError, DeniedError, InvalidFieldError, NotFoundError, TooManyRequestsError
@@ -280,7 +280,7 @@ def test_an_upload_keeps_what_is_good_and_says_why_not_of_the_rest(site, reader)
     assert [(r.position, r.name, r.place, r.state) for r in found] == [
         (1, "c.bmp", "", "waiting"), (2, "a", "all.zip/slide", "waiting"), (3, "b", "all.zip/slide", "waiting"),
     ]  # fmt: skip
-    assert all(site.vault.get(r.sha256) for r in found)
+    assert all(site.image_store.get(r.sha256) for r in found)
     assert _actions(site)[-1] == "images.uploaded"
 
 
@@ -349,20 +349,20 @@ def test_the_same_key_at_the_same_time_is_taken_once(site, reader) -> None:
 def test_an_upload_that_breaks_off_takes_nothing_and_can_be_sent_again(site, reader, monkeypatch) -> None:
     case = cases.create(site, reader)
     archive = _archive(a=picture(1), b=picture(2), c=picture(3))
-    put = type(site.vault).put
+    put = type(site.image_store).put
     stored = []
 
-    def full(vault, data):
+    def full(image_store, data):
         if len(stored) == 2:
             raise StorageError("cannot write: no space left on device", "disk", "free some space")
-        stored.append(put(vault, data))
+        stored.append(put(image_store, data))
         return stored[-1]
 
-    monkeypatch.setattr(type(site.vault), "put", full)
+    monkeypatch.setattr(type(site.image_store), "put", full)
     with pytest.raises(StorageError):
         intake.upload(site, reader, case.number, [("all.zip", archive)], "key")
     assert rows(site, case.number) == []
-    monkeypatch.setattr(type(site.vault), "put", put)
+    monkeypatch.setattr(type(site.image_store), "put", put)
     assert deletion.drop_orphans(site) == 0  # too young to be forgotten
     assert intake.upload(site, reader, case.number, [("all.zip", archive)], "key").accepted == 3
     assert deletion.drop_orphans(site, older_s=-10) == 0
@@ -374,7 +374,7 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from cervicyte.web.accounts import users as accounts
 from cervicyte.web.cases import intake
-from cervicyte.web.reading import verdicts as reviews
+from cervicyte.web.reading import verdicts
 from cervicyte.web.reading import worklist
 from support.web.cases import picture
 from support.web.site import make_site
@@ -386,7 +386,7 @@ while True:
     intake.upload(site, user, number, [(f"{k}a.png", picture(2 * k)), (f"{k}b.png", picture(2 * k + 1))], str(k))
     print("upload", k, flush=True)
     image = worklist.order(site, user, number)[-1].image_id
-    reviews.decide(site, user, image, "NILM")
+    verdicts.decide(site, user, image, "NILM")
     print("review", image, flush=True)
 """
 
@@ -408,15 +408,17 @@ def test_a_kill_loses_nothing_that_was_accepted_and_leaves_nothing_half_written(
     names = {image.name for image in found}
     assert {f"{what}{half}.png" for kind, what in said if kind == "upload" for half in "ab"} <= names
     assert {f"{name[:-5]}{half}.png" for name in names for half in "ab"} == names  # a request is taken whole or not
-    assert [hashlib.sha256(site.vault.get(image.sha256)).hexdigest() for image in found] == [i.sha256 for i in found]
+    assert [hashlib.sha256(site.image_store.get(image.sha256)).hexdigest() for image in found] == [
+        i.sha256 for i in found
+    ]
     with site.database.read() as session:
-        decided = set(session.scalars(select(Review.image_id)))
+        decided = set(session.scalars(select(VerdictRow.image_id)))
         assert session.connection().exec_driver_sql("PRAGMA integrity_check").scalar() == "ok"
     assert {what for kind, what in said if kind == "review"} <= decided
-    assert site.ledger.verify(site.database).ok
-    site.vault.sweep(older_s=-1)
-    assert {path.name for path in site.vault.folder.glob("*/*")} >= {image.sha256 for image in found}
-    assert not list(site.vault.folder.glob("*/.*.tmp"))
+    assert site.audit_log.verify(site.database).ok
+    site.image_store.sweep(older_s=-1)
+    assert {path.name for path in site.image_store.folder.glob("*/*")} >= {image.sha256 for image in found}
+    assert not list(site.image_store.folder.glob("*/.*.tmp"))
 
 
 def test_too_many_uploads_are_asked_to_wait(site, reader, monkeypatch) -> None:
@@ -475,12 +477,12 @@ def test_a_deleted_case_leaves_nothing_but_what_others_have(site, reader, bundle
     deletion.delete(site, reader, gone.number, f" {gone.number.lower()} ")
     with pytest.raises(NotFoundError):
         cases.get(site, reader, gone.number)
-    assert [site.vault.has(d) for d in digests] == [True, False, False]
+    assert [site.image_store.has(d) for d in digests] == [True, False, False]
     with site.database.read() as session:
         assert session.scalar(select(func.count()).select_from(PredictionRow)) == 0
     assert cases.get(site, reader, kept.number).images == 1
     assert _actions(site)[-1] == "case.deleted"
-    assert site.ledger.verify(site.database).ok
+    assert site.audit_log.verify(site.database).ok
 
 
 def test_a_case_that_is_signed_at_this_moment_is_no_longer_its_owners_to_delete(site, reader, monkeypatch) -> None:
@@ -501,11 +503,11 @@ def test_a_case_that_is_signed_at_this_moment_is_no_longer_its_owners_to_delete(
 
 def test_files_without_a_row_are_removed_when_they_are_old(site, reader) -> None:
     case = case_with(site, reader, 1)
-    orphan = site.vault.put(picture(50))
+    orphan = site.image_store.put(picture(50))
     assert deletion.drop_orphans(site) == 0
     assert deletion.drop_orphans(site, older_s=-10) == 1
-    assert not site.vault.has(orphan)
-    assert site.vault.has(rows(site, case.number)[0].sha256)
+    assert not site.image_store.has(orphan)
+    assert site.image_store.has(rows(site, case.number)[0].sha256)
 
 
 def test_a_picture_that_goes_while_it_comes_is_asked_for_again(site, reader, monkeypatch) -> None:
@@ -513,7 +515,7 @@ def test_a_picture_that_goes_while_it_comes_is_asked_for_again(site, reader, mon
     hold = intake.hold
 
     def meanwhile(*args):
-        site.vault.delete(next(site.vault.digests()))
+        site.image_store.delete(next(site.image_store.digests()))
         return hold(*args)
 
     monkeypatch.setattr(intake, "hold", meanwhile)
@@ -558,5 +560,5 @@ def test_a_case_from_its_upload_to_its_end(site, reader, other, bundle) -> None:
     with site.database.read() as session:
         assert session.scalar(select(func.count()).select_from(Upload)) == 2
     deletion.delete(site, reader, case.number, case.number)
-    assert list(site.vault.digests()) == []
-    assert site.ledger.verify(site.database).ok
+    assert list(site.image_store.digests()) == []
+    assert site.audit_log.verify(site.database).ok

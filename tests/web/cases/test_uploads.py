@@ -19,7 +19,16 @@ from hypothesis import given, settings as hypothesis_settings, strategies as st
 from PIL import Image
 
 from cervicyte.errors import StorageError
-from cervicyte.web.cases.uploads import NAME_LENGTH, Accepted, Limits, PassedOver, Refused, accept, safe_name, spool
+from cervicyte.web.cases.uploads import (
+    NAME_LENGTH,
+    Accepted,
+    PassedOver,
+    Refused,
+    UploadLimits,
+    accept,
+    safe_name,
+    spool,
+)
 from support.generated_cells import make_cell
 
 FORMATS = {"BMP": "image/bmp", "PNG": "image/png", "JPEG": "image/jpeg", "TIFF": "image/tiff", "WEBP": "image/webp"}
@@ -135,16 +144,19 @@ def test_too_many_pixels_are_refused_before_they_are_decoded() -> None:
     buffer = io.BytesIO()
     Image.new("1", (9000, 9000)).save(buffer, "PNG")
     assert len(buffer.getvalue()) < 20_000
-    assert "more than 1,000,000 pixels" in _refused(buffer.getvalue(), limits=Limits(max_pixels=1_000_000)).reason
+    assert "more than 1,000,000 pixels" in _refused(buffer.getvalue(), limits=UploadLimits(max_pixels=1_000_000)).reason
     assert "was not decoded" in _refused(buffer.getvalue()).reason
 
 
 def test_files_that_are_too_large_are_not_read_to_their_end(tmp_path) -> None:
     endless = Pipe(None)
-    assert "more than 100,000 bytes" in _refused(endless, limits=Limits(upload_bytes=100_000), folder=tmp_path).reason
+    assert (
+        "more than 100,000 bytes"
+        in _refused(endless, limits=UploadLimits(upload_bytes=100_000), folder=tmp_path).reason
+    )
     assert endless.at < 300_000
-    assert "more than 100 bytes" in _refused(io.BytesIO(CELL), limits=Limits(upload_bytes=100)).reason
-    assert "picture has more than 100 bytes" in _refused(CELL, limits=Limits(image_bytes=100)).reason
+    assert "more than 100 bytes" in _refused(io.BytesIO(CELL), limits=UploadLimits(upload_bytes=100)).reason
+    assert "picture has more than 100 bytes" in _refused(CELL, limits=UploadLimits(image_bytes=100)).reason
 
 
 def test_temporary_files_lie_in_the_folder_and_are_gone_afterwards(tmp_path) -> None:
@@ -283,7 +295,7 @@ BOMB = b"BM" + bytes(40 << 20)
 def test_a_bomb_is_stopped_by_its_ratio_and_the_others_are_kept() -> None:
     data = _zip(("bomb.bmp", BOMB), ("zeros.bmp", BOMB[2:]), ("cell.png", CELL))
     assert len(data) < 200_000
-    (bomb, zeros, cell), peak = _peak(data, limits=Limits(ratio=50))
+    (bomb, zeros, cell), peak = _peak(data, limits=UploadLimits(ratio=50))
     assert "more than 50 times" in bomb.reason
     assert "not an image" in zeros.reason  # known by its beginning; the rest is not even unpacked
     assert cell == ("cell.png", "accepted")
@@ -301,7 +313,7 @@ def _lie(data: bytes, size: int) -> bytes:
 
 @pytest.mark.parametrize("said", [0, 10, 300, 1 << 31])
 def test_sizes_in_headers_are_not_believed(said) -> None:
-    bomb, cell = _all("x.zip", _lie(_zip(("bomb.bmp", BOMB), ("cell.png", CELL)), said), limits=Limits(ratio=50))
+    bomb, cell = _all("x.zip", _lie(_zip(("bomb.bmp", BOMB), ("cell.png", CELL)), said), limits=UploadLimits(ratio=50))
     assert isinstance(bomb, Refused), bomb
     assert isinstance(cell, Accepted)
 
@@ -309,7 +321,7 @@ def test_sizes_in_headers_are_not_believed(said) -> None:
 def test_all_entries_together_are_bounded_and_those_before_the_bound_are_kept() -> None:
     size = len(CELL)
     entries = _zip(*((f"{i}.png", CELL + bytes([i])) for i in range(30)))
-    found = _all("x.zip", entries, limits=Limits(unpacked_bytes=10 * size))
+    found = _all("x.zip", entries, limits=UploadLimits(unpacked_bytes=10 * size))
     kept = [f for f in found if isinstance(f, Accepted)]
     assert 8 <= len(kept) <= 10
     assert len(found) == 30
@@ -318,7 +330,7 @@ def test_all_entries_together_are_bounded_and_those_before_the_bound_are_kept() 
 
 def test_all_pixels_together_are_bounded() -> None:
     data = _zip(("a.png", _encoded(0, side=40)), ("b.png", _encoded(1, side=40)), ("c.png", _encoded(2, side=20)))
-    a, b, c = _all("x.zip", data, limits=Limits(total_pixels=2500))
+    a, b, c = _all("x.zip", data, limits=UploadLimits(total_pixels=2500))
     assert isinstance(a, Accepted)
     assert "2,500 pixels together" in b.reason
     assert isinstance(c, Accepted)
@@ -326,7 +338,7 @@ def test_all_pixels_together_are_bounded() -> None:
 
 def test_too_many_entries_are_refused() -> None:
     data = _zip(*((f"{i}.png", b"") for i in range(12)))
-    assert "12 entries, more than the 11" in _refused(data, limits=Limits(entries=11)).reason
+    assert "12 entries, more than the 11" in _refused(data, limits=UploadLimits(entries=11)).reason
 
 
 def test_a_directory_of_a_million_entries_is_not_built() -> None:
@@ -337,7 +349,7 @@ def test_a_directory_of_a_million_entries_is_not_built() -> None:
     tail = bytearray(data[end:])  # it still says that there is one entry
     tail[12:16] = struct.pack("<I", count * len(row))
     bomb = data[:at] + row * count + bytes(tail)
-    (found,), peak = _peak(bomb, limits=Limits(entries=1000))
+    (found,), peak = _peak(bomb, limits=UploadLimits(entries=1000))
     assert "directory is too large" in found.reason
     assert peak < 8 << 20
 

@@ -22,8 +22,8 @@ from cervicyte.decision.linear import LinearHead
 from cervicyte.errors import BundleError, ImageError, UsageError
 from cervicyte.explain.explainer import explain
 from cervicyte.images import decoding, morphology
-from cervicyte.web.engine import predictor as desk_module
-from cervicyte.web.engine.predictor import Desk
+from cervicyte.web.engine import predictor as predictor_module
+from cervicyte.web.engine.predictor import Predictor
 from cervicyte.web.errors import BusyError, StoppedError
 from support.generated_cells import make_cell, save
 
@@ -82,11 +82,11 @@ class Engine:
     def verdict(self, path: str, vector: np.ndarray) -> Prediction:
         return Prediction(path, label=str(int(vector[0])))
 
-    def shut(self, desk: Desk) -> object:
-        """Close the engine while it works on one picture; the desk is then full of what comes after."""
+    def shut(self, predictor: Predictor) -> object:
+        """Close the engine while it works on one picture; the predictor is then full of what comes after."""
         self.open.clear()
         self.entered.clear()
-        first = desk.submit([GREYS[0]])
+        first = predictor.submit([GREYS[0]])
         assert self.entered.wait(20)
         return first
 
@@ -101,8 +101,8 @@ def engine() -> Engine:
 
 
 @pytest.fixture
-def desk(engine):
-    with Desk(engine, queue_size=64, workers=2, max_wait_ms=5) as made:
+def predictor(engine):
+    with Predictor(engine, queue_size=64, workers=2, max_wait_ms=5) as made:
         engine.batches.clear()
         engine.prepared.clear()
         yield made
@@ -117,7 +117,7 @@ def bundle(tmp_path_factory) -> Bundle:
     spec = InputSpec("measurements", measurements=tuple(morphology.NAMES))
     limits = Limits(0.3, 0.95, 0.1, 0.8, 0.0, 0.05)
     manifest = Manifest("small", BINARY, BINARY.classes, limits=limits, input=spec, precision="float32")
-    return save_bundle(tmp_path_factory.mktemp("desk") / "bundle", manifest, measurements_graph(head, 1.5))
+    return save_bundle(tmp_path_factory.mktemp("predictor") / "bundle", manifest, measurements_graph(head, 1.5))
 
 
 # ---- answers
@@ -129,36 +129,36 @@ def test_the_desk_says_exactly_what_predict_says(bundle, tmp_path) -> None:
     save(make_cell(9, 60)[:1, :1], tmp_path / "dot.png")
     paths += [str(tmp_path / "dot.png"), str(tmp_path / "missing.png")]
     expected = list(bundle.stream(paths, cache=False))
-    with Desk(bundle) as desk:
-        assert desk.predict(paths)[:6] == expected[:6]
-        missing = desk.predict(paths)[6]
+    with Predictor(bundle) as predictor:
+        assert predictor.predict(paths)[:6] == expected[:6]
+        missing = predictor.predict(paths)[6]
         assert "No such file" in missing.error or "not" in missing.error
         contents = [Path(p).read_bytes() for p in paths[:6]]
-        for found, wanted in zip(desk.predict(contents), expected, strict=False):
+        for found, wanted in zip(predictor.predict(contents), expected, strict=False):
             assert found.path == ""
             assert (found.label, found.probabilities) == (wanted.label, wanted.probabilities)
             assert bool(found.error) == bool(wanted.error)
-        assert desk.health().ok
+        assert predictor.health().ok
 
 
-def test_answers_keep_their_order_and_a_damaged_picture_fails_alone(desk) -> None:
-    found = desk.predict([GREYS[5], DAMAGED, GREYS[3], b"", GREYS[4]])
+def test_answers_keep_their_order_and_a_damaged_picture_fails_alone(predictor) -> None:
+    found = predictor.predict([GREYS[5], DAMAGED, GREYS[3], b"", GREYS[4]])
     assert [found[i].label for i in (0, 2, 4)] == ["5", "3", "4"]
     assert "damaged or truncated" in found[1].error
     assert found[3].error
-    assert desk.predict([]) == []
-    counted = desk.statistics()
+    assert predictor.predict([]) == []
+    counted = predictor.statistics()
     assert (counted.images, counted.failed, counted.open, counted.queued, counted.ready) == (5, 2, 0, 0, 0)
 
 
-def test_many_threads_get_their_own_answers(desk) -> None:
+def test_many_threads_get_their_own_answers(predictor) -> None:
     wrong: list[object] = []
 
     def client(seed: int) -> None:
         random = np.random.default_rng(seed)
         for _ in range(15):
             values = random.integers(0, 200, random.integers(1, 4))
-            found = _labels(desk.predict([GREYS[v] for v in values]))
+            found = _labels(predictor.predict([GREYS[v] for v in values]))
             if found != [str(v) for v in values]:
                 wrong.append((values, found))
 
@@ -168,7 +168,7 @@ def test_many_threads_get_their_own_answers(desk) -> None:
     for thread in threads:
         thread.join(30)
     assert not wrong
-    counted = desk.statistics()
+    counted = predictor.statistics()
     assert counted.requests == 16 * 15
     assert counted.images == sum(size * n for size, n in counted.batch_sizes.items())
     assert counted.batches == sum(counted.batch_sizes.values())
@@ -176,20 +176,20 @@ def test_many_threads_get_their_own_answers(desk) -> None:
     assert counted.engine_s > 0
 
 
-def test_pictures_of_several_callers_share_a_batch(engine, desk) -> None:
-    first = engine.shut(desk)
-    others = [desk.submit([GREYS[i], GREYS[i]]) for i in (1, 2, 3, 4)]
-    _until(lambda: desk.statistics().ready == 8)
+def test_pictures_of_several_callers_share_a_batch(engine, predictor) -> None:
+    first = engine.shut(predictor)
+    others = [predictor.submit([GREYS[i], GREYS[i]]) for i in (1, 2, 3, 4)]
+    _until(lambda: predictor.statistics().ready == 8)
     engine.open.set()
     assert [_labels(f.result(20)) for f in others] == [[str(i)] * 2 for i in (1, 2, 3, 4)]
     assert _labels(first.result(20)) == ["0"]
     assert [len(batch) for batch in engine.batches] == [1, 4, 4]
     assert len(set(engine.batches[1])) > 1
-    assert desk.statistics().batch_sizes == {1: 1, 4: 2}
+    assert predictor.statistics().batch_sizes == {1: 1, 4: 2}
 
 
 def test_a_lone_picture_does_not_wait_for_others(engine) -> None:
-    with Desk(engine, max_wait_ms=60_000) as patient:
+    with Predictor(engine, max_wait_ms=60_000) as patient:
         start = time.monotonic()
         assert _labels(patient.predict([GREYS[9]])) == ["9"]
         assert time.monotonic() - start < 10
@@ -212,7 +212,7 @@ class Slow(Engine):
 
 def test_the_last_of_some_pictures_brings_all_to_the_engine() -> None:
     engine = Slow()
-    with Desk(engine, max_wait_ms=60_000, workers=1) as patient:
+    with Predictor(engine, max_wait_ms=60_000, workers=1) as patient:
         some = patient.submit([GREYS[1], GREYS[2], GREYS[Slow.picture]])
         _until(lambda: patient.statistics().ready == 2)
         time.sleep(0.1)  # by now a runner waits for the third
@@ -222,20 +222,20 @@ def test_the_last_of_some_pictures_brings_all_to_the_engine() -> None:
 
 def test_a_picture_that_is_ready_waits_a_moment_for_one_that_takes_long_and_no_longer() -> None:
     engine = Slow()
-    with Desk(engine, max_wait_ms=50, workers=2) as desk:
-        long = desk.submit([GREYS[Slow.picture]])
-        assert _labels(desk.submit([GREYS[1]]).result(10)) == ["1"]
+    with Predictor(engine, max_wait_ms=50, workers=2) as predictor:
+        long = predictor.submit([GREYS[Slow.picture]])
+        assert _labels(predictor.submit([GREYS[1]]).result(10)) == ["1"]
         assert not long.done()
         engine.ready.set()
         assert _labels(long.result(10)) == [str(Slow.picture)]
 
 
 def test_requests_take_turns(engine) -> None:
-    with Desk(engine, queue_size=200, workers=1) as desk:
+    with Predictor(engine, queue_size=200, workers=1) as predictor:
         engine.prepared.clear()
-        engine.shut(desk)
-        large = desk.submit([GREYS[100 + i] for i in range(100)])
-        small = desk.submit([GREYS[1], GREYS[2]])
+        engine.shut(predictor)
+        large = predictor.submit([GREYS[100 + i] for i in range(100)])
+        small = predictor.submit([GREYS[1], GREYS[2]])
         engine.open.set()
         assert _labels(small.result(20)) == ["1", "2"]
         assert len(large.result(20)) == 100
@@ -247,75 +247,75 @@ def test_requests_take_turns(engine) -> None:
 
 
 def test_a_full_queue_refuses_at_once_and_takes_again_when_there_is_room(engine) -> None:
-    with Desk(engine, queue_size=5) as desk:
-        first = engine.shut(desk)
-        second = desk.submit(GREYS[1:4])
+    with Predictor(engine, queue_size=5) as predictor:
+        first = engine.shut(predictor)
+        second = predictor.submit(GREYS[1:4])
         start = time.monotonic()
         with pytest.raises(BusyError) as raised:
-            desk.submit(GREYS[4:6])
+            predictor.submit(GREYS[4:6])
         assert time.monotonic() - start < 1
         assert 1 <= raised.value.retry_after_s <= 60
         assert f"try again in {raised.value.retry_after_s} s" in str(raised.value)
-        fifth = desk.submit([GREYS[4]])  # all or none: one still fits
+        fifth = predictor.submit([GREYS[4]])  # all or none: one still fits
         engine.open.set()
         assert [len(f.result(20)) for f in (first, second, fifth)] == [1, 3, 1]
-        assert len(desk.predict(GREYS[:5])) == 5
-        assert desk.statistics().turned_away == 2
+        assert len(predictor.predict(GREYS[:5])) == 5
+        assert predictor.statistics().turned_away == 2
         with pytest.raises(UsageError, match="more pictures than"):
-            desk.submit(GREYS[:6])
+            predictor.submit(GREYS[:6])
 
 
 def test_waiting_bytes_are_bounded_too(engine) -> None:
     size = len(GREYS[1])
-    with Desk(engine, queue_bytes=3 * size, workers=1, queue_size=100) as desk:
-        engine.shut(desk)
+    with Predictor(engine, queue_bytes=3 * size, workers=1, queue_size=100) as predictor:
+        engine.shut(predictor)
         taken = []
         with pytest.raises(BusyError):
-            taken += [desk.submit([GREYS[1]]) for _ in range(50)]
+            taken += [predictor.submit([GREYS[1]]) for _ in range(50)]
         with pytest.raises(UsageError):
-            desk.submit([bytes(4 * size)])
+            predictor.submit([bytes(4 * size)])
         engine.open.set()
-        desk.close()
-        assert desk.statistics().open == 0
+        predictor.close()
+        assert predictor.statistics().open == 0
 
 
 def test_a_cancelled_request_gives_its_places_back(engine) -> None:
-    with Desk(engine, queue_size=41, workers=1) as desk:
-        engine.shut(desk)
-        gone = desk.submit([GREYS[1]] * 40)
+    with Predictor(engine, queue_size=41, workers=1) as predictor:
+        engine.shut(predictor)
+        gone = predictor.submit([GREYS[1]] * 40)
         with pytest.raises(BusyError):
-            desk.submit([GREYS[2]])
+            predictor.submit([GREYS[2]])
         assert gone.cancel()
         engine.open.set()
         with pytest.raises(CancelledError):
             gone.result(20)
         deadline = time.monotonic() + 20
-        while desk.statistics().open and time.monotonic() < deadline:
+        while predictor.statistics().open and time.monotonic() < deadline:
             time.sleep(0.005)
-        assert _labels(desk.predict([GREYS[3]])) == ["3"]
+        assert _labels(predictor.predict([GREYS[3]])) == ["3"]
         assert engine.prepared.count(1) < 40
-        counted = desk.statistics()
+        counted = predictor.statistics()
         assert (counted.open, counted.queued) == (0, 0)
 
 
 # ---- faults
 
 
-def test_an_engine_that_fails_is_told_and_works_again_when_it_does(engine, desk) -> None:
+def test_an_engine_that_fails_is_told_and_works_again_when_it_does(engine, predictor) -> None:
     engine.fault = RuntimeError("out of memory")
     with pytest.raises(RuntimeError, match="out of memory"):
-        desk.predict(GREYS[:3])
-    assert not desk.health().ok
-    assert "out of memory" in desk.health().problems[0]
+        predictor.predict(GREYS[:3])
+    assert not predictor.health().ok
+    assert "out of memory" in predictor.health().problems[0]
     engine.fault = None
-    assert _labels(desk.predict(GREYS[:3])) == ["0", "1", "2"]
-    assert desk.health().ok
-    assert desk.statistics().errors >= 1
+    assert _labels(predictor.predict(GREYS[:3])) == ["0", "1", "2"]
+    assert predictor.health().ok
+    assert predictor.statistics().errors >= 1
 
 
-def test_a_picture_that_the_graph_cannot_answer_fails_alone(engine, desk) -> None:
-    first = engine.shut(desk)
-    both = desk.submit([GREYS[1], GREYS[REFUSED]]), desk.submit([GREYS[2], GREYS[3]])
+def test_a_picture_that_the_graph_cannot_answer_fails_alone(engine, predictor) -> None:
+    first = engine.shut(predictor)
+    both = predictor.submit([GREYS[1], GREYS[REFUSED]]), predictor.submit([GREYS[2], GREYS[3]])
     engine.open.set()
     mixed, clean = both[0].result(20), both[1].result(20)
     assert first.result(20)
@@ -324,55 +324,55 @@ def test_a_picture_that_the_graph_cannot_answer_fails_alone(engine, desk) -> Non
     assert _labels(clean) == ["2", "3"]
 
 
-def test_a_dead_worker_is_noticed_and_the_others_go_on(engine, desk) -> None:
+def test_a_dead_worker_is_noticed_and_the_others_go_on(engine, predictor) -> None:
     with pytest.raises(StoppedError):
-        desk.predict([GREYS[1], GREYS[DEADLY]])
-    _until(lambda: desk.health().workers == 1)
-    health = desk.health()
+        predictor.predict([GREYS[1], GREYS[DEADLY]])
+    _until(lambda: predictor.health().workers == 1)
+    health = predictor.health()
     assert not health.ok
     assert "the worker is gone" in " ".join(health.problems)
-    assert _labels(desk.predict(GREYS[:9])) == [str(i) for i in range(9)]
+    assert _labels(predictor.predict(GREYS[:9])) == [str(i) for i in range(9)]
 
 
-def test_when_all_workers_are_dead_nobody_is_left_waiting(engine, desk) -> None:
-    first = engine.shut(desk)
-    deadly = [desk.submit([GREYS[DEADLY]]) for _ in range(2)]
-    _until(lambda: desk.health().workers == 0)
+def test_when_all_workers_are_dead_nobody_is_left_waiting(engine, predictor) -> None:
+    first = engine.shut(predictor)
+    deadly = [predictor.submit([GREYS[DEADLY]]) for _ in range(2)]
+    _until(lambda: predictor.health().workers == 0)
     for future in (first, *deadly):
         with pytest.raises(StoppedError):
             future.result(20)
     with pytest.raises(StoppedError, match="every worker"):
-        desk.submit([GREYS[1]])
+        predictor.submit([GREYS[1]])
     engine.open.set()
-    assert not desk.health().ok
+    assert not predictor.health().ok
 
 
-def test_when_the_engine_threads_die_nobody_is_left_waiting(engine, desk) -> None:
+def test_when_the_engine_threads_die_nobody_is_left_waiting(engine, predictor) -> None:
     engine.fault = SystemExit("gone")
-    futures = [desk.submit([GREYS[i]]) for i in range(9)]
+    futures = [predictor.submit([GREYS[i]]) for i in range(9)]
     for future in futures:
         with pytest.raises(StoppedError):
             future.result(20)
-    _until(lambda: desk.health().runners == 0)
-    assert "runner 0 died" in " ".join(desk.health().problems)
+    _until(lambda: predictor.health().runners == 0)
+    assert "runner 0 died" in " ".join(predictor.health().problems)
 
 
-def test_a_desk_that_is_stuck_says_so(engine, desk, monkeypatch) -> None:
-    assert desk.health().ok
-    monkeypatch.setattr(desk_module, "STUCK_S", 0.01)
-    assert desk.health().ok  # nothing waits
-    first = engine.shut(desk)
+def test_a_desk_that_is_stuck_says_so(engine, predictor, monkeypatch) -> None:
+    assert predictor.health().ok
+    monkeypatch.setattr(predictor_module, "STUCK_S", 0.01)
+    assert predictor.health().ok  # nothing waits
+    first = engine.shut(predictor)
     time.sleep(0.02)
-    assert "none was answered" in desk.health().problems[0]
+    assert "none was answered" in predictor.health().problems[0]
     engine.open.set()
     assert first.result(20)
-    assert desk.health().ok
+    assert predictor.health().ok
 
 
 def test_a_bundle_that_does_not_work_is_noticed_at_the_start(engine) -> None:
     engine.fault = BundleError("wrong shape", "(1, 3)", "do not use it")
     with pytest.raises(BundleError):
-        Desk(engine)
+        Predictor(engine)
 
 
 def _until(true: object) -> None:
@@ -386,29 +386,29 @@ def _until(true: object) -> None:
 
 
 def test_closing_answers_what_was_taken(engine) -> None:
-    desk = Desk(engine, queue_size=100)
+    predictor = Predictor(engine, queue_size=100)
     engine.delay = 0.005
-    taken = [desk.submit(GREYS[i : i + 10]) for i in range(0, 60, 10)]
-    desk.close()
-    desk.close()
+    taken = [predictor.submit(GREYS[i : i + 10]) for i in range(0, 60, 10)]
+    predictor.close()
+    predictor.close()
     assert [_labels(f.result(0)) for f in taken] == [[str(v) for v in range(i, i + 10)] for i in range(0, 60, 10)]
-    for work in (lambda: desk.predict([GREYS[1]]), lambda: desk.explain(GREYS[1])):
+    for work in (lambda: predictor.predict([GREYS[1]]), lambda: predictor.explain(GREYS[1])):
         with pytest.raises(StoppedError, match="closed"):
             work()
-    health = desk.health()
+    health = predictor.health()
     assert (health.ok, health.workers, health.runners) == (False, 0, 0)
 
 
 def test_closing_does_not_wait_for_ever(engine) -> None:
-    desk = Desk(engine)
-    first = engine.shut(desk)
-    later = desk.submit(GREYS[:20])
-    desk.close(timeout_s=0.05)
+    predictor = Predictor(engine)
+    first = engine.shut(predictor)
+    later = predictor.submit(GREYS[:20])
+    predictor.close(timeout_s=0.05)
     for future in (first, later):
         with pytest.raises(StoppedError, match="before it came"):
             future.result(20)
     engine.open.set()
-    _until(lambda: desk.health().runners == 0)
+    _until(lambda: predictor.health().runners == 0)
 
 
 # ---- explanations
@@ -417,32 +417,34 @@ def test_closing_does_not_wait_for_ever(engine) -> None:
 def test_explanations_are_those_of_explain_and_the_last_ones_are_kept(bundle, tmp_path) -> None:
     path = save(make_cell(1, 60), tmp_path / "cell.png")
     data = Path(path).read_bytes()
-    with Desk(bundle, explanations=2) as desk:
-        found = desk.explain(data)
+    with Predictor(bundle, explanations=2) as predictor:
+        found = predictor.explain(data)
         wanted = explain(bundle, decoding.decode(data))
-        assert found.prediction == wanted.prediction == desk.predict([data])[0]
+        assert found.prediction == wanted.prediction == predictor.predict([data])[0]
         assert found.contributions == pytest.approx(wanted.contributions)
-        assert desk.explain(path) is found  # the same bytes
-        other = desk.explain(data, "normal")
+        assert predictor.explain(path) is found  # the same bytes
+        other = predictor.explain(data, "normal")
         assert other.target == "normal"
-        desk.explain(Path(save(make_cell(2, 60), tmp_path / "other.png")).read_bytes())
-        assert desk.explain(data, "normal") is other
-        assert desk.explain(data) is not found  # two are kept
-        counted = desk.statistics()
+        predictor.explain(Path(save(make_cell(2, 60), tmp_path / "other.png")).read_bytes())
+        assert predictor.explain(data, "normal") is other
+        assert predictor.explain(data) is not found  # two are kept
+        counted = predictor.statistics()
         assert (counted.explanations, counted.explained_from_cache) == (6, 2)
         for picture, kind in ((DAMAGED, ImageError), (tmp_path / "none.png", ImageError)):
             with pytest.raises(kind):
-                desk.explain(picture)
+                predictor.explain(picture)
         with pytest.raises(UsageError, match="no such class"):
-            desk.explain(data, "dog")
+            predictor.explain(data, "dog")
 
 
 def test_callers_that_want_the_same_explanation_share_it(bundle) -> None:
     buffer = io.BytesIO()
     Image.fromarray(make_cell(5, 60)).save(buffer, "PNG")
     found: list[object] = []
-    with Desk(bundle) as desk:
-        threads = [threading.Thread(target=lambda: found.append(desk.explain(buffer.getvalue()))) for _ in range(6)]
+    with Predictor(bundle) as predictor:
+        threads = [
+            threading.Thread(target=lambda: found.append(predictor.explain(buffer.getvalue()))) for _ in range(6)
+        ]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -478,14 +480,14 @@ def test_memory_is_flat_over_twenty_thousand_requests() -> None:
     psutil = pytest.importorskip("psutil")
     process = psutil.Process()
     engine = Engine(batch_size=16)
-    with Desk(engine, queue_size=256) as desk:
+    with Predictor(engine, queue_size=256) as predictor:
         resident = {}
         for start in range(0, 20_000, 100):
-            futures = [desk.submit([GREYS[(start + i) % 200]]) for i in range(100)]
+            futures = [predictor.submit([GREYS[(start + i) % 200]]) for i in range(100)]
             assert all(f.result(30)[0].label for f in futures)
             engine.batches.clear()
             engine.prepared.clear()
             resident[start] = process.memory_info().rss
-        counted = desk.statistics()
+        counted = predictor.statistics()
         assert (counted.requests, counted.images, counted.open) == (20_000, 20_000, 0)
         assert resident[19_900] - resident[2_000] < 8 << 20

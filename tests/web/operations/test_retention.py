@@ -60,8 +60,8 @@ def test_retention_deletes_signed_cases_alone_and_the_audit_log_keeps_that_they_
     assert old not in numbers
     assert new in numbers
     assert len(numbers) == 2
-    assert len(list(site.vault.digests())) == 3  # the other cases have the same pictures
-    assert site.ledger.verify(site.database).ok
+    assert len(list(site.image_store.digests())) == 3  # the other cases have the same pictures
+    assert site.audit_log.verify(site.database).ok
     assert retention.storage(site).images == sum(len(png(k)) for k in range(3))
 
 
@@ -101,12 +101,12 @@ def test_a_backup_is_restored_as_it_was(site: Site, reviewer: User, tmp_path: Pa
     assert (done.images, done.database, done.at) == (2, True, site.clock())
     assert not list(tmp_path.glob(".*"))
     again = make_site(tmp_path / "other")
-    assert again.ledger.verify(again.database).ok
+    assert again.audit_log.verify(again.database).ok
     with again.database.read() as session:
         view = reports.view(session, reviewer, number, again.clock())
         assert (view.problem, view.conclusion) == ("", "High grade.")
         assert session.query(Case).count() == 1
-    assert [again.vault.get(c.sha256) for c in view.cells] == [png(0), png(1)]
+    assert [again.image_store.get(c.sha256) for c in view.cells] == [png(0), png(1)]
     assert sessions.load(again, signed_in.token) is None
     assert isinstance(sessions.sign_in(again, reviewer.email, PASSWORD, "192.0.2.1"), sessions.SignedIn)
     with pytest.raises(StorageError, match="not empty"):
@@ -177,7 +177,7 @@ def test_a_backup_of_a_log_that_was_changed_is_not_restored(site: Site, reviewer
 
 def test_a_picture_that_is_missing_stops_the_backup(site: Site, reviewer: User) -> None:
     make_case(site, reviewer, [0.9])
-    site.vault.delete(next(site.vault.digests()))
+    site.image_store.delete(next(site.image_store.digests()))
     with pytest.raises(MissingError):
         backup.make(site, "system")
     assert backup.listing(site) == []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cervicyte.web.base.schema import AuditRow, Review, User
+from cervicyte.web.base.schema import AuditRow, User, VerdictRow
 from cervicyte.web.base.site import Site
 from cervicyte.web.cases import blinding, intake, permissions, second_readers
 from cervicyte.web.errors import DeniedError, InvalidFieldError, NotFoundError
@@ -17,9 +17,9 @@ from support.web.records import give_second, make_case, png, predict
 from support.web.site import Clock, make_user
 
 
-def _rows(site: Site) -> list[Review]:
+def _rows(site: Site) -> list[VerdictRow]:
     with site.database.read() as session:
-        return list(session.query(Review).order_by(Review.id))
+        return list(session.query(VerdictRow).order_by(VerdictRow.id))
 
 
 def test_agreeing_stores_the_class_and_shows_its_category(site: Site, owner: User) -> None:
@@ -214,7 +214,7 @@ def test_what_was_seen_changes_no_blinded_reading_when_a_picture_comes_later(
         verdicts.decide(site, user, late, "LSIL")
     with site.database.read() as session:
         assert not blinding.is_blind(session, second, permissions.find(session, second, case.number))
-    assert site.ledger.verify(site.database).ok
+    assert site.audit_log.verify(site.database).ok
 
 
 def test_a_signature_waits_for_a_blinded_reading_and_opening_again_changes_no_verdict_of_it(

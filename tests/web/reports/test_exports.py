@@ -64,7 +64,7 @@ def test_reviewed_cells_are_read_as_a_data_set(site, reader, bundle, tmp_path) -
         assert table.grouped
         assert table.system.name == "bethesda"
     digests = {row["path"]: row["sha256"] for row in csv.DictReader((folder / "cells.csv").open())}
-    assert {site.vault.get(d) for d in digests.values()} == {(folder / p).read_bytes() for p in digests}
+    assert {site.image_store.get(d) for d in digests.values()} == {(folder / p).read_bytes() for p in digests}
     notes = (folder / "notes.txt").read_text()
     assert "1 because the reader calls it unsatisfactory" in notes
     with site.database.read() as session:
@@ -127,7 +127,7 @@ def test_a_picture_that_is_damaged_is_left_out_and_said(site, reader, bundle, tm
     bad, good = rows(site, case.number)
     for image in (bad, good):
         review(site, reader, image.id, "NILM")
-    (site.vault.folder / bad.sha256[:2] / bad.sha256).write_bytes(b"x")
+    (site.image_store.folder / bad.sha256[:2] / bad.sha256).write_bytes(b"x")
     folder = _unpacked(exports.reviewed_cells(site, reader), tmp_path / "data")
     assert len(cervicyte.load(folder / "cells.csv").cells) == 1
     assert "1 because the stored image was changed or damaged" in (folder / "notes.txt").read_text()

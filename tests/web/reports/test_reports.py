@@ -72,7 +72,7 @@ def test_nothing_is_signed_while_pictures_wait_and_what_has_no_answer_is_named(
     verdicts.decide(site, owner, ids[0], "HSIL")
     found = _draft(site, reviewer, case)
     assert (found.case.waiting, found.not_read) == (2, 2)
-    assert "2 pictures wait for the model." in words_of_pdf(report_pdf.render(found, site.vault.get))
+    assert "2 pictures wait for the model." in words_of_pdf(report_pdf.render(found, site.image_store.get))
     with pytest.raises(InvalidFieldError, match="2 pictures wait for the model"):
         reports.sign(site, reviewer, case.number, "High grade.")
     predict(site, ids[1], 0.8)
@@ -84,7 +84,7 @@ def test_nothing_is_signed_while_pictures_wait_and_what_has_no_answer_is_named(
     signed = reports.sign(site, reviewer, case.number, "High grade.")
     last = signed.cells[-1]
     assert (last.id, last.state, last.reason, last.label) == (ids[2], "failed", "the stored image was damaged", "")
-    words = words_of_pdf(report_pdf.render(signed, site.vault.get))
+    words = words_of_pdf(report_pdf.render(signed, site.image_store.get))
     assert "1 picture has no answer of the model." in words
     assert "3, of which 1 not answered" in words
     assert "the stored image" in words
@@ -112,7 +112,7 @@ def test_a_signature_is_bound_to_what_was_shown(site: Site, owner: User, reviewe
         row = session.query(AuditRow).filter_by(action="report.signed").one()
         assert row.detail["sha256"] == signed.sha256
         assert permissions.find(session, reviewer, case.number).state == "signed"
-        assert site.ledger.verify(site.database).ok
+        assert site.audit_log.verify(site.database).ok
     assert _view(site, owner, case).conclusion == "Carcinoma."
 
 
@@ -195,7 +195,7 @@ def test_what_was_changed_behind_the_signature_is_said(
         session.execute(text(change))
     found = _view(site, reviewer, case)
     assert said in found.problem
-    assert "Do not rely" in words_of_pdf(report_pdf.render(found, site.vault.get))
+    assert "Do not rely" in words_of_pdf(report_pdf.render(found, site.image_store.get))
 
 
 def test_a_checksum_that_was_computed_anew_is_not_in_the_audit_log(
@@ -210,11 +210,11 @@ def test_a_checksum_that_was_computed_anew_is_not_in_the_audit_log(
 
 
 def test_the_pdf_shows_version_checksum_and_pages(site: Site, reviewer: User, case: CaseSummary) -> None:
-    draft = report_pdf.render(_draft(site, reviewer, case), site.vault.get)
+    draft = report_pdf.render(_draft(site, reviewer, case), site.image_store.get)
     assert draft.startswith(b"%PDF-")
     assert "DRAFT" in words_of_pdf(draft)
     signed = reports.sign(site, reviewer, case.number, "Carcinoma.\nA colposcopy is advised.")
-    made = report_pdf.render(signed, site.vault.get)
+    made = report_pdf.render(signed, site.image_store.get)
     words = words_of_pdf(made)
     for part in (
         signed.sha256,
@@ -228,7 +228,7 @@ def test_the_pdf_shows_version_checksum_and_pages(site: Site, reviewer: User, ca
         assert part in words
     assert "DRAFT" not in words
     assert made.count(b"/Subtype /Image") == 2
-    assert report_pdf.render(signed, site.vault.get) == made
+    assert report_pdf.render(signed, site.image_store.get) == made
     without = report_pdf.render(signed, lambda _: None)
     assert without.count(b"/Subtype /Image") == 0
     assert "picture not available" in words_of_pdf(without)
@@ -239,7 +239,7 @@ def test_letters_that_the_font_lacks_are_shown_by_number_and_noted(
     site: Site, reviewer: User, case: CaseSummary
 ) -> None:
     found = replace(_draft(site, reviewer, case), conclusion="Žluť, Ωμέγα, Ж, 宮")
-    words = words_of_pdf(report_pdf.render(found, site.vault.get))
+    words = words_of_pdf(report_pdf.render(found, site.image_store.get))
     assert "Žluť, Ωμέγα, Ж, ⟨U+5BAE⟩" in words
     assert "font lacks" in words
 
@@ -254,7 +254,7 @@ def test_no_text_breaks_the_pdf(site: Site, words: str) -> None:
     view = _draft(site, user, case)
     cell = replace(view.cells[0], name=words, comment=words * 20, reader=words)
     odd = replace(view, conclusion=words, cells=(cell,) * 3, case=replace(view.case, accession=words, notes=words))
-    assert report_pdf.render(odd, site.vault.get).startswith(b"%PDF-")
+    assert report_pdf.render(odd, site.image_store.get).startswith(b"%PDF-")
 
 
 _LONG = {
@@ -279,11 +279,11 @@ def test_texts_of_any_allowed_length_go_on_on_the_next_page(
         if where == "name":
             session.get_one(Image, image_id).name = long[:180].replace("\n", " ")
     verdicts.decide(site, owner, image_id, "SCC", long if where == "comment" else "")
-    words = words_of_pdf(report_pdf.render(_draft(site, owner, made), site.vault.get))
+    words = words_of_pdf(report_pdf.render(_draft(site, owner, made), site.image_store.get))
     shown = long[:180].split("\n")[0] if where == "name" else long.split()[-1]
     first = shown[:1] if shown.isascii() else f"U+{ord(shown[-1]):04X}"
     assert first in words
     if kind == "many lines" and where != "name":
         assert all(f"line {i}" in words for i in range(210))
     signed = reports.sign(site, reviewer, made.number, "Carcinoma.")
-    assert report_pdf.render(signed, site.vault.get).startswith(b"%PDF-")
+    assert report_pdf.render(signed, site.image_store.get).startswith(b"%PDF-")

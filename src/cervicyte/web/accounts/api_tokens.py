@@ -72,7 +72,7 @@ def make(site: Site, user_id: str, name: str, days: int = 90) -> NewToken:
         )
         session.add(row)
         session.flush()
-        site.ledger.append(session, user.email, "token.made", user.email, {"name": name, "days": days}, at)
+        site.audit_log.append(session, user.email, "token.made", user.email, {"name": name, "days": days}, at)
     return NewToken(row.id, text)
 
 
@@ -111,4 +111,4 @@ def revoke(site: Site, user_id: str, token_id: str) -> None:
             raise UsageError("no such token", repr(token_id[:40]), "see the list of your tokens")
         user = users.find(session, user_id)
         token.revoked_at = site.clock()
-        site.ledger.append(session, user.email, "token.revoked", user.email, {"name": token.name}, site.clock())
+        site.audit_log.append(session, user.email, "token.revoked", user.email, {"name": token.name}, site.clock())

@@ -74,7 +74,7 @@ def confirm(site: Site, user_id: str, code: str, token: str) -> None:
         if taken.rowcount != 1:  # type: ignore[attr-defined]
             raise DeniedError("the secret was replaced meanwhile", None, "start again")
         users.end_all(session, user_id, but=credentials.digest(token))
-        site.ledger.append(session, user.email, "authenticator.on", user.email, at=site.clock())
+        site.audit_log.append(session, user.email, "authenticator.on", user.email, at=site.clock())
     rate_limits.clear(site.database, rate_limits.CODE_BY_ACCOUNT, user.email)
 
 
@@ -91,4 +91,4 @@ def remove(site: Site, user_id: str, password: str, address: str, token: str) ->
         user = users.hold(session, user_id)
         user.totp_secret = user.totp_pending = ""
         users.end_all(session, user_id, but=credentials.digest(token))
-        site.ledger.append(session, user.email, "authenticator.off", user.email, at=site.clock())
+        site.audit_log.append(session, user.email, "authenticator.off", user.email, at=site.clock())

@@ -70,7 +70,7 @@ def set_up(site: Site, token: str, email: str, name: str, password: str) -> User
         one_time_codes.use(session, code, site.clock())
         session.execute(delete(Code).where(Code.purpose == "setup", Code.used_at.is_(None)))
         user = users.create(session, site, email, name, "administrator", password_hash)
-        site.ledger.append(session, user.email, "user.set-up", user.email, {"role": user.role}, site.clock())
+        site.audit_log.append(session, user.email, "user.set-up", user.email, {"role": user.role}, site.clock())
     return user
 
 
@@ -85,7 +85,7 @@ def add_user(site: Site, actor: str, email: str, name: str, role: str) -> Handed
     with site.database.write() as session:
         user = users.create(session, site, email, name, role, "")
         _issue_reset(session, site, user, token, actor)
-        site.ledger.append(session, actor, "user.added", user.email, {"role": role}, site.clock())
+        site.audit_log.append(session, actor, "user.added", user.email, {"role": role}, site.clock())
     return _hand_over(site, user.email, site.link("reset", token))
 
 
@@ -105,7 +105,7 @@ def reset_for(site: Site, actor: str, email_or_id: str) -> Handed:
         users.end_all(session, user.id)
         user.totp_secret = user.totp_pending = ""
         _issue_reset(session, site, user, token, actor)
-        site.ledger.append(session, actor, "user.reset", user.email, at=site.clock())
+        site.audit_log.append(session, actor, "user.reset", user.email, at=site.clock())
     return _hand_over(site, user.email, site.link("reset", token))
 
 
@@ -134,7 +134,7 @@ def invite(site: Site, actor: str, email: str, role: str) -> Handed:
             role=role,
             issued_by=actor,
         )
-        site.ledger.append(session, actor, "user.invited", email, {"role": role}, site.clock())
+        site.audit_log.append(session, actor, "user.invited", email, {"role": role}, site.clock())
     return _hand_over(site, email, site.link("invitation", token))
 
 
@@ -160,7 +160,7 @@ def withdraw(site: Site, actor: str, invitation_id: str) -> None:
             raise UsageError("no such invitation", repr(invitation_id[:40]), "it may have been accepted")
         email = code.email
         session.delete(code)
-        site.ledger.append(session, actor, "user.invitation withdrawn", email, at=site.clock())
+        site.audit_log.append(session, actor, "user.invitation withdrawn", email, at=site.clock())
 
 
 def check_link(site: Site, purpose: str, token: str) -> Code:
@@ -190,7 +190,7 @@ def accept_invitation(site: Site, token: str, name: str, password: str) -> User:
         one_time_codes.use(session, code, site.clock())
         user = users.create(session, site, code.email, name, code.role, password_hash)
         detail = {"by": "invitation", "role": user.role, "invited by": code.issued_by}
-        site.ledger.append(session, user.email, "user.registered", user.email, detail, site.clock())
+        site.audit_log.append(session, user.email, "user.registered", user.email, detail, site.clock())
     return user
 
 
@@ -245,7 +245,7 @@ def finish_registration(site: Site, email: str, code: str, name: str, password: 
             raise one_time_codes.bad_code()
         user = users.create(session, site, email, name, "reader", password_hash)
         detail = {"by": "mailed code", "role": user.role}
-        site.ledger.append(session, user.email, "user.registered", user.email, detail, site.clock())
+        site.audit_log.append(session, user.email, "user.registered", user.email, detail, site.clock())
     return user
 
 
@@ -267,7 +267,7 @@ def ask_reset(site: Site, email: str, address: str) -> None:
         one_time_codes.issue(
             session, "reset", sha256, site.clock(), one_time_codes.TYPED, email=email, user_id=user.id if user else None
         )
-        site.ledger.append(session, "visitor", "password.reset asked for", email, {"address": address}, site.clock())
+        site.audit_log.append(session, "visitor", "password.reset asked for", email, {"address": address}, site.clock())
     if user is not None:
         site.mailer.post(mail.reset_code(email, code, _minutes(one_time_codes.TYPED)))
 
@@ -312,7 +312,7 @@ def _reset(site: Site, code: Code, password_hash: str) -> User:
         users.set_password(session, user, password_hash)
         revoked = update(Token).where(Token.user_id == user.id, Token.revoked_at.is_(None))
         session.execute(revoked.values(revoked_at=site.clock()))
-        site.ledger.append(session, user.email, "password.reset", user.email, at=site.clock())
+        site.audit_log.append(session, user.email, "password.reset", user.email, at=site.clock())
     rate_limits.clear(site.database, rate_limits.PASSWORD_BY_ACCOUNT, user.email)
     if site.mailer.available:
         site.mailer.post(mail.password_changed(user.email, site.link("reset")))

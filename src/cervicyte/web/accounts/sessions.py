@@ -69,7 +69,7 @@ def sign_in(site: Site, email: str, password: str, address: str, previous: str =
     checked = site.hasher.check(user.password_hash if user else None, password)
     if user is None or not checked.ok or not user.active:
         with site.database.write() as session:
-            site.ledger.append(session, "visitor", "sign-in.refused", email, {"address": address}, site.clock())
+            site.audit_log.append(session, "visitor", "sign-in.refused", email, {"address": address}, site.clock())
         raise DeniedError("the e-mail address or the password is wrong", None, "try again, or ask for a new password")
     rate_limits.forgive(site.database, [attempt])
     rate_limits.clear(site.database, rate_limits.PASSWORD_BY_ACCOUNT, email)
@@ -116,7 +116,7 @@ def second_step(site: Site, ticket: str, code: str, address: str, previous: str 
             one_time_codes.use(session, found, at)
             signed = _open(session, site, _unchanged(session, user), address, previous)
         else:
-            site.ledger.append(session, "visitor", "sign-in.code refused", user.email, {"address": address}, at)
+            site.audit_log.append(session, "visitor", "sign-in.code refused", user.email, {"address": address}, at)
     if signed is None:
         raise DeniedError("the code is wrong or was used", None, "wait for the authenticator's next code")
     rate_limits.forgive(site.database, [attempt])
@@ -162,7 +162,7 @@ def sign_out(site: Site, token: str) -> None:
         if found is not None:
             user = session.get(User, found.user_id)
             session.delete(found)
-            site.ledger.append(session, user.email if user else "", "sign-in.ended", at=site.clock())
+            site.audit_log.append(session, user.email if user else "", "sign-in.ended", at=site.clock())
 
 
 def of_user(site: Site, session: Session, user_id: str) -> Sequence[UserSession]:
@@ -184,7 +184,7 @@ def end_others(site: Site, user_id: str, token: str) -> None:
     with site.database.write() as session:
         user = users.hold(session, user_id)
         users.end_all(session, user_id, but=credentials.digest(token))
-        site.ledger.append(session, user.email, "sign-in.others ended", user.email, at=site.clock())
+        site.audit_log.append(session, user.email, "sign-in.others ended", user.email, at=site.clock())
 
 
 def confirm_password(site: Site, user_id: str, password: str, address: str) -> None:
@@ -204,7 +204,7 @@ def confirm_password(site: Site, user_id: str, password: str, address: str) -> N
     rate_limits.take(site.database, rate_limits.PASSWORD_BY_ACCOUNT, email, site.clock())
     if not site.hasher.check(user.password_hash if user else None, password).ok:
         with site.database.write() as session:
-            site.ledger.append(session, email, "password.refused", email, {"address": address}, site.clock())
+            site.audit_log.append(session, email, "password.refused", email, {"address": address}, site.clock())
         raise DeniedError("the password is wrong", None, "type your present password")
     rate_limits.forgive(site.database, [attempt])
     rate_limits.clear(site.database, rate_limits.PASSWORD_BY_ACCOUNT, email)
@@ -229,7 +229,7 @@ def change_password(site: Site, user_id: str, current: str, new: str, address: s
     with site.database.write() as session:
         user = _unchanged(session, before)
         users.set_password(session, user, password_hash)
-        site.ledger.append(session, user.email, "password.changed", user.email, at=site.clock())
+        site.audit_log.append(session, user.email, "password.changed", user.email, at=site.clock())
         signed = _open(session, site, user, address, "")
     if site.mailer.available:
         site.mailer.post(mail.password_changed(user.email, site.link("reset")))
@@ -266,7 +266,7 @@ def _open(session: Session, site: Site, user: User, address: str, previous: str)
         )
     )
     user.last_sign_in_at = at
-    site.ledger.append(session, user.email, "sign-in", user.email, {"address": address}, at)
+    site.audit_log.append(session, user.email, "sign-in", user.email, {"address": address}, at)
     return SignedIn(user, token, csrf)
 
 

@@ -201,10 +201,10 @@ def change(site: Site, actor: str, user_id: str, *, role: str | None = None, act
             end_all(session, user.id)
         if after[0] != before[0]:
             detail = {"from": before[0], "to": after[0]}
-            site.ledger.append(session, actor, "user.role", user.email, detail, site.clock())
+            site.audit_log.append(session, actor, "user.role", user.email, detail, site.clock())
         if after[1] != before[1]:
             done = "user.enabled" if user.active else "user.disabled"
-            site.ledger.append(session, actor, done, user.email, at=site.clock())
+            site.audit_log.append(session, actor, done, user.email, at=site.clock())
         return user
 
 
@@ -222,7 +222,7 @@ def rename(site: Site, user_id: str, name: str) -> User:
         user = find(session, user_id)
         detail = {"from": user.name, "to": name}
         user.name = name
-        site.ledger.append(session, user.email, "user.renamed", user.email, detail, site.clock())
+        site.audit_log.append(session, user.email, "user.renamed", user.email, detail, site.clock())
         return user
 
 

@@ -109,5 +109,7 @@ def export_table() -> Any:
 
 def _job(found: CaseSummary) -> dict[str, Any]:
     running = current.running()
-    problem = running.jobs.health().problem if running.jobs is not None else "nothing works on waiting pictures here"
+    problem = (
+        running.workers.health().problem if running.workers is not None else "nothing works on waiting pictures here"
+    )
     return rows.job(found, url_for("api.list_cells", number=found.number), problem)

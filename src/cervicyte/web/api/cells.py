@@ -11,7 +11,7 @@ from cervicyte.web.api import openapi, rows
 from cervicyte.web.api.common import at, files
 from cervicyte.web.api.endpoints import FILES, PDF
 from cervicyte.web.cases import permissions, pictures
-from cervicyte.web.cases.uploads import Limits
+from cervicyte.web.cases.uploads import UploadLimits
 from cervicyte.web.engine import one_picture
 from cervicyte.web.errors import AddressNotFoundError, BadRequestError
 from cervicyte.web.middleware import current
@@ -37,8 +37,8 @@ def model() -> Any:
 @at
 def predict() -> Any:
     """One picture, answered at once."""
-    desk = current.running().model()
-    return rows.answer(one_picture.predict(current.site(), desk, current.user(), _one_picture()), desk.bundle)
+    predictor = current.running().model()
+    return rows.answer(one_picture.predict(current.site(), predictor, current.user(), _one_picture()), predictor.bundle)
 
 
 @at
@@ -61,7 +61,7 @@ def image(id: str) -> Any:
 @at
 def map(id: str) -> Any:
     """What speaks for the model's answer, and against."""
-    found = heat_maps.overlay(current.site(), current.user(), current.running().desk, id)
+    found = heat_maps.overlay(current.site(), current.user(), current.running().predictor, id)
     if found is None:
         raise AddressNotFoundError("there is no map of this picture")
     return picture(found)
@@ -101,7 +101,7 @@ def report_pdf(number: str, version: int | None = None) -> Any:
 
 
 def _one_picture() -> bytes:
-    most = Limits().image_bytes
+    most = UploadLimits().image_bytes
     if request.mimetype == FILES:
         sent = files("image")
         if len(sent) > 1:
@@ -123,6 +123,6 @@ def _report(number: str, version: int | None) -> View:
 def _bytes(sha256: str) -> bytes | None:
     """A picture for the PDF; a report without one of its pictures is better than none."""
     try:
-        return current.site().vault.get(sha256)
+        return current.site().image_store.get(sha256)
     except (MissingError, StorageError):
         return None

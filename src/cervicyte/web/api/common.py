@@ -13,7 +13,7 @@ from werkzeug.exceptions import RequestEntityTooLarge
 from cervicyte.web.api.endpoints import ENDPOINTS, FILES, JSON, ROOT, Endpoint
 from cervicyte.web.api.validation import fault, from_text
 from cervicyte.web.cases.intake import Receipt
-from cervicyte.web.cases.uploads import Limits
+from cervicyte.web.cases.uploads import UploadLimits
 from cervicyte.web.errors import BadRequestError
 from cervicyte.web.middleware import current
 from cervicyte.web.paging import Listing
@@ -91,9 +91,9 @@ def texts(row_name: str, *names: str) -> dict[str, str]:
     return found
 
 
-def limits() -> Limits:
+def limits() -> UploadLimits:
     """How much one upload may hold."""
-    return Limits(upload_bytes=current.running().max_upload_mb << 20)
+    return UploadLimits(upload_bytes=current.running().max_upload_mb << 20)
 
 
 def incoming() -> Path:
@@ -110,8 +110,8 @@ def taken(receipt: Receipt) -> dict[str, Any]:
         raise BadRequestError(
             422, "none of the files could be used", "; ".join(reasons) or None, "send pictures of cells"
         )
-    if (jobs := current.running().jobs) is not None:
-        jobs.wake()
+    if (workers := current.running().workers) is not None:
+        workers.wake()
     return receipt.to_json()
 
 

@@ -13,7 +13,7 @@ from cervicyte.web.cases.answers import votes_of
 from cervicyte.web.cases.cases import CaseSummary
 from cervicyte.web.engine.one_picture import Answered
 from cervicyte.web.reading import map_image
-from cervicyte.web.reading.verdicts import Decision
+from cervicyte.web.reading.verdicts import Verdict
 from cervicyte.web.reading.worklist import Cell
 from cervicyte.web.reports.reports import View
 
@@ -101,7 +101,7 @@ def job(found: CaseSummary, cells: str, problem: str) -> Row:
     }
 
 
-def review(found: Decision, user: User) -> Row:
+def review(found: Verdict, user: User) -> Row:
     """A verdict that stands."""
     return {
         "id": found.id,

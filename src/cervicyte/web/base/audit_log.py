@@ -69,7 +69,7 @@ class Verification:
 
 
 @dataclass(frozen=True)
-class Ledger:
+class AuditLog:
     """The audit log; ``heads`` is the file with every row's number and hash."""
 
     heads: Path

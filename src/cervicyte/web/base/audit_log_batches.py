@@ -10,7 +10,7 @@ import threading
 from concurrent.futures import Future
 
 from cervicyte.errors import StorageError
-from cervicyte.web.base.audit_log import Entry, Ledger
+from cervicyte.web.base.audit_log import AuditLog, Entry
 from cervicyte.web.base.database import Database
 
 
@@ -25,9 +25,9 @@ class _Waiting:
 class Recorder:
     """Adds rows to a database's audit log; `add` may be called from any thread, and not within `Database.write`."""
 
-    def __init__(self, database: Database, ledger: Ledger) -> None:
+    def __init__(self, database: Database, audit_log: AuditLog) -> None:
         self._database = database
-        self._ledger = ledger
+        self._audit_log = audit_log
         self._lock = threading.Lock()
         self._waiting: list[_Waiting] = []
         self._writing = False
@@ -54,7 +54,7 @@ class Recorder:
         error: BaseException | None = None
         try:
             with self._database.write() as session:
-                self._ledger.extend(session, [one.row for one in group])
+                self._audit_log.extend(session, [one.row for one in group])
         except BaseException as found:
             error = found
             raise

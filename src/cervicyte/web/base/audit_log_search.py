@@ -1,4 +1,4 @@
-"""Reading the audit log: who did what, found by words, people, actions, days. `ledger` alone writes and checks it.
+"""Reading the audit log: who did what, found by words, people, actions, days. `audit_log` alone writes and checks it.
 
 What was decided in a case is not told to an administrator who reads it blinded, nor found by its words.
 """

@@ -217,7 +217,7 @@ def lock(session: Session | Connection, name: str) -> None:
 
     For SQLite there is nothing to do: `Database.write` holds the one write lock already. On PostgreSQL it is an
     advisory lock. Who takes several takes them in this order: "administrators"; then rows are held; "pictures",
-    "case numbers", "ledger".
+    "case numbers", "ledger" (the audit log).
     """
     connection = session.connection() if isinstance(session, Session) else session
     if connection.dialect.name == "postgresql":

@@ -195,7 +195,8 @@ class Case(Base):
 
 
 class Image(Base):
-    """A picture of a case; its bytes lie in the vault under ``sha256``. ``size`` is in bytes, the sides in pixels.
+    """A picture of a case; its bytes lie in the image store under ``sha256``. ``size`` is in bytes, the sides in
+    pixels.
 
     ``place`` is the archive and the folders in it that the picture came from, empty for a file by itself.
     """
@@ -265,7 +266,7 @@ class PredictionRow(Base):
     created_at: Mapped[datetime] = mapped_column(Utc, index=True)
 
 
-class Review(Base):
+class VerdictRow(Base):
     """What a person said of an image. Rows are only added; of one reader and reading the newest counts.
 
     ``reading`` is "settled" where a reviewer decided between two readers. ``verdict`` is empty where the reader took

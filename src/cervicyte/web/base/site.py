@@ -14,12 +14,12 @@ from cervicyte import settings
 from cervicyte.base.files import storage_errors
 from cervicyte.errors import UsageError
 from cervicyte.web.base import rate_limits
-from cervicyte.web.base.audit_log import HEADS, Ledger
+from cervicyte.web.base.audit_log import HEADS, AuditLog
 from cervicyte.web.base.audit_log_batches import Recorder
 from cervicyte.web.base.credentials import Hasher
 from cervicyte.web.base.database import FILE, Database
+from cervicyte.web.base.image_store import ImageStore
 from cervicyte.web.base.mail import Mailer
-from cervicyte.web.base.picture_store import Vault
 from cervicyte.web.base.schema import now
 
 
@@ -38,8 +38,8 @@ class Site:
 
     data_dir: Path
     database: Database
-    vault: Vault
-    ledger: Ledger
+    image_store: ImageStore
+    audit_log: AuditLog
     hasher: Hasher
     mailer: Mailer
     registration: str = "closed"
@@ -50,7 +50,7 @@ class Site:
     @cached_property
     def recorder(self) -> Recorder:
         """Writes rows of the audit log that stand alone."""
-        return Recorder(self.database, self.ledger)
+        return Recorder(self.database, self.audit_log)
 
     def link(self, page: str, token: str = "") -> str:
         """The address of a page, from the setting and never from what a browser claims.
@@ -89,8 +89,8 @@ def open_site(
     site = Site(
         data_dir=folder,
         database=Database(url or URL.create("sqlite", database=str(folder / FILE))),
-        vault=Vault(folder / "images"),
-        ledger=Ledger(folder / HEADS),
+        image_store=ImageStore(folder / "images"),
+        audit_log=AuditLog(folder / HEADS),
         hasher=hasher or Hasher(),
         mailer=mailer,
         registration=settings.get_str("registration"),

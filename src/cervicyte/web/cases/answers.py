@@ -92,7 +92,7 @@ def store(site: Site, bundle: Bundle, answers: Sequence[Answer]) -> int:
         for case in cases:
             done, failed_ = counted[case.id]
             detail = {"answered": done, "failed": failed_, "model": bundle.graph_sha256}
-            site.ledger.append(session, ACTOR, "images.predicted", case.number, detail, at)
+            site.audit_log.append(session, ACTOR, "images.predicted", case.number, detail, at)
             if failed_:  # it may have been the last that a blinded reading waited for
                 blinding.note_completion(session, site, ACTOR, case)
         return sum(map(sum, counted.values()))

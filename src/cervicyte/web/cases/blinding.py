@@ -16,7 +16,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, func, not_, or_, select
 from sqlalchemy.orm import Session, aliased
 
-from cervicyte.web.base.schema import AuditRow, Case, Image, Review, User
+from cervicyte.web.base.schema import AuditRow, Case, Image, User, VerdictRow
 from cervicyte.web.base.site import Site
 from cervicyte.web.cases import latest
 
@@ -45,13 +45,13 @@ def _goes_on(case: Any) -> ColumnElement[bool]:
 
 def _given(case: Any, reading: str, reader_id: str | None = None) -> ColumnElement[bool]:
     """The condition on `Case` or an alias of it that anyone, or this reader, gave a verdict of that reading."""
-    whose = _REVIEW.image_id == _IMAGE.id if reader_id is None else latest.of_reader(_REVIEW, _IMAGE.id, reader_id)
-    given = select(_REVIEW.id).join(_IMAGE, _IMAGE.id == _REVIEW.image_id)
-    return given.where(_IMAGE.case_id == case.id, whose, _REVIEW.reading == reading).correlate(case).exists()
+    whose = _VERDICT.image_id == _IMAGE.id if reader_id is None else latest.of_reader(_VERDICT, _IMAGE.id, reader_id)
+    given = select(_VERDICT.id).join(_IMAGE, _IMAGE.id == _VERDICT.image_id)
+    return given.where(_IMAGE.case_id == case.id, whose, _VERDICT.reading == reading).correlate(case).exists()
 
 
 # Made once: every query about verdicts holds one of them, and making them takes longer than asking them.
-_CASE, _IMAGE, _REVIEW = aliased(Case), aliased(Image), aliased(Review)
+_CASE, _IMAGE, _VERDICT = aliased(Case), aliased(Image), aliased(VerdictRow)
 _OF_CASE, _OF_ALIAS = _goes_on(Case), _goes_on(_CASE)
 
 
@@ -76,8 +76,8 @@ def hides_model(user: User, among: Sequence[str] | None = None) -> ColumnElement
 
 
 def may_see(user: User, among: Sequence[str] | None = None) -> ColumnElement[bool]:
-    """A user may see the `Review`, in a query that has its `Case`; ``among`` as in `blinds`."""
-    return or_(Review.reader_id == user.id, not_(blinds(user, among)))
+    """A user may see the `VerdictRow`, in a query that has its `Case`; ``among`` as in `blinds`."""
+    return or_(VerdictRow.reader_id == user.id, not_(blinds(user, among)))
 
 
 # ---- asked of the database
@@ -137,15 +137,15 @@ def has_read(session: Session, case: Case, reading: str, reader: User | None = N
 def note_completion(session: Session, site: Site, actor: str, case: Case) -> None:
     """Write into the audit log that a blinded reading is complete, if what was just stored made it so.
 
-    Call it after `Ledger.append` has taken the ledger's lock: on PostgreSQL too it then sees all that others stored
+    Call it after `AuditLog.append` has taken the log's lock: on PostgreSQL too it then sees all that others stored
     before, so that of several who complete a reading together one notes it.
     """
     session.refresh(case)  # it may have been read before the lock was taken
     if not _is_complete(session, case):
         return
-    last = select(func.max(Review.id)).join(Image, Image.id == Review.image_id).where(Image.case_id == case.id)
+    last = select(func.max(VerdictRow.id)).join(Image, Image.id == VerdictRow.image_id).where(Image.case_id == case.id)
     detail = {"review": session.scalar(last) or 0}
-    site.ledger.append(session, actor, _COMPLETED, case.number, detail, site.clock())
+    site.audit_log.append(session, actor, _COMPLETED, case.number, detail, site.clock())
 
 
 # ---- inside

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from cervicyte.web.accounts.users import may
 from cervicyte.web.base.database import lock
-from cervicyte.web.base.schema import Case, Image, PredictionRow, Review, User
+from cervicyte.web.base.schema import Case, Image, PredictionRow, User, VerdictRow
 from cervicyte.web.base.site import Site
 from cervicyte.web.cases import blinding, latest
 from cervicyte.web.cases.permissions import find, hold
@@ -167,7 +167,7 @@ def clean_lines(text: str) -> str:
 
 def note_opened(session: Session, site: Site, user: User, case: Case) -> None:
     """Write into the audit log that a case was opened, once the transaction has stored all else."""
-    site.ledger.append(session, user.email, "case.opened", case.number, at=site.clock())
+    site.audit_log.append(session, user.email, "case.opened", case.number, at=site.clock())
 
 
 def edit(site: Site, user: User, number: str, accession: str, notes: str) -> None:
@@ -186,7 +186,7 @@ def edit(site: Site, user: User, number: str, accession: str, notes: str) -> Non
         ]
         if changed:
             case.accession, case.notes = accession, notes
-            site.ledger.append(session, user.email, "case.edited", case.number, {"changed": changed}, site.clock())
+            site.audit_log.append(session, user.email, "case.edited", case.number, {"changed": changed}, site.clock())
 
 
 # ---- inside
@@ -211,7 +211,7 @@ def _counts(user: User, case_ids: Sequence[str]) -> Any:
         .select_from(Case)
         .outerjoin(Image, Image.case_id == Case.id)
         .outerjoin(PredictionRow, latest.newest_prediction())
-        .outerjoin(Review, latest.newest_review(user.id))
+        .outerjoin(VerdictRow, latest.newest_verdict(user.id))
         .where(Case.id.in_(case_ids))
         .group_by(Case.id)
     )

@@ -63,21 +63,21 @@ def erase(site: Site, actor: str, case_ids: Sequence[str], still: Callable[[Sess
             reports = session.scalar(select(func.count()).where(Report.case_id == case_id))
             session.execute(remove(Case).where(Case.id == case_id))
             detail = {"images": len(digests), "reports": reports}
-            site.ledger.append(session, actor, "case.deleted", case.number, detail, site.clock())
+            site.audit_log.append(session, actor, "case.deleted", case.number, detail, site.clock())
         _drop_unused(site, set(digests))
         count += 1
     return count
 
 
 def drop_orphans(site: Site, older_s: float = 86400.0) -> int:
-    """Remove files of the vault that no case has and that are older than so many seconds; how many they were.
+    """Remove files of the image store that no case has and that are older than so many seconds; how many they were.
 
     Raises
     ------
     StorageError : a file cannot be removed
     """
     before = time.time() - older_s
-    old = (d for d in site.vault.digests() if (at := site.vault.stored_at(d)) is not None and at < before)
+    old = (d for d in site.image_store.digests() if (at := site.image_store.stored_at(d)) is not None and at < before)
     return _drop_unused(site, old)
 
 
@@ -88,5 +88,5 @@ def _drop_unused(site: Site, digests: Iterable[str]) -> int:
         with site.database.write() as session:
             lock(session, LOCK)
             used = set(session.scalars(select(Image.sha256).where(Image.sha256.in_(some))))
-            gone += sum(site.vault.delete(digest) for digest in some if digest not in used)
+            gone += sum(site.image_store.delete(digest) for digest in some if digest not in used)
     return gone

@@ -1,7 +1,8 @@
-"""Taking pictures into a case: bytes into the vault first, then all rows of the request in one transaction.
+"""Taking pictures into a case: bytes into the image store first, then all rows of the request in one transaction.
 
 Killed before that transaction ends, nothing was taken and nothing was said to be; the same upload sent again then
-takes all, and what already lies in the vault is not written twice. Killed after it, the same key gets the same receipt.
+takes all, and what already lies in the image store is not written twice. Killed after it, the same key gets
+the same receipt.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from cervicyte.web.base.database import lock
 from cervicyte.web.base.schema import Case, Image, Upload, User
 from cervicyte.web.base.site import Site
 from cervicyte.web.cases.permissions import check, find, hold
-from cervicyte.web.cases.uploads import Accepted, Limits, PassedOver, Readable, Refused, accept
+from cervicyte.web.cases.uploads import Accepted, PassedOver, Readable, Refused, UploadLimits, accept
 from cervicyte.web.errors import BusyError, DeniedError
 
 #: The name of the lock that whoever adds or removes pictures takes, so that no file goes while a row for it comes.
@@ -60,7 +61,7 @@ class Receipt:
 
 @dataclass(frozen=True)
 class Kept:
-    """A picture whose bytes are in the vault and that has no row yet; names are those of `Image`."""
+    """A picture whose bytes are in the image store and that has no row yet; names are those of `Image`."""
 
     name: str
     place: str
@@ -77,7 +78,7 @@ def upload(
     number: str,
     files: Iterable[tuple[str, bytes | Readable]],
     key: str = "",
-    allowed: Limits | None = None,
+    allowed: UploadLimits | None = None,
     folder: Path | None = None,
 ) -> Receipt:
     """Take files, each a picture or a ZIP of them, into a case; what is bad is refused by itself.
@@ -123,10 +124,10 @@ def read_in(
     site: Site,
     user: User,
     files: Iterable[tuple[str, bytes | Readable]],
-    allowed: Limits | None = None,
+    allowed: UploadLimits | None = None,
     folder: Path | None = None,
 ) -> tuple[list[Kept], Receipt]:
-    """Look at files and put the bytes of the pictures among them into the vault; `add` gives them their rows.
+    """Look at files and put the bytes of the pictures among them into the image store; `add` gives them their rows.
 
     Raises
     ------
@@ -139,7 +140,7 @@ def read_in(
     for name, source in files:
         for found in accept(name, source, allowed, folder):
             if isinstance(found, Accepted):
-                site.vault.put(found.data)
+                site.image_store.put(found.data)
                 kept.append(_kept(found))
             elif isinstance(found, Refused):
                 refused.append((f"{found.place}/{found.name}" if found.place else found.name, found.reason))
@@ -159,7 +160,7 @@ def add(
     ------
     BusyError : as `upload`
     """
-    if not all(site.vault.has(picture.sha256) for picture in kept):
+    if not all(site.image_store.has(picture.sha256) for picture in kept):
         raise BusyError("another case with the same picture was deleted at this moment", None)
     last = session.scalar(select(func.max(Image.position)).where(Image.case_id == case.id)) or 0
     at = site.clock()
@@ -174,7 +175,7 @@ def add(
 def note_uploaded(session: Session, site: Site, user: User, case: Case, receipt: Receipt) -> None:
     """Write into the audit log what became of an upload, once the transaction has stored all else."""
     detail = {"accepted": receipt.accepted, "refused": len(receipt.refused)}
-    site.ledger.append(session, user.email, "images.uploaded", case.number, detail, site.clock())
+    site.audit_log.append(session, user.email, "images.uploaded", case.number, detail, site.clock())
 
 
 def retry(site: Site, user: User, number: str) -> int:
@@ -188,7 +189,7 @@ def retry(site: Site, user: User, number: str) -> int:
         case = hold(session, user, number, "edit")
         count = _wait_again(session, Image.case_id == case.id)
         if count:
-            site.ledger.append(session, user.email, "images.retried", case.number, {"images": count}, site.clock())
+            site.audit_log.append(session, user.email, "images.retried", case.number, {"images": count}, site.clock())
         return count
 
 
@@ -204,7 +205,7 @@ def retry_all(site: Site, user: User) -> int:
     with site.database.write() as session:
         count = _wait_again(session)
         if count:
-            site.ledger.append(session, user.email, "images.retried", "", {"images": count}, site.clock())
+            site.audit_log.append(session, user.email, "images.retried", "", {"images": count}, site.clock())
         return count
 
 

@@ -1,4 +1,4 @@
-"""What counts where rows are only added: of predictions the newest, and of one reader's decisions the newest.
+"""What counts where rows are only added: of predictions the newest, and of one reader's verdicts the newest.
 
 They are parts of queries, so that a list of cases or cells is one query on SQLite and PostgreSQL alike.
 """
@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, and_, case, func, select
 from sqlalchemy.orm import Session, aliased
 
 from cervicyte.bundle.predictions import UNSATISFACTORY
-from cervicyte.web.base.schema import Case, Image, PredictionRow, Review
+from cervicyte.web.base.schema import Case, Image, PredictionRow, VerdictRow
 
 
 def newest_prediction() -> ColumnElement[bool]:
@@ -27,13 +27,13 @@ def prediction(session: Session, image_id: str) -> PredictionRow | None:
     return session.scalar(found.order_by(PredictionRow.id.desc()).limit(1))
 
 
-def newest_review(user_id: str) -> ColumnElement[bool]:
-    """Joins each `Image`, in a query that has its `Case`, to a user's newest `Review` of the user's own reading.
+def newest_verdict(user_id: str) -> ColumnElement[bool]:
+    """Joins each `Image`, in a query that has its `Case`, to a user's newest `VerdictRow` of the user's own reading.
 
-    That of an assigned second reader is the second, everybody else's the first. A decision that was taken back is a
+    That of an assigned second reader is the second, everybody else's the first. A verdict that was taken back is a
     newer row without a verdict; ask for `decided`.
     """
-    other = aliased(Review)
+    other = aliased(VerdictRow)
     reading = case((Case.second_reader_id == user_id, "second"), else_="first")
     newest = (
         select(func.max(other.id))
@@ -41,12 +41,12 @@ def newest_review(user_id: str) -> ColumnElement[bool]:
         .correlate(Image, Case)
         .scalar_subquery()
     )
-    return Review.id == newest
+    return VerdictRow.id == newest
 
 
 def verdict(image: Any, case: Any, reader_id: Any, reading: str) -> ColumnElement[str]:
     """A reader's verdict that stands, else empty, in a query of `Image` and `Case` or aliases of them."""
-    review = aliased(Review)
+    review = aliased(VerdictRow)
     last = (
         select(review.verdict)
         .where(of_reader(review, image.id, reader_id), review.reading == reading)
@@ -68,7 +68,7 @@ def of_reader(review: Any, image_id: Any, reader_id: Any) -> ColumnElement[bool]
 
 def decided() -> ColumnElement[bool]:
     """The joined review has a verdict; false, never unknown, where there is no review."""
-    return func.coalesce(Review.verdict, "") != ""
+    return func.coalesce(VerdictRow.verdict, "") != ""
 
 
 def flagged() -> ColumnElement[bool]:

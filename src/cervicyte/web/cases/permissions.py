@@ -80,7 +80,7 @@ def rights(user: User | None, case: CaseLike | None = None) -> frozenset[str]:
 
 
 def reading_of(user: User, case: CaseLike) -> str:
-    """Which reading this user's decisions are: "second" for the assigned second reader, else "first"."""
+    """Which reading this user's verdicts are: "second" for the assigned second reader, else "first"."""
     return "second" if case.second_reader_id == user.id else "first"
 
 

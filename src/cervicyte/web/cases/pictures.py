@@ -34,7 +34,7 @@ def stored(site: Site, user: User, image_id: str) -> bytes:
     NotFoundError : no such picture, or the user may not see it
     MissingError, StorageError : it is not in the store any more, or damaged
     """
-    return site.vault.get(_row(site, user, image_id).sha256)
+    return site.image_store.get(_row(site, user, image_id).sha256)
 
 
 def original(site: Site, user: User, image_id: str) -> Picture:
@@ -46,7 +46,7 @@ def original(site: Site, user: User, image_id: str) -> Picture:
     ImageError : it cannot be decoded
     """
     row = _row(site, user, image_id)
-    data = site.vault.get(row.sha256)
+    data = site.image_store.get(row.sha256)
     if row.media_type in _SHOWN:
         return Picture(data, row.media_type, row.sha256)
     return Picture(_encoded(data, row, None, "PNG"), "image/png", f"{row.sha256}-png")
@@ -61,7 +61,7 @@ def thumbnail(site: Site, user: User, image_id: str, side: int = 320) -> Picture
     """
     side = min(max(side, _SIDES[0]), _SIDES[1])
     row = _row(site, user, image_id)
-    data = site.vault.get(row.sha256)
+    data = site.image_store.get(row.sha256)
     return Picture(_encoded(data, row, side, "JPEG"), "image/jpeg", f"{row.sha256}-{side}")
 
 

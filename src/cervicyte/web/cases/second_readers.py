@@ -51,5 +51,5 @@ def assign(site: Site, user: User, number: str, second_reader_id: str, blinded: 
         case.second_reader_id, case.blinded = reader.id if reader else None, blinded
         if before != (case.second_reader_id, case.blinded):
             detail = {"second_reader": reader.email if reader else "", "blinded": blinded}
-            site.ledger.append(session, user.email, "case.assigned", case.number, detail, site.clock())
+            site.audit_log.append(session, user.email, "case.assigned", case.number, detail, site.clock())
             blinding.note_completion(session, site, user.email, case)  # who comes back may have decided all

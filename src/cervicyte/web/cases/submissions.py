@@ -19,7 +19,7 @@ from cervicyte.web.base.schema import Case, Upload, User
 from cervicyte.web.base.site import Site
 from cervicyte.web.cases import cases, intake
 from cervicyte.web.cases.intake import Receipt
-from cervicyte.web.cases.uploads import Limits, Readable
+from cervicyte.web.cases.uploads import Readable, UploadLimits
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def submit(
     accession: str = "",
     notes: str = "",
     key: str = "",
-    allowed: Limits | None = None,
+    allowed: UploadLimits | None = None,
     folder: Path | None = None,
 ) -> Submission:
     """Open a case with the files in it; when this raises, or no file could be used, there is no case.

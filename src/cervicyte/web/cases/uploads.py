@@ -64,7 +64,7 @@ _SPOOL = 1 << 20
 
 
 @dataclass(frozen=True)
-class Limits:
+class UploadLimits:
     """How much may come in at once.
 
     Attributes
@@ -139,7 +139,7 @@ class Readable(Protocol):
 
 
 def accept(
-    name: str, source: bytes | Readable, limits: Limits | None = None, folder: Path | None = None
+    name: str, source: bytes | Readable, limits: UploadLimits | None = None, folder: Path | None = None
 ) -> Iterator[Accepted | Refused | PassedOver]:
     """Look at one uploaded file and yield what is in it: one picture, or each entry of a ZIP archive in turn.
 
@@ -160,7 +160,7 @@ def accept(
     ------
     StorageError : the temporary file cannot be written
     """
-    limits = limits or Limits()
+    limits = limits or UploadLimits()
     shown = safe_name(name)
     with contextlib.ExitStack() as stack:
         try:
@@ -215,7 +215,7 @@ def spool(folder: Path | None = None) -> IO[bytes]:
 class _Meter:
     """What one upload has used of its limits, measured and never read from a header."""
 
-    def __init__(self, limits: Limits, size: int) -> None:
+    def __init__(self, limits: UploadLimits, size: int) -> None:
         self.limits = limits
         self.size = size
         self.unpacked = 0

@@ -10,7 +10,7 @@ from cervicyte.errors import ImageError
 from cervicyte.web.base.audit_log import entry
 from cervicyte.web.base.schema import User
 from cervicyte.web.base.site import Site
-from cervicyte.web.engine.predictor import Desk
+from cervicyte.web.engine.predictor import Predictor
 from cervicyte.web.errors import BusyError
 
 #: Seconds after which one who waits for an answer is asked to come again.
@@ -25,17 +25,17 @@ class Answered:
     prediction: Prediction
 
 
-def predict(site: Site, desk: Desk, user: User, data: bytes) -> Answered:
+def predict(site: Site, predictor: Predictor, user: User, data: bytes) -> Answered:
     """The model's answer to an encoded picture, which is not stored; that it was given is logged before it is told.
 
     Raises
     ------
     BusyError : the queue is full, or the model takes too long
     ImageError : the picture cannot be used
-    StoppedError : the desk is closed, or its threads have died
+    StoppedError : the predictor is closed, or its threads have died
     StorageError : the audit log cannot be written
     """
-    promise = desk.submit([data])
+    promise = predictor.submit([data])
     try:
         said = promise.result(PATIENCE_S)[0]
     except TimeoutError:
@@ -44,6 +44,6 @@ def predict(site: Site, desk: Desk, user: User, data: bytes) -> Answered:
     if said.error:
         raise ImageError(said.error, None, "send a picture of one cell as PNG, JPEG, TIFF, BMP or WebP")
     sha256 = hashlib.sha256(data).hexdigest()
-    detail = {"sha256": sha256, "label": said.label, "model": desk.bundle.graph_sha256}
+    detail = {"sha256": sha256, "label": said.label, "model": predictor.bundle.graph_sha256}
     site.recorder.add(entry(user.email, "picture.predicted", "", detail, site.clock()))
     return Answered(sha256, said)

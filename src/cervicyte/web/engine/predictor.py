@@ -25,13 +25,13 @@ from cervicyte.web.engine.explanations import Explanations
 from cervicyte.web.engine.request_queue import Item, Queue, Source, Statistics
 from cervicyte.web.errors import StoppedError
 
-#: Seconds without a single answer, while pictures wait, after which the desk calls itself stuck.
+#: Seconds without a single answer, while pictures wait, after which the predictor calls itself stuck.
 STUCK_S = 120.0
 
 
 @dataclass(frozen=True)
-class Health:
-    """Whether the desk works.
+class PredictorHealth:
+    """Whether the predictor works.
 
     Attributes
     ----------
@@ -46,11 +46,11 @@ class Health:
     runners: int
 
 
-class Desk:
+class Predictor:
     """A bundle at work for many callers at once; every method may be called from any thread.
 
-    >>> with Desk(Bundle.load("run/bundle")) as desk:                       # doctest: +SKIP
-    ...     desk.predict([Path("cell.png").read_bytes()])[0].label
+    >>> with Predictor(Bundle.load("run/bundle")) as predictor:                       # doctest: +SKIP
+    ...     predictor.predict([Path("cell.png").read_bytes()])[0].label
 
     Parameters
     ----------
@@ -95,7 +95,7 @@ class Desk:
         for thread in self._workers + self._runners:
             thread.start()
 
-    def __enter__(self) -> Desk:
+    def __enter__(self) -> Predictor:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -111,7 +111,7 @@ class Desk:
         ------
         BusyError : the queue is full
         UsageError : more pictures, or more bytes, than the queue ever holds
-        StoppedError : the desk is closed, or its threads have died
+        StoppedError : the predictor is closed, or its threads have died
         """
         return self._queue.submit(sources)
 
@@ -126,7 +126,7 @@ class Desk:
         ------
         BusyError : too many callers wait for an explanation
         ImageError, UsageError, BundleError : as `cervicyte.explain.explainer.explain`
-        StoppedError : the desk is closed, or its threads have died
+        StoppedError : the predictor is closed, or its threads have died
         """
         self._queue.check()
         start = time.perf_counter()
@@ -138,7 +138,7 @@ class Desk:
         """Counts for metrics, as they are now."""
         return self._queue.statistics()
 
-    def health(self) -> Health:
+    def health(self) -> PredictorHealth:
         """Whether all threads live, the engine's last run went well, and answers keep coming."""
         workers, runners = (sum(t.is_alive() for t in kind) for kind in (self._workers, self._runners))
         problems = list(self._deaths)
@@ -149,12 +149,12 @@ class Desk:
             problems.append(error.what)
         else:
             if dead > len(problems):
-                problems.append(f"{dead} threads of the desk are dead")
+                problems.append(f"{dead} threads of the predictor are dead")
         if self._queue.last_error:
             problems.append(f"the last failure, after which nothing went well: {self._queue.last_error}")
         if (silence := self._queue.silence_s) > STUCK_S:
             problems.append(f"{self.statistics().open:,} pictures wait, and none was answered for {silence:.0f} s")
-        return Health(not problems, tuple(problems), workers, runners)
+        return PredictorHealth(not problems, tuple(problems), workers, runners)
 
     def close(self, timeout_s: float | None = None) -> None:
         """Take nothing more, answer what was taken, and end the threads; may be called twice.
@@ -166,7 +166,7 @@ class Desk:
         drained = self._queue.drain(timeout_s)
         if not drained:
             self._queue.stop(
-                StoppedError("the desk was closed before it came to these pictures", todo="send them again")
+                StoppedError("the predictor was closed before it came to these pictures", todo="send them again")
             )
         patience = time.monotonic() + 1.0
         for thread in self._workers + self._runners:  # one that hangs in the engine is not waited for
@@ -254,7 +254,7 @@ class Desk:
                 last = not self._living[kind]
             if last:
                 self._queue.stop(
-                    StoppedError(f"every {kind} of the desk has died", repr(error), "start cervicyte again")
+                    StoppedError(f"every {kind} of the predictor has died", repr(error), "start cervicyte again")
                 )
 
 
@@ -263,7 +263,7 @@ def _bytes(source: Source) -> bytes:
 
 
 def _for_caller(error: BaseException) -> Exception:
-    """What ends a thread of the desk must not end its caller's as well."""
+    """What ends a thread of the predictor must not end its caller's as well."""
     if isinstance(error, Exception):
         return error
-    return StoppedError("a thread of the desk has died", repr(error), "send the pictures again")
+    return StoppedError("a thread of the predictor has died", repr(error), "send the pictures again")

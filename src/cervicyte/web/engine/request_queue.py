@@ -124,7 +124,7 @@ class Queue:
         self.last_error = ""
 
     def submit(self, sources: Sequence[Source]) -> Future[list[Prediction]]:
-        """Take pictures, all or none; see `cervicyte.web.engine.predictor.Desk.submit`."""
+        """Take pictures, all or none; see `cervicyte.web.engine.predictor.Predictor.submit`."""
         request = Request(sources)
         count, size = len(request.sources), sum(map(_size, request.sources))
         if count > self._most or size > self._most_bytes:
@@ -255,7 +255,7 @@ class Queue:
                     whole.append(request)
             self._progress = now
             self._pace.append((now, counted.images))
-        for request in whole:  # without the lock: callbacks may call the desk
+        for request in whole:  # without the lock: callbacks may call the predictor
             if request.future.set_running_or_notify_cancel():
                 request.future.set_result(request.answers)
 
@@ -287,7 +287,7 @@ class Queue:
     def drain(self, timeout_s: float | None) -> bool:
         """Take nothing more, and wait until all is answered; False when there was no time for it."""
         with self._lock:
-            self._end = self._end or StoppedError("the desk is closed", todo="start cervicyte again")
+            self._end = self._end or StoppedError("the predictor is closed", todo="start cervicyte again")
             drained = self._idle.wait_for(lambda: not self._counted.open, timeout_s)
             self._work.notify_all()
             self._rows.notify_all()

@@ -1,4 +1,4 @@
-"""Persistent work: threads that take waiting pictures from the database, ask the desk, and store what it says.
+"""Persistent work: threads that take waiting pictures from the database, ask the predictor, and store what it says.
 
 What waits is a row, so there is nothing to resume: a picture waits until its prediction is stored, and prediction and
 state change in one transaction. A kill at any moment costs the pictures in hand their seconds and nothing else.
@@ -27,7 +27,7 @@ from cervicyte.errors import CervicyteError, StorageError, UsageError
 from cervicyte.web.base.schema import Image
 from cervicyte.web.base.site import Site
 from cervicyte.web.cases.answers import Answer, measured, store
-from cervicyte.web.engine.predictor import Desk
+from cervicyte.web.engine.predictor import Predictor
 from cervicyte.web.errors import BusyError, GivenUpError, ModelBrokenError, StoppedError
 
 _log = logging.getLogger("cervicyte.web")
@@ -45,7 +45,7 @@ _Given = TypeVar("_Given")
 
 
 @dataclass(frozen=True)
-class Health:
+class WorkerHealth:
     """Whether the work goes on.
 
     Attributes
@@ -71,7 +71,7 @@ class Backlog:
 
 
 def backlog(site: Site, working: int = 0) -> Backlog:
-    """How many pictures wait and how many failed, of all cases; ``working`` as `Jobs.health` says."""
+    """How many pictures wait and how many failed, of all cases; ``working`` as `ImageWorkers.health` says."""
     with site.database.read() as session:
         rows = session.execute(select(Image.state, func.count(), func.min(Image.created_at)).group_by(Image.state))
         found = {state: (count, oldest) for state, count, oldest in rows}
@@ -79,22 +79,22 @@ def backlog(site: Site, working: int = 0) -> Backlog:
     return Backlog(waiting, found.get("failed", (0, None))[0], min(working, waiting), oldest)
 
 
-class Jobs:
+class ImageWorkers:
     """Works through all waiting pictures from `start` to `stop`; every method may be called from any thread.
 
-    Stop it before its desk is closed.
+    Stop it before its predictor is closed.
 
     Parameters
     ----------
-    desk : the model at work; None where there is none, and then nothing is done
+    predictor : the model at work; None where there is none, and then nothing is done
     problem : why there is none
     threads : how many take pictures; two, so that one decodes and stores while the other waits for the engine
     """
 
-    def __init__(self, site: Site, desk: Desk | None, problem: str = "", threads: int = 2) -> None:
+    def __init__(self, site: Site, predictor: Predictor | None, problem: str = "", threads: int = 2) -> None:
         self._site = site
-        self._desk = desk
-        self._broken = "" if desk is not None else problem or "there is no model"  # to the end of this process
+        self._predictor = predictor
+        self._broken = "" if predictor is not None else problem or "there is no model"  # to the end of this process
         self._sound = False  # the drawn cell had an answer
         self._trouble: dict[str, str] = {}  # of each thread, until it goes well again
         self._in_hand: set[str] = set()
@@ -104,11 +104,11 @@ class Jobs:
         self._stopping = threading.Event()
         self._end = float("inf")
         self._threads = [
-            threading.Thread(target=self._forever, name=f"jobs {i}", daemon=True)
-            for i in range(threads if desk is not None else 0)
+            threading.Thread(target=self._forever, name=f"image worker {i}", daemon=True)
+            for i in range(threads if predictor is not None else 0)
         ]
 
-    def __enter__(self) -> Jobs:
+    def __enter__(self) -> ImageWorkers:
         self.start()
         return self
 
@@ -135,7 +135,7 @@ class Jobs:
             if thread.ident is not None:
                 thread.join(max(0.0, self._end - time.monotonic()) + 2.0)
 
-    def health(self) -> Health:
+    def health(self) -> WorkerHealth:
         """Whether the work goes on."""
         with self._lock:
             asides = [why for until, why in self._aside.values() if until > time.monotonic()]
@@ -145,7 +145,7 @@ class Jobs:
         if dead and not self._broken and not self._stopping.is_set():
             problems.append("a thread that works on waiting pictures has died")
         problem = next(filter(None, problems), "")
-        return Health(not problem, problem, working)
+        return WorkerHealth(not problem, problem, working)
 
     # ---- threads
 
@@ -168,7 +168,7 @@ class Jobs:
                 return
             except ModelBrokenError as error:
                 self._break(str(error))
-            except StoppedError as error:  # the desk was closed, or is dead
+            except StoppedError as error:  # the predictor was closed, or is dead
                 if not self._stopping.is_set():
                     self._break(error.one_line)
             except CervicyteError as error:  # the database, mostly: what waits still waits
@@ -208,7 +208,7 @@ class Jobs:
         pictures: list[tuple[Image, bytes]] = []
         for image in taken:
             try:
-                pictures.append((image, self._site.vault.get(image.sha256)))
+                pictures.append((image, self._site.image_store.get(image.sha256)))
             except CervicyteError as error:
                 if isinstance(error.__cause__, OSError):  # the disk, or a limit of the system: it may pass
                     _log.error("picture %s waits: %s", image.id, error.one_line)
@@ -221,9 +221,9 @@ class Jobs:
             self._keep(answers)
 
     def _ask(self, pictures: Sequence[tuple[Image, bytes]]) -> list[Answer]:
-        """What the desk says of pictures, and what is measured on them meanwhile."""
+        """What the predictor says of pictures, and what is measured on them meanwhile."""
         try:
-            future = self._when_room(lambda desk: desk.submit([data for _, data in pictures]))
+            future = self._when_room(lambda predictor: predictor.submit([data for _, data in pictures]))
             values = [measured(data) for _, data in pictures]
             said = self._wait_for(future)
         except (StoppedError, GivenUpError):
@@ -251,11 +251,11 @@ class Jobs:
 
     def _keep(self, answers: Sequence[Answer]) -> None:
         """Store answers, however long the database is busy or full; meanwhile they are kept in memory."""
-        assert self._desk is not None
+        assert self._predictor is not None
         pause = _AGAIN_S[0]
         while True:
             try:
-                store(self._site, self._desk.bundle, answers)
+                store(self._site, self._predictor.bundle, answers)
                 return
             except StorageError as error:
                 self._ill(error.one_line)
@@ -263,14 +263,14 @@ class Jobs:
                     raise GivenUpError from None
                 pause = min(2 * pause, _AGAIN_S[1])
 
-    # ---- the desk
+    # ---- the predictor
 
-    def _when_room(self, ask: Callable[[Desk], _Given]) -> _Given:
-        """Ask the desk as soon as it has room."""
-        assert self._desk is not None
+    def _when_room(self, ask: Callable[[Predictor], _Given]) -> _Given:
+        """Ask the predictor as soon as it has room."""
+        assert self._predictor is not None
         while True:
             try:
-                return ask(self._desk)
+                return ask(self._predictor)
             except BusyError as error:
                 if self._stopping.wait(error.retry_after_s):
                     raise GivenUpError from None
@@ -295,7 +295,7 @@ class Jobs:
 
     def _answers_probe(self) -> bool:
         try:
-            future = self._when_room(lambda desk: desk.submit([_probe()]))
+            future = self._when_room(lambda predictor: predictor.submit([_probe()]))
             return not self._wait_for(future)[0].error
         except (StoppedError, GivenUpError):
             raise

@@ -14,7 +14,7 @@ from cervicyte.errors import CervicyteError
 from cervicyte.web.accounts.sessions import SignedIn
 from cervicyte.web.base.schema import User
 from cervicyte.web.base.site import Site
-from cervicyte.web.engine.predictor import Desk
+from cervicyte.web.engine.predictor import Predictor
 from cervicyte.web.errors import AddressNotFoundError, StoppedError
 
 _KEY = "cervicyte"
@@ -40,7 +40,7 @@ class Health(Protocol):
 
 
 class Work(Protocol):
-    """What pages ask of the persistent work on waiting pictures (`cervicyte.web.engine.workers.Jobs`)."""
+    """What pages ask of the persistent work on waiting pictures (`cervicyte.web.engine.workers.ImageWorkers`)."""
 
     def wake(self) -> None:
         """Say that there is something to do."""
@@ -58,33 +58,33 @@ class Running:
     Attributes
     ----------
     site : what is kept
-    desk : the model at work; None where none could be started
-    no_desk : why there is none, for people; None where there is one
-    jobs : the work on waiting pictures; None in a process that only answers pages
+    predictor : the model at work; None where none could be started
+    no_predictor : why there is none, for people; None where there is one
+    workers : the work on waiting pictures; None in a process that only answers pages
     max_upload_mb : most that one file may hold, in megabytes
     proxies : reverse proxies before this server whose forwarded addresses are believed
     """
 
     site: Site
-    desk: Desk | None = None
-    no_desk: CervicyteError | None = None
-    jobs: Work | None = None
+    predictor: Predictor | None = None
+    no_predictor: CervicyteError | None = None
+    workers: Work | None = None
     max_upload_mb: int = 200
     proxies: int = 0
 
-    def model(self) -> Desk:
+    def model(self) -> Predictor:
         """The model at work.
 
         Raises
         ------
         StoppedError : there is none; pictures wait until there is
         """
-        if self.desk is None:
-            why = self.no_desk
+        if self.predictor is None:
+            why = self.no_predictor
             raise StoppedError(
                 why.what if why else "no model is set up here", None, (why and why.todo) or "ask your administrator"
             )
-        return self.desk
+        return self.predictor
 
 
 def install(app: Any, running: Running) -> None:

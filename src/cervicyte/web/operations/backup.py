@@ -96,7 +96,7 @@ def make(site: Site, actor: str, path: Path | None = None) -> Backup:
     size, images = path.stat().st_size, manifest["images"]
     detail = {"size": size, "sha256": sha256_file(path), "images": images, "database": manifest["database"]}
     with site.database.write() as session:
-        site.ledger.append(session, actor, _MADE, path.name, detail, at)
+        site.audit_log.append(session, actor, _MADE, path.name, detail, at)
     return Backup(path, path.name, size, at, images, manifest["database"] == "sqlite", True)
 
 
@@ -210,7 +210,7 @@ def _write(site: Site, stream: IO[bytes], at: datetime) -> dict[str, Any]:
                 with copy.open("rb") as opened:
                     archive.addfile(info, opened)
                 manifest["files"][DATABASE] = {"size": info.size, "sha256": sha256_file(copy)}
-        add(HEADS, _heads(site.ledger.heads, head.rows if head and copy is not None else None))
+        add(HEADS, _heads(site.audit_log.heads, head.rows if head and copy is not None else None))
         for digest in digests:
             add(image_name(digest), _image(site, digest))
         manifest["images"] = len(digests)
@@ -257,7 +257,7 @@ def _heads(path: Path, rows: int | None) -> bytes:
 
 def _image(site: Site, digest: str) -> bytes:
     try:
-        return site.vault.get(digest)
+        return site.image_store.get(digest)
     except MissingError as error:
         with site.database.read() as session:
             if session.scalar(select(Image.id).where(Image.sha256 == digest).limit(1)) is None:

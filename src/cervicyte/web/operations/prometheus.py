@@ -1,4 +1,4 @@
-"""Numbers for Prometheus: requests, the desk, what waits. Each application has a registry of its own."""
+"""Numbers for Prometheus: requests, the predictor, what waits. Each application has a registry of its own."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Metrics:
 
 
 class _Running:
-    """Reads the desk and the store when it is asked."""
+    """Reads the predictor and the store when it is asked."""
 
     def __init__(self, running: Running) -> None:
         self._running = running
@@ -58,12 +58,12 @@ class _Running:
         waiting = backlog(self._running.site)
         yield GaugeMetricFamily("cervicyte_pictures_waiting", "Pictures without an answer", value=waiting.waiting)
         yield GaugeMetricFamily("cervicyte_pictures_failed", "Pictures that could not be read", value=waiting.failed)
-        desk = self._running.desk
-        yield GaugeMetricFamily("cervicyte_model_up", "1 when a model answers", value=int(desk is not None))
-        if desk is None:
+        predictor = self._running.predictor
+        yield GaugeMetricFamily("cervicyte_model_up", "1 when a model answers", value=int(predictor is not None))
+        if predictor is None:
             return
-        found = desk.statistics()
-        yield GaugeMetricFamily("cervicyte_desk_open", "Pictures in the desk, not answered yet", value=found.open)
+        found = predictor.statistics()
+        yield GaugeMetricFamily("cervicyte_desk_open", "Pictures in the predictor, not answered yet", value=found.open)
         for name, words, value in (
             ("images", "Pictures answered", found.images),
             ("images_failed", "Pictures that could not be used", found.failed),

@@ -18,7 +18,7 @@ from sqlalchemy.engine import URL
 from cervicyte.base.files import sha256_file, storage_errors
 from cervicyte.errors import StorageError
 from cervicyte.web.base import folder_lock
-from cervicyte.web.base.audit_log import HEADS, Ledger
+from cervicyte.web.base.audit_log import HEADS, AuditLog
 from cervicyte.web.base.database import FILE, Database
 from cervicyte.web.base.schema import Code, Image, UserSession, now
 from cervicyte.web.operations import backup
@@ -100,7 +100,7 @@ def _open(folder: Path, path: Path, actor: str) -> int:
         raise _refused("its database cannot be read", error) from error
     if found != "ok" or broken:
         raise _refused("its database is damaged", found if found != "ok" else broken)
-    database, ledger = Database(URL.create("sqlite", database=str(file))), Ledger(folder / HEADS)
+    database, audit_log = Database(URL.create("sqlite", database=str(file))), AuditLog(folder / HEADS)
     try:
         database.upgrade()
         with database.read() as session:
@@ -108,14 +108,14 @@ def _open(folder: Path, path: Path, actor: str) -> int:
         missing = [d for d in digests if not (folder / backup.image_name(d)).is_file()]
         if missing:
             raise _refused(f"{len(missing)} pictures of its database are not in it", missing[0])
-        verified = ledger.verify(database)
+        verified = audit_log.verify(database)
         if not verified.ok:
             raise _refused("its audit log is not as it was written", verified.problem)
         with database.write() as session:
             session.execute(delete(UserSession))
             session.execute(delete(Code).where(Code.used_at.is_(None)))
             detail = {"file": path.name, "rows": verified.rows}
-            ledger.append(session, actor, "backup.restored", path.name, detail, now())
+            audit_log.append(session, actor, "backup.restored", path.name, detail, now())
         return verified.rows + 1
     finally:
         database.close()

@@ -70,7 +70,7 @@ def set_retention(site: Site, user: User, days: int) -> None:
     with site.database.write() as session:
         before = retention_days(session)
         if days != before:
-            site.ledger.append(session, user.email, _SET, "", {"days": days, "before": before}, site.clock())
+            site.audit_log.append(session, user.email, _SET, "", {"days": days, "before": before}, site.clock())
 
 
 def due(session: Session, at: datetime, days: int) -> list[str]:
@@ -105,7 +105,7 @@ def apply_retention(site: Site, actor: str) -> int:
         return 0
     with site.database.write() as session:
         detail = {"days": days, "cases": len(found)}
-        site.ledger.append(session, actor, "retention.applied", "", detail, at)
+        site.audit_log.append(session, actor, "retention.applied", "", detail, at)
     # One that is opened again or amended meanwhile stays.
     return deletion.erase(site, actor, found, lambda session, case: case.id in due(session, at, days))
 
@@ -114,7 +114,7 @@ def tidy(site: Site) -> Tidied:
     """What is to be done every day: retention, sessions and attempts that ended, files that a kill left behind."""
     kept = apply_retention(site, "system")
     rows = sessions.prune(site) + rate_limits.prune(site.database, site.clock())
-    return Tidied(kept, rows, site.vault.sweep() + deletion.drop_orphans(site))
+    return Tidied(kept, rows, site.image_store.sweep() + deletion.drop_orphans(site))
 
 
 def storage(site: Site) -> Storage:

@@ -72,7 +72,7 @@ reading.html       case, cell (its position in the order of reading), total (int
                    model, or
                    "unsatisfactory"; the first and third not where the model is hidden) and comment; answered with 303
                    to the next cell without a verdict, or to the case.
-                   reading.undo posts nothing and takes back this reader's newest decision of the case; 303 to its cell,
+                   reading.undo posts nothing and takes back this reader's newest verdict of the case; 303 to its cell,
                    or to the case with a message where there is none.
 second.html        waiting, finished (lists of Case, decided counting this reader's), blinded is said of each.
 disagreements.html rows (list of .case (number) .cell (Cell) .address .first .second (verdicts) .first_reader
@@ -86,7 +86,7 @@ report.html        case (Case as it is now: what can be done), report (.case (wh
                    .reason (of an amendment, or "") .sha256 .state .summary (list of (category code or label, count))
                    .conclusion (text) .cells (list of Cell with .reader .comment) .not_read .disputed (int) .problem
                    (text or "") .blinded (what a draft says of a blinded reading that is not complete, or "")), pdf_url,
-                   changed (bool: decisions changed after the signature). reports.sign posts seen (.state), conclusion,
+                   changed (bool: verdicts changed after the signature). reports.sign posts seen (.state), conclusion,
                    reason, password; reports.reopen posts reopen-reason.
 history.html       rows (list of .at .kind ("verdict" | "report" | "upload") .case .cell (name) .address .reader
                    .verdict .model .agrees .comment), page, filters (q, reader, verdict, agreement, since, until),

@@ -98,7 +98,7 @@ def audit() -> Any:
 def verify() -> Any:
     """Check every row of the audit log."""
     site = current.site()
-    found = site.ledger.verify(site.database)
+    found = site.audit_log.verify(site.database)
     return _audit(check={"ok": found.ok, "rows": found.rows, "at": site.clock(), "problem": found.problem})
 
 

@@ -20,7 +20,7 @@ from cervicyte.web.cases import (
     second_readers,
 )
 from cervicyte.web.cases.cases import CaseSummary
-from cervicyte.web.cases.uploads import Limits
+from cervicyte.web.cases.uploads import UploadLimits
 from cervicyte.web.errors import InvalidFieldError
 from cervicyte.web.formatting import words as show_words
 from cervicyte.web.middleware import current
@@ -68,7 +68,7 @@ def upload(number: str) -> Any:
     files = [(file.filename or "", file.stream) for file in request.files.getlist("images") if file.filename]
     if not files:
         raise BadRequest
-    limits = Limits(upload_bytes=running.max_upload_mb << 20)
+    limits = UploadLimits(upload_bytes=running.max_upload_mb << 20)
     receipt = intake.upload(
         running.site,
         user,
@@ -78,8 +78,8 @@ def upload(number: str) -> Any:
         limits,
         running.site.data_dir / "incoming",
     )
-    if receipt.accepted and running.jobs is not None:
-        running.jobs.wake()
+    if receipt.accepted and running.workers is not None:
+        running.workers.wake()
     if current.wants_json():
         return jsonify(receipt.to_json())
     if receipt.accepted:
@@ -130,8 +130,8 @@ def delete(number: str) -> Any:
 def retry(number: str) -> Any:
     """Let the pictures wait again that could not be read."""
     count = intake.retry(current.site(), current.user(), number)
-    if (jobs := current.running().jobs) is not None:
-        jobs.wake()
+    if (workers := current.running().workers) is not None:
+        workers.wake()
     tell("told", f"{count} {'picture waits' if count == 1 else 'pictures wait'} for another attempt.")
     return go("cases.show", number=number)
 
@@ -208,9 +208,9 @@ def _show(number: str, status: int = 200, **more: Any) -> Any:
 
 def _no_model(case: CaseSummary) -> str:
     """Why pictures wait, where it is because no model answers."""
-    if not case.waiting or current.running().desk is not None:
+    if not case.waiting or current.running().predictor is not None:
         return ""
-    why = current.running().no_desk
+    why = current.running().no_predictor
     return why.what if why else "none is set up"
 
 

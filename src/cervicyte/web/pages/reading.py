@@ -61,7 +61,7 @@ def undo(number: str) -> Any:
 def map(image_id: str) -> Response:
     """Where the model sees what speaks for its answer and against it."""
     site, user = current.site(), current.user()
-    drawn = heat_maps.overlay(site, user, current.running().desk, image_id)
+    drawn = heat_maps.overlay(site, user, current.running().predictor, image_id)
     if drawn is None:
         raise AddressNotFoundError("there is no map of this picture")
     return picture(drawn)
@@ -145,8 +145,8 @@ def _next_image(steps: Sequence[Step], place: int) -> str | None:
 
 
 def _map_url(row: PredictionRow) -> str | None:
-    desk = current.running().desk
-    if desk is None or not heat_maps.explains(desk, row):
+    predictor = current.running().predictor
+    if predictor is None or not heat_maps.explains(predictor, row):
         return None
     return url_for("reading.map", image_id=row.image_id, model=row.model_sha256[:12])
 

@@ -98,6 +98,6 @@ def _show(number: str, status: int = 200, **more: Any) -> Any:
 def _bytes(sha256: str) -> bytes | None:
     """A picture for the PDF; a report without one of its pictures is better than none."""
     try:
-        return current.site().vault.get(sha256)
+        return current.site().image_store.get(sha256)
     except (MissingError, StorageError):
         return None

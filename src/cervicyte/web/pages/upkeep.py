@@ -60,19 +60,19 @@ def backup() -> Response:
 def retry() -> Response:
     """Let every picture wait again that could not be read."""
     count = intake.retry_all(current.site(), current.user())
-    if (jobs := current.running().jobs) is not None:
-        jobs.wake()
+    if (workers := current.running().workers) is not None:
+        workers.wake()
     tell("told", f"{count} {'picture waits' if count == 1 else 'pictures wait'} for another attempt.")
     return go("admin.upkeep")
 
 
 def _page(status: int = 200, **more: Any) -> Any:
     running = current.running()
-    health = running.jobs.health() if running.jobs is not None else None
+    health = running.workers.health() if running.workers is not None else None
     waiting = backlog(running.site, health.working if health else 0)
-    model = {"name": running.no_desk.what if running.no_desk else "none", "sha256": "", "classes": ()}
-    if running.desk is not None:
-        bundle = running.desk.bundle
+    model = {"name": running.no_predictor.what if running.no_predictor else "none", "sha256": "", "classes": ()}
+    if running.predictor is not None:
+        bundle = running.predictor.bundle
         model = {"name": bundle.manifest.name, "sha256": bundle.graph_sha256, "classes": bundle.classes}
     return page(
         "admin_upkeep.html",

@@ -9,7 +9,7 @@ from sqlalchemy import not_, select
 from sqlalchemy.orm import Session
 
 from cervicyte.web.accounts.users import may
-from cervicyte.web.base.schema import Case, Image, PredictionRow, Review, User
+from cervicyte.web.base.schema import Case, Image, PredictionRow, User, VerdictRow
 from cervicyte.web.cases import blinding, latest, permissions
 from cervicyte.web.errors import DeniedError
 from cervicyte.web.paging import Listing, place
@@ -98,7 +98,7 @@ def _read_twice(session: Session, user: User) -> list[tuple[str, str, verdicts.S
             permissions.visible_to(user),
             not_(blinding.blinds(user)),
             *(
-                select(Review.id).where(Review.image_id == Image.id, Review.reading == reading).exists()
+                select(VerdictRow.id).where(VerdictRow.image_id == Image.id, VerdictRow.reading == reading).exists()
                 for reading in ("first", "second")
             ),
         )

@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 
 from cervicyte.bundle.predictions import UNSATISFACTORY
 from cervicyte.data.labels import BETHESDA, MAPS
-from cervicyte.web.base.schema import Case, Image, PredictionRow, Review, User
+from cervicyte.web.base.schema import Case, Image, PredictionRow, User, VerdictRow
 from cervicyte.web.base.site import Site
 from cervicyte.web.cases import blinding, latest, permissions
 from cervicyte.web.cases.cases import clean_lines
@@ -38,7 +38,7 @@ _NO_ANSWER = ("", "uncertain")
 
 
 @dataclass(frozen=True)
-class Decision:
+class Verdict:
     """A verdict that stands.
 
     Attributes
@@ -67,9 +67,9 @@ class Decision:
 class Standing:
     """All that counts of one cell; a settlement counts as long as both readings are older than it."""
 
-    first: Decision | None = None
-    second: Decision | None = None
-    settled: Decision | None = None
+    first: Verdict | None = None
+    second: Verdict | None = None
+    settled: Verdict | None = None
 
     @property
     def differs(self) -> bool:
@@ -82,7 +82,7 @@ class Standing:
         return self.differs and self.settled is None
 
     @property
-    def final(self) -> Decision | None:
+    def final(self) -> Verdict | None:
         """The verdict of the report; None where there is none, or two that differ."""
         if self.settled is not None:
             return self.settled
@@ -145,14 +145,14 @@ def compare(prediction: PredictionRow | None, verdict: str) -> bool | None:
 # ---- reading
 
 
-def mine(session: Session, user: User, image_id: str) -> Decision | None:
+def mine(session: Session, user: User, image_id: str) -> Verdict | None:
     """A user's own verdict on a cell; None where there is none, or it was taken back."""
     case = session.scalar(select(Case).join(Image, Image.case_id == Case.id).where(Image.id == image_id))
     found = _own(session, user, case, [image_id]) if case else []
     return found[0] if found else None
 
 
-def others(session: Session, user: User, case: Case, image_id: str) -> list[Decision]:
+def others(session: Session, user: User, case: Case, image_id: str) -> list[Verdict]:
     """What this user may see of others' verdicts on a cell, oldest first; with them what the user settled."""
     found = _newest(session, user, [image_id])
     return [d for d in found if d.stored and (d.reader_id != user.id or d.reading == "settled")]
@@ -160,10 +160,10 @@ def others(session: Session, user: User, case: Case, image_id: str) -> list[Deci
 
 def standing(session: Session, user: User, image_ids: Sequence[str]) -> dict[str, Standing]:
     """What counts of each cell, of all that this user may see; of several first readers the newest verdict counts."""
-    rows: dict[str, dict[str, Decision]] = {}
-    for decision in _newest(session, user, image_ids):
-        if decision.stored:
-            rows.setdefault(decision.image_id, {})[decision.reading] = decision  # the newest comes last
+    rows: dict[str, dict[str, Verdict]] = {}
+    for verdict in _newest(session, user, image_ids):
+        if verdict.stored:
+            rows.setdefault(verdict.image_id, {})[verdict.reading] = verdict  # the newest comes last
     found = {}
     for image_id, row in rows.items():
         first, second, settled = row.get("first"), row.get("second"), row.get("settled")
@@ -180,7 +180,7 @@ def can_undo(session: Session, user: User, case: Case) -> bool:
     return last is not None and not is_closed(session, user, case, last)
 
 
-def is_closed(session: Session, user: User, case: Case, own: Decision | None) -> bool:
+def is_closed(session: Session, user: User, case: Case, own: Verdict | None) -> bool:
     """Whether a reader can give no verdict on a cell any more, or not change the own one, as others' were seen."""
     if blinding.is_closed(session, user, case):
         return True
@@ -190,7 +190,7 @@ def is_closed(session: Session, user: User, case: Case, own: Decision | None) ->
 # ---- deciding
 
 
-def decide(site: Site, user: User, image_id: str, verdict: str, comment: str = "") -> Decision:
+def decide(site: Site, user: User, image_id: str, verdict: str, comment: str = "") -> Verdict:
     """Add a reader's verdict on a cell; the same one again adds nothing.
 
     Parameters
@@ -244,7 +244,7 @@ def undo(site: Site, user: User, number: str) -> str | None:
         return image.id
 
 
-def settle(site: Site, user: User, image_id: str, verdict: str, comment: str = "") -> Decision:
+def settle(site: Site, user: User, image_id: str, verdict: str, comment: str = "") -> Verdict:
     """Say what counts where two readers differ; both readings are kept.
 
     Raises
@@ -299,8 +299,8 @@ def _add(
     stored: str,
     comment: str,
     prediction: PredictionRow | None,
-) -> Decision:
-    row = Review(
+) -> Verdict:
+    row = VerdictRow(
         image_id=image.id,
         reader_id=user.id,
         reading=reading,
@@ -316,46 +316,46 @@ def _add(
     detail = {"review": row.id, "image": image.id, "sha256": image.sha256, "reading": reading}
     if stored:
         detail |= {"verdict": stored, "agrees": row.agrees}
-    site.ledger.append(session, user.email, action, case.number, detail, site.clock())
-    return _decision(row, user.name)
+    site.audit_log.append(session, user.email, action, case.number, detail, site.clock())
+    return _verdict(row, user.name)
 
 
-def _newest(session: Session, user: User, image_ids: Sequence[str]) -> list[Decision]:
+def _newest(session: Session, user: User, image_ids: Sequence[str]) -> list[Verdict]:
     """The newest row of each reader and reading that a user may see, taken back or not, as they were added."""
-    found: list[Decision] = []
+    found: list[Verdict] = []
     for part in _parts(image_ids):
         last = (
-            select(func.max(Review.id))
-            .where(Review.image_id.in_(part))
-            .group_by(Review.image_id, Review.reader_id, Review.reading)
+            select(func.max(VerdictRow.id))
+            .where(VerdictRow.image_id.in_(part))
+            .group_by(VerdictRow.image_id, VerdictRow.reader_id, VerdictRow.reading)
         )
         of = session.scalars(select(Image.case_id).where(Image.id.in_(part)).distinct()).all()
         rows = session.execute(
-            select(Review, User.name, blinding.hides_model(user, of))
-            .join(User, User.id == Review.reader_id)
-            .join(Image, Image.id == Review.image_id)
+            select(VerdictRow, User.name, blinding.hides_model(user, of))
+            .join(User, User.id == VerdictRow.reader_id)
+            .join(Image, Image.id == VerdictRow.image_id)
             .join(Case, Case.id == Image.case_id)
-            .where(Review.id.in_(last), blinding.may_see(user, of))
+            .where(VerdictRow.id.in_(last), blinding.may_see(user, of))
         )
-        found += [_told(_decision(row, name), hidden) for row, name, hidden in rows]
+        found += [_told(_verdict(row, name), hidden) for row, name, hidden in rows]
     return sorted(found, key=lambda d: d.id)
 
 
-def _last(session: Session, user: User, case: Case) -> Decision | None:
+def _last(session: Session, user: User, case: Case) -> Verdict | None:
     ids = session.scalars(select(Image.id).where(Image.case_id == case.id)).all()
     own = _own(session, user, case, ids)
     return own[-1] if own else None
 
 
-def _own(session: Session, user: User, case: Case, image_ids: Sequence[str]) -> list[Decision]:
+def _own(session: Session, user: User, case: Case, image_ids: Sequence[str]) -> list[Verdict]:
     reading = permissions.reading_of(user, case)
     given = _newest(session, user, image_ids)
     return [d for d in given if d.reader_id == user.id and d.reading == reading and d.stored]
 
 
-def _told(decision: Decision, hidden: bool) -> Decision:
+def _told(verdict: Verdict, hidden: bool) -> Verdict:
     """Whether a verdict agrees with the model would tell a blinded reader what the model says."""
-    return replace(decision, agrees=None) if hidden else decision
+    return replace(verdict, agrees=None) if hidden else verdict
 
 
 def _closed_error() -> DeniedError:
@@ -363,8 +363,8 @@ def _closed_error() -> DeniedError:
     return DeniedError(what, None, "a reviewer settles what differs")
 
 
-def _decision(row: Review, reader: str) -> Decision:
-    return Decision(
+def _verdict(row: VerdictRow, reader: str) -> Verdict:
+    return Verdict(
         row.id,
         row.image_id,
         row.reader_id,

@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, case, false, func, not_, select, true
 from sqlalchemy.orm import Session
 
-from cervicyte.web.base.schema import Case, Image, PredictionRow, Review, User
+from cervicyte.web.base.schema import Case, Image, PredictionRow, User, VerdictRow
 from cervicyte.web.base.site import Site
 from cervicyte.web.cases import blinding, latest
 from cervicyte.web.cases.permissions import find, find_image
@@ -51,7 +51,7 @@ class Cell:
     width, height, size : pixels, and bytes
     label, bethesda, p_abnormal, uncertain, quality : the newest prediction; label is empty without one
     flagged : at or above the operating point; None where that is not defined
-    verdict, agrees : this user's newest decision, None without one; a class that has a category is shown as that
+    verdict, agrees : this user's newest verdict, None without one; a class that has a category is shown as that
     """
 
     id: str
@@ -114,7 +114,7 @@ def cells(site: Site, user: User, number: str, show: str = "all", page: int = 1,
         condition = _condition(show if show in dict(_offered(hidden)) else "all")
         total = session.scalar(_joined(user, case_row, select(func.count(Image.id))).where(condition)) or 0
         number_, pages = place(page, total, size)
-        query = _joined(user, case_row, select(Image, PredictionRow, Review)).where(condition)
+        query = _joined(user, case_row, select(Image, PredictionRow, VerdictRow)).where(condition)
         query = query.order_by(*_order(hidden)).offset((number_ - 1) * size).limit(size)
         return Listing(tuple(_cells(session, hidden, query)), number_, pages, total)
 
@@ -124,7 +124,7 @@ def order(site: Site, user: User, number: str) -> list[Step]:
     with site.database.read() as session:
         case_row = find(session, user, number)
         hidden = blinding.is_model_hidden(session, user, case_row)
-        query = _joined(user, case_row, select(Image.id, Image.state, Review.verdict))
+        query = _joined(user, case_row, select(Image.id, Image.state, VerdictRow.verdict))
         return [
             Step(i, state, shown(v) if v else None) for i, state, v in session.execute(query.order_by(*_order(hidden)))
         ]
@@ -151,7 +151,7 @@ def one(site: Site, user: User, number: str, image_id: str) -> Cell:
     """
     with site.database.read() as session:
         case_row = find(session, user, number)
-        query = _joined(user, case_row, select(Image, PredictionRow, Review)).where(
+        query = _joined(user, case_row, select(Image, PredictionRow, VerdictRow)).where(
             Image.id == image_id[:32].replace("\x00", "")
         )
         found = _cells(session, blinding.is_model_hidden(session, user, case_row), query)
@@ -184,7 +184,7 @@ def _joined(user: User, case_row: Case, query: Any) -> Any:
         query.select_from(Image)
         .join(Case, Case.id == Image.case_id)
         .outerjoin(PredictionRow, latest.newest_prediction())
-        .outerjoin(Review, latest.newest_review(user.id))
+        .outerjoin(VerdictRow, latest.newest_verdict(user.id))
         .where(Image.case_id == case_row.id)
     )
 
@@ -218,7 +218,7 @@ def _cells(session: Session, hidden: bool, query: Any) -> list[Cell]:
     return [_cell(image, None if hidden else said, review, hidden) for image, said, review in session.execute(query)]
 
 
-def _cell(image: Image, said: PredictionRow | None, review: Review | None, hidden: bool) -> Cell:
+def _cell(image: Image, said: PredictionRow | None, review: VerdictRow | None, hidden: bool) -> Cell:
     decided = review is not None and bool(review.verdict)
     flagged = None
     if said is not None and said.p_abnormal is not None and said.operating_point is not None:

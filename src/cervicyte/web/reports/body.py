@@ -18,9 +18,9 @@ from cervicyte.base.versions import own_version
 from cervicyte.bundle.predictions import UNSATISFACTORY
 from cervicyte.web.base.schema import Case, Image, PredictionRow, User
 from cervicyte.web.cases import latest
-from cervicyte.web.reading import verdicts as reviews
+from cervicyte.web.reading import verdicts
 from cervicyte.web.reading.categories import CATEGORIES
-from cervicyte.web.reading.verdicts import Decision, Standing
+from cervicyte.web.reading.verdicts import Standing, Verdict
 
 #: Version of the body's layout.
 FORMAT = 1
@@ -34,7 +34,7 @@ def build(session: Session, user: User, case: Case) -> dict[str, Any]:
     """
     query = select(Image, PredictionRow).outerjoin(PredictionRow, latest.newest_prediction())
     rows = session.execute(query.where(Image.case_id == case.id)).all()
-    standing = reviews.standing(session, user, [image.id for image, _ in rows])
+    standing = verdicts.standing(session, user, [image.id for image, _ in rows])
     cells = [_cell(image, prediction, standing.get(image.id, Standing())) for image, prediction in rows]
     cells.sort(key=lambda c: (c["p_abnormal"] is None, -(c["p_abnormal"] or 0.0), c["position"]))
     names = select(User.id, User.name).where(User.id.in_([case.owner_id, case.second_reader_id or ""]))
@@ -117,11 +117,11 @@ def _cell(image: Image, prediction: PredictionRow | None, standing: Standing) ->
     }
 
 
-def _reading(decision: Decision | None) -> dict[str, Any] | None:
-    if decision is None:
+def _reading(verdict: Verdict | None) -> dict[str, Any] | None:
+    if verdict is None:
         return None
-    at = decision.created_at.isoformat()
-    return {"reader": decision.reader, "verdict": decision.verdict, "comment": decision.comment, "at": at}
+    at = verdict.created_at.isoformat()
+    return {"reader": verdict.reader, "verdict": verdict.verdict, "comment": verdict.comment, "at": at}
 
 
 def _models(predictions: list[PredictionRow]) -> list[dict[str, Any]]:

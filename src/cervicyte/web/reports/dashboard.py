@@ -15,7 +15,7 @@ from sqlalchemy import func, not_, select
 from sqlalchemy.orm import Session
 
 from cervicyte.web.accounts.users import may
-from cervicyte.web.base.schema import Case, Image, PredictionRow, Review, User
+from cervicyte.web.base.schema import Case, Image, PredictionRow, User, VerdictRow
 from cervicyte.web.cases import blinding
 from cervicyte.web.errors import DeniedError
 from cervicyte.web.reading import agreement, verdicts
@@ -115,15 +115,15 @@ def _decided(
     tell what they are.
     """
     newest = (
-        select(func.max(Review.id))
-        .where(Review.reading != "settled")
-        .group_by(Review.image_id, Review.reader_id, Review.reading)
+        select(func.max(VerdictRow.id))
+        .where(VerdictRow.reading != "settled")
+        .group_by(VerdictRow.image_id, VerdictRow.reader_id, VerdictRow.reading)
     )
     query = (
-        select(Review.created_at, Review.verdict, Review.agrees, Image.case_id)
-        .join(Image, Image.id == Review.image_id)
+        select(VerdictRow.created_at, VerdictRow.verdict, VerdictRow.agrees, Image.case_id)
+        .join(Image, Image.id == VerdictRow.image_id)
         .join(Case, Case.id == Image.case_id)
-        .where(Review.id.in_(newest), Review.verdict != verdicts.WITHDRAWN, Review.created_at >= since)
+        .where(VerdictRow.id.in_(newest), VerdictRow.verdict != verdicts.WITHDRAWN, VerdictRow.created_at >= since)
         .where(not_(blinding.blinds(user, blind)))
     )
     return [(when, verdicts.shown(verdict), agrees, case) for when, verdict, agrees, case in session.execute(query)]

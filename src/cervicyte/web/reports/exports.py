@@ -27,13 +27,13 @@ from sqlalchemy.orm import Session
 from cervicyte.bundle.predictions import UNSATISFACTORY
 from cervicyte.errors import CervicyteError, UsageError
 from cervicyte.web.accounts.users import may
-from cervicyte.web.base.schema import Case, Image, PredictionRow, Review, User
+from cervicyte.web.base.schema import Case, Image, PredictionRow, User, VerdictRow
 from cervicyte.web.base.site import Site
 from cervicyte.web.cases import blinding, latest
 from cervicyte.web.cases.permissions import find
 from cervicyte.web.errors import DeniedError
 from cervicyte.web.reading.categories import find_category
-from cervicyte.web.reading.verdicts import Decision, Standing, standing
+from cervicyte.web.reading.verdicts import Standing, Verdict, standing
 from cervicyte.web.reports.spreadsheet import CSV_TYPE, Download, csv_bytes
 
 #: What a data set's labels may be: (value, words).
@@ -74,7 +74,7 @@ class _Labelled:
     image: Image
     number: str
     label: str
-    decision: Decision
+    verdict: Verdict
     said: PredictionRow | None
     blind: bool
 
@@ -185,7 +185,7 @@ def _read(session: Session, user: User, ids: Sequence[str]) -> list[_Read]:
 
 def _choose(session: Session, user: User, scope: Sequence[ColumnElement[bool]], labels: str) -> _Chosen:
     chosen = _Chosen()
-    read = exists().where(Review.image_id == Image.id, blinding.may_see(user))
+    read = exists().where(VerdictRow.image_id == Image.id, blinding.may_see(user))
     ids = iter(_image_ids(session, [*scope, read]))
     by_picture: dict[str, list[_Labelled]] = {}
     while some := list(islice(ids, _AT_ONCE)):
@@ -259,7 +259,7 @@ def _zip(site: Site, chosen: _Chosen, labels: str) -> Iterator[bytes]:
     with zipfile.ZipFile(sink, "w") as archive:  # type: ignore[call-overload]
         for row in chosen.rows:
             try:
-                data = site.vault.get(row.image.sha256)
+                data = site.image_store.get(row.image.sha256)
             except CervicyteError as error:  # it was deleted meanwhile, or is damaged; the others are whole
                 left_out[error.what] += 1
                 continue
@@ -271,10 +271,10 @@ def _zip(site: Site, chosen: _Chosen, labels: str) -> Iterator[bytes]:
 
 
 def _data_row(row: _Labelled) -> tuple[object, ...]:
-    said, decision = row.said, row.decision
+    said, verdict = row.said, row.verdict
     return (
-        *(row.path, row.label, row.number, row.image.name, row.image.sha256, decision.reading == "settled"),
-        *(decision.reader, decision.created_at, said.label if said else "", said.p_abnormal if said else None),
+        *(row.path, row.label, row.number, row.image.name, row.image.sha256, verdict.reading == "settled"),
+        *(verdict.reader, verdict.created_at, said.label if said else "", said.p_abnormal if said else None),
     )
 
 
@@ -312,8 +312,8 @@ def _table_row(found: _Read) -> list[object]:
     row += [image.created_at, image.state, image.reason]
     names = ("model_name", "model_sha256", "label", "bethesda", "p_abnormal", "operating_point", "uncertain", "quality")
     row += [getattr(said, name) if said else None for name in names]
-    for decision in (verdicts.first, verdicts.second, verdicts.settled):
-        row += [decision.verdict, decision.reader, decision.created_at, decision.comment] if decision else [None] * 4
+    for verdict in (verdicts.first, verdicts.second, verdicts.settled):
+        row += [verdict.verdict, verdict.reader, verdict.created_at, verdict.comment] if verdict else [None] * 4
     final = verdicts.final
     row += [final.agrees, final.verdict] if final else [None] * 2
     return [*row, _BLINDED if found.blind else None]
@@ -321,4 +321,4 @@ def _table_row(found: _Read) -> list[object]:
 
 def _log(site: Site, user: User, action: str, subject: str, detail: dict[str, Any]) -> None:
     with site.database.write() as session:
-        site.ledger.append(session, user.email, action, subject, detail, site.clock())
+        site.audit_log.append(session, user.email, action, subject, detail, site.clock())

@@ -12,10 +12,10 @@ from sqlalchemy.orm import Session
 
 from cervicyte.bundle.predictions import UNSATISFACTORY
 from cervicyte.web.accounts.users import may
-from cervicyte.web.base.schema import Case, Image, PredictionRow, Report, Review, User
+from cervicyte.web.base.schema import Case, Image, PredictionRow, Report, User, VerdictRow
 from cervicyte.web.cases import blinding, permissions
 from cervicyte.web.paging import Listing, place
-from cervicyte.web.reading import verdicts as reviews
+from cervicyte.web.reading import verdicts
 from cervicyte.web.reading.categories import CATEGORIES
 
 #: Verdicts to narrow a list to: (value, words).
@@ -111,7 +111,7 @@ def readers(session: Session, user: User) -> list[tuple[str, str]]:
     """(id, name) of everyone who decided something, for one who sees all cases; else of the user alone."""
     query = select(User.id, User.name).order_by(User.name, User.id)
     if may(user, "see_all"):
-        query = query.where(select(Review.id).where(Review.reader_id == User.id).exists())
+        query = query.where(select(VerdictRow.id).where(VerdictRow.reader_id == User.id).exists())
     else:
         query = query.where(User.id == user.id)
     return [(found, name) for found, name in session.execute(query)]
@@ -119,22 +119,22 @@ def readers(session: Session, user: User) -> list[tuple[str, str]]:
 
 def _queries(user: User, filters: Filters, blind: Sequence[str]) -> list[Select[Any]]:
     """(at, kind, id as text) of each kind of event that can fit the filters."""
-    verdicts = (
-        select(Review.created_at.label("at"), literal("verdict").label("kind"), _text(Review.id))
-        .join(Image, Image.id == Review.image_id)
+    decided = (
+        select(VerdictRow.created_at.label("at"), literal("verdict").label("kind"), _text(VerdictRow.id))
+        .join(Image, Image.id == VerdictRow.image_id)
         .join(Case, Case.id == Image.case_id)
         .where(permissions.visible_to(user), blinding.may_see(user, blind))
     )
-    verdicts = _within(verdicts, filters, Review.created_at, Review.reader_id, (Image.name, Review.comment))
+    decided = _within(decided, filters, VerdictRow.created_at, VerdictRow.reader_id, (Image.name, VerdictRow.comment))
     if filters.verdict:
-        classes = [c for c, code in reviews.classes().items() if code == filters.verdict]
-        verdicts = verdicts.where(Review.verdict.in_([filters.verdict, *classes]))
+        classes = [c for c, code in verdicts.classes().items() if code == filters.verdict]
+        decided = decided.where(VerdictRow.verdict.in_([filters.verdict, *classes]))
     if filters.agreement:
-        verdicts = verdicts.where(
-            Review.agrees.is_(filters.agreement == "yes"), not_(blinding.hides_model(user, blind))
+        decided = decided.where(
+            VerdictRow.agrees.is_(filters.agreement == "yes"), not_(blinding.hides_model(user, blind))
         )
     if filters.verdict or filters.agreement:
-        return [verdicts]
+        return [decided]
     reports = (
         select(Report.signed_at.label("at"), literal("report").label("kind"), _text(Report.id))
         .join(Case, Case.id == Report.case_id)
@@ -144,7 +144,7 @@ def _queries(user: User, filters: Filters, blind: Sequence[str]) -> list[Select[
         permissions.visible_to(user)
     )
     return [
-        verdicts,
+        decided,
         _within(reports, filters, Report.signed_at, Report.signed_by, (Report.reason,)),
         _within(openings, filters, Case.created_at, Case.owner_id, ()),
     ]
@@ -171,12 +171,12 @@ def _within(query: Select[Any], filters: Filters, at: Any, reader: Any, columns:
 
 def _verdicts(session: Session, user: User, ids: Sequence[int], blind: Sequence[str]) -> dict[tuple[str, str], Event]:
     query = (
-        select(Review, Image.name, Case.number, User.name, PredictionRow.label, blinding.hides_model(user, blind))
-        .join(Image, Image.id == Review.image_id)
+        select(VerdictRow, Image.name, Case.number, User.name, PredictionRow.label, blinding.hides_model(user, blind))
+        .join(Image, Image.id == VerdictRow.image_id)
         .join(Case, Case.id == Image.case_id)
-        .join(User, User.id == Review.reader_id)
-        .outerjoin(PredictionRow, PredictionRow.id == Review.prediction_id)
-        .where(Review.id.in_(ids))
+        .join(User, User.id == VerdictRow.reader_id)
+        .outerjoin(PredictionRow, PredictionRow.id == VerdictRow.prediction_id)
+        .where(VerdictRow.id.in_(ids))
     )
     found = {}
     for row, cell, number, reader, label, hidden in session.execute(query):
@@ -188,7 +188,7 @@ def _verdicts(session: Session, user: User, ids: Sequence[int], blind: Sequence[
             row.image_id,
             None,
             reader,
-            reviews.shown(row.verdict),
+            verdicts.shown(row.verdict),
             "" if hidden else label or "",
             None if hidden else row.agrees,
             row.comment if row.verdict else "taken back",

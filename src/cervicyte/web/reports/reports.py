@@ -235,7 +235,7 @@ def sign(site: Site, user: User, number: str, conclusion: str, reason: str = "",
         case.state = "signed"
         session.flush()
         detail = {"report": row.id, "version": version, "sha256": row.sha256, "model": row.model_sha256}
-        site.ledger.append(session, user.email, _SIGNED, case.number, detail, at)
+        site.audit_log.append(session, user.email, _SIGNED, case.number, detail, at)
         return _view(row, body, body, "", _versions(signed | {version: row}, _no_link))
 
 
@@ -253,14 +253,14 @@ def reopen(site: Site, user: User, number: str, reason: str) -> None:
         if case.state != "signed":
             raise InvalidFieldError("reason", "the case is open already", None, "load the page again")
         case.state = "open"
-        site.ledger.append(session, user.email, "case.reopened", case.number, {"reason": reason}, site.clock())
+        site.audit_log.append(session, user.email, "case.reopened", case.number, {"reason": reason}, site.clock())
 
 
 def note_export(site: Site, user: User, view: View) -> None:
     """Write into the audit log that a version, or the draft, left as a document."""
     detail = {"version": view.version, "signed": view.signed_at is not None, "sha256": view.sha256}
     with site.database.write() as session:
-        site.ledger.append(session, user.email, "export.report", view.case.number, detail, site.clock())
+        site.audit_log.append(session, user.email, "export.report", view.case.number, detail, site.clock())
 
 
 # ---- inside

@@ -23,7 +23,7 @@ _DIGEST = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
 @dataclass(frozen=True)
-class Vault:
+class ImageStore:
     """A folder of images; files lie in 256 folders by the first two digits of their checksum."""
 
     folder: Path
