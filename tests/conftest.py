@@ -118,15 +118,3 @@ owner = _person("owner", "owner@lab.example")
 second = _person("second", "second@lab.example")
 other = _person("other", "other@lab.example")
 reviewer = _person("reviewer", "reviewer@lab.example", "reviewer")
-
-
-@pytest.fixture
-def numbers_only(monkeypatch):
-    """Leave out the audit and the report, for tests that look only at predictions and metrics."""
-    from types import SimpleNamespace
-
-    from cervicyte.runs import evaluate, train
-
-    for module in (evaluate, train):
-        monkeypatch.setattr(module, "checks", SimpleNamespace(audit=lambda _: SimpleNamespace(pairs=[], summary=dict)))
-        monkeypatch.setattr(module, "report", SimpleNamespace(write_report=lambda *_, **__: None))

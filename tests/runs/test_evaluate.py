@@ -18,7 +18,7 @@ from cervicyte.data.labels import BETHESDA, BINARY, HERLEV, SIPAKMED, LabelSyste
 from cervicyte.decision.calibration import Limits
 from cervicyte.decision.linear import LinearHead
 from cervicyte.errors import DataError, StorageError, UsageError
-from cervicyte.runs.evaluate import evaluate
+from cervicyte.runs.evaluate import evaluate, judge_bundle
 from support.commands import cervicyte, inside, read, three_parts
 
 
@@ -61,8 +61,8 @@ def test_other_slides_pass_and_the_account_is_whole(trained, strangers, tmp_path
     assert "external" in done.stdout
 
 
-def test_it_gives_the_same_probabilities_as_predict(trained, strangers, tmp_path, numbers_only) -> None:
-    test = evaluate(trained.bundle, strangers, tmp_path / "test")
+def test_it_gives_the_same_probabilities_as_predict(trained, strangers) -> None:
+    test = judge_bundle(trained.bundle, strangers)
     bundle = Bundle.load(trained.bundle)
     found = bundle.predict(strangers.paths)
     p = test.evaluation.predictions
@@ -77,13 +77,13 @@ def test_it_gives_the_same_probabilities_as_predict(trained, strangers, tmp_path
     np.testing.assert_array_equal(found["uncertain"].to_numpy(bool), p.uncertain)
 
 
-def test_the_random_protocol_marks_nothing_that_is_not_so(trained, strangers, tmp_path, numbers_only) -> None:
-    test = evaluate(trained.bundle, strangers, tmp_path / "test", protocol="random")
+def test_the_random_protocol_marks_nothing_that_is_not_so(trained, strangers) -> None:
+    test = judge_bundle(trained.bundle, strangers, protocol="random")
     assert test.evaluation.metrics["protocol"] == "external"
     assert test.evaluation.warnings == ()
 
 
-def test_unreadable_cells_are_listed_and_the_rest_is_tested(trained, strangers, tmp_path, numbers_only) -> None:
+def test_unreadable_cells_are_listed_and_the_rest_is_tested(trained, strangers, tmp_path) -> None:
     bad = tmp_path / "bad.png"
     bad.write_bytes(b"")
     cells = strangers.with_cells([replace(strangers.cells[0], path=str(bad)), *strangers.cells[1:]])
@@ -97,50 +97,50 @@ def test_unreadable_cells_are_listed_and_the_rest_is_tested(trained, strangers, 
         evaluate(trained.bundle, gone, tmp_path / "none")
 
 
-def test_labels_of_another_system_are_mapped(trained, strangers, tmp_path, numbers_only) -> None:
+def test_labels_of_another_system_are_mapped(trained, strangers) -> None:
     binary = strangers.map_labels(find_map(HERLEV, "binary"))
-    p = evaluate(trained.bundle, binary, tmp_path / "binary").evaluation.predictions
+    p = judge_bundle(trained.bundle, binary).evaluation.predictions
     assert p.classes == BINARY.classes
-    native = evaluate(trained.bundle, strangers, tmp_path / "native").evaluation.predictions
+    native = judge_bundle(trained.bundle, strangers).evaluation.predictions
     np.testing.assert_allclose(p.probabilities[:, 1], native.p_abnormal)
     bethesda = strangers.map_labels(find_map(HERLEV, "bethesda"))
-    p = evaluate(trained.bundle, bethesda, tmp_path / "bethesda").evaluation.predictions
+    p = judge_bundle(trained.bundle, bethesda).evaluation.predictions
     assert p.classes == ("NILM", "LSIL", "HSIL")
     np.testing.assert_allclose(p.probabilities.sum(axis=1), 1, atol=1e-6)
 
 
-def test_classes_that_the_model_cannot_name_are_told(trained, strangers, tmp_path, numbers_only) -> None:
+def test_classes_that_the_model_cannot_name_are_told(trained, strangers) -> None:
     cells = [replace(c, label=("NILM", "ASC-US", "LSIL", "SCC")[i % 4]) for i, c in enumerate(strangers.cells)]
     table = CellTable(tuple(cells), BETHESDA, "bethesda cells")
-    test = evaluate(trained.bundle, table, tmp_path / "test")
+    test = judge_bundle(trained.bundle, table)
     (warning,) = test.evaluation.warnings
     assert "never saw" in warning
     assert "ASC-US" in warning
     assert "SCC" in warning
 
 
-def test_data_of_a_binary_model_are_read_by_the_map_that_it_was_trained_with(strangers, tmp_path, numbers_only) -> None:
+def test_data_of_a_binary_model_are_read_by_the_map_that_it_was_trained_with(strangers, tmp_path) -> None:
     cells = [replace(c, label=SIPAKMED.classes[i % 5]) for i, c in enumerate(strangers.cells)]
     table = CellTable(tuple(cells), SIPAKMED, "sipakmed cells")
     published = _model(tmp_path / "b", BINARY, strangers, recipe={"maps": ["sipakmed-to-binary-published"]})
-    labels = evaluate(published, table, tmp_path / "p").evaluation.predictions.labels.tolist()
+    labels = judge_bundle(published, table).evaluation.predictions.labels.tolist()
     assert labels == get_map("sipakmed-to-binary-published")([c.label for c in cells])
     clinical = _model(tmp_path / "c", BINARY, strangers)
-    labels = evaluate(clinical, table, tmp_path / "c-test").evaluation.predictions.labels.tolist()
+    labels = judge_bundle(clinical, table).evaluation.predictions.labels.tolist()
     assert labels == get_map("sipakmed-to-binary-clinical")([c.label for c in cells])
 
 
-def test_own_classes_are_compared_by_name_whatever_their_order(strangers, tmp_path, numbers_only) -> None:
+def test_own_classes_are_compared_by_name_whatever_their_order(strangers, tmp_path) -> None:
     mine = LabelSystem("custom", ("healthy", "odd", "ill"), frozenset({"odd", "ill"}))
     model = _model(tmp_path / "b", mine, strangers)
     fewer = LabelSystem("custom", ("ill", "healthy"), None)
     cells = [replace(c, label=fewer.classes[i % 2]) for i, c in enumerate(strangers.cells)]
-    p = evaluate(model, CellTable(tuple(cells), fewer), tmp_path / "t").evaluation.predictions
+    p = judge_bundle(model, CellTable(tuple(cells), fewer)).evaluation.predictions
     assert p.classes == mine.classes
     assert p.abnormal is not None
     assert p.abnormal.tolist() == [c.label == "ill" for c in cells]
     other = LabelSystem("custom", ("healthy", "ill"), frozenset({"healthy"}))
-    test = evaluate(model, CellTable(tuple(cells), other), tmp_path / "t2")
+    test = judge_bundle(model, CellTable(tuple(cells), other))
     assert any("do not agree" in w and "healthy" in w for w in test.evaluation.warnings)
 
 
@@ -162,10 +162,10 @@ def test_labels_that_cannot_be_compared_are_refused(trained, strangers, tmp_path
     assert read(tmp_path / "test" / "metrics.json")["n"] == len(strangers)
 
 
-def test_a_binary_answer_follows_the_reading_that_the_model_was_trained_with(strangers, tmp_path, numbers_only) -> None:
+def test_a_binary_answer_follows_the_reading_that_the_model_was_trained_with(strangers, tmp_path) -> None:
     reading = replace(SIPAKMED, abnormal=frozenset({"Koilocytotic", "Dyskeratotic", "Metaplastic"}))
     model = _model(tmp_path / "b", reading, strangers)
-    p = evaluate(model, strangers.map_labels(find_map(HERLEV, "binary")), tmp_path / "t").evaluation.predictions
+    p = judge_bundle(model, strangers.map_labels(find_map(HERLEV, "binary"))).evaluation.predictions
     found = model.predict(strangers.paths)
     np.testing.assert_allclose(p.probabilities[:, 1], found["p_abnormal"], atol=1e-6)
     np.testing.assert_allclose(

@@ -23,13 +23,18 @@ from cervicyte.errors import BundleError, DataError, ImageError, LeakageError, S
 from cervicyte.evaluation.cross_validation import cross_validate
 from cervicyte.evaluation.results import DIFFERS
 from cervicyte.features.extraction import MorphologyExtractor
-from cervicyte.runs import train as training
-from cervicyte.runs.train import train
-from cervicyte.training import bundling, facts
+from cervicyte.runs import account
+from cervicyte.runs.train import finish, train
+from cervicyte.training import bundling, facts, judging
+from cervicyte.training.cytonet.student import DistilledMember
+from cervicyte.training.cytonet.teacher import Seat, Teacher
+from cervicyte.training.divisions import divide, targeted
 from cervicyte.training.fitting import fit_model
 from cervicyte.training.members import FinetunedMember, LinearMember
+from cervicyte.training.plan import Options, Team, check_space, make_plan, plan_with
 from cervicyte.training.recipes import Recipe, load_recipe
 from support.commands import cervicyte, inside, read, three_parts
+from support.runs import judged
 
 NUMBERS = ("accuracy", "balanced_accuracy", "f1_macro", "auroc")
 
@@ -117,7 +122,7 @@ def test_the_same_seed_gives_the_same_numbers_and_another_others(few, tmp_path) 
     assert one.evaluations[0].metrics == two.evaluations[0].metrics
     for name in ("predictions.csv", "folds.json", "bundle/model.onnx"):
         assert files.sha256_file(one.folder / name) == files.sha256_file(two.folder / name), name
-    other = training.divide(few, "grouped", 2, 2, False)
+    other = divide(few, "grouped", 2, 2, False)
     assert other.to_json()["folds"] != read(one.folder / "folds.json")["protocols"]["grouped"]["folds"]
     assert (
         one.evaluations[0].command
@@ -212,7 +217,7 @@ def test_as_published_is_marked_as_leaking_and_its_folds_name_the_copies(few, tm
     assert max(max(f["test"]) for f in saved["folds"]) == len(saved["cells"]) - 1
 
 
-def test_copies_that_cannot_be_read_are_told(few, tmp_path, monkeypatch, numbers_only) -> None:
+def test_copies_that_cannot_be_read_are_told(few, tmp_path, monkeypatch) -> None:
     from cervicyte.features import extraction
 
     real, bad = extraction.augmented_copy, files.sha256_file(Path(few.cells[3].path))
@@ -224,27 +229,23 @@ def test_copies_that_cannot_be_read_are_told(few, tmp_path, monkeypatch, numbers
 
     monkeypatch.setattr(extraction, "augmented_copy", broken)
     recipe = replace(load_recipe("morphology-lr"), copies=2)
-    run = train(few, tmp_path / "run", recipe, protocol="as-published", folds=2, seed=77)
-    assert list(run.failed) == [f"{few.cells[3].path} copy 2"]
-    assert "no copy could be made" in run.failed[f"{few.cells[3].path} copy 2"]
-    assert read(tmp_path / "run" / "failed.json") == run.failed
-    assert len(run.evaluations[0].predictions) == 3 * len(few) - 1
-    assert len(run.evaluations[1].predictions) == len(few)
+    plan, judgement = judged(few, recipe, protocol="as-published", folds=2, seed=77)
+    assert list(plan.failed) == [f"{few.cells[3].path} copy 2"]
+    assert "no copy could be made" in plan.failed[f"{few.cells[3].path} copy 2"]
+    assert len(judgement.evaluations[0].predictions) == 3 * len(few) - 1
+    assert len(judgement.evaluations[1].predictions) == len(few)
+    assert read(finish(tmp_path / "run", plan, judgement).folder / "failed.json") == plan.failed
 
 
-def test_a_leak_is_refused_before_the_first_training(few, tmp_path, monkeypatch) -> None:
+def test_a_leak_is_refused_before_the_first_training(few, tmp_path) -> None:
     twin = shutil.copy(few.cells[0].path, tmp_path / "twin.png")
     table = few.with_cells([*few.cells, replace(few.cells[0], path=str(twin), group="another")])
-    first_tests = {s: training.divide(table, "grouped", 2, s, False).test[0] for s in range(20)}
+    first_tests = {s: divide(table, "grouped", 2, s, False).test[0] for s in range(20)}
     seed = next(s for s, rows in first_tests.items() if (0 in rows) != (len(few) in rows))
 
-    def never(*_: object) -> None:
-        raise AssertionError("a model was fitted first")
-
-    monkeypatch.setattr(training, "cross_validate", never)
     recipe = replace(load_recipe("morphology-lr"), copies=1)
-    with pytest.raises(LeakageError, match="near duplicate") as raised:
-        train(table, tmp_path / "run", recipe, protocol="as-published", folds=2, seed=seed)
+    with pytest.raises(LeakageError, match="near duplicate") as raised:  # a plan trains nothing
+        make_plan(table, recipe, Options(protocol="as-published", folds=2, seed=seed))
     assert "cervicyte data audit" in raised.value.todo
 
 
@@ -261,9 +262,9 @@ def test_a_bundle_that_cannot_be_made_takes_no_numbers_with_it(few, tmp_path, mo
     out = tmp_path / "run"
     for before in ("without a bundle", "of an earlier run"):
         with monkeypatch.context() as patch:
-            patch.setattr(bundling, "_prove", lies)
+            patch.setattr(bundling, "prove", lies)
             if fault == "fit":
-                patch.setattr(training, "fit_model", fails)
+                patch.setattr(judging, "fit_model", fails)
             with pytest.raises(BundleError if fault == "proof" else DataError) as raised:
                 train(few, out, folds=2, seed=1)
         assert str(out) in raised.value.todo
@@ -289,20 +290,20 @@ def test_crops_that_would_be_ignored_and_students_of_copies_are_refused(few, tmp
         train(few, tmp_path / "run", "cytonet", compare=("as-published",), crops=[tmp_path])
 
 
-def test_crops_cut_from_the_cells_own_files_are_a_leak(few, tmp_path, monkeypatch) -> None:
+def test_crops_cut_from_the_cells_own_files_are_a_leak(few, tmp_path) -> None:
     copy = shutil.copy(few.cells[5].path, tmp_path / "field.png")
     crops = few.with_cells([replace(few.cells[5], path=str(copy), box=(0, 0, 30, 30))])
-    monkeypatch.setattr(training, "make_members", lambda *_: (SimpleNamespace(crops=crops),))
+    team = Team(members=(SimpleNamespace(crops=crops),))
     with pytest.raises(LeakageError, match="files of the data set itself") as raised:
-        train(few, tmp_path / "run", "cytonet", crops=[tmp_path])
+        plan_with(team, few, load_recipe("cytonet"), Options(crops=(str(tmp_path),)))
     assert "field.png" in raised.value.received
     others = few.subset(few.labels.astype(str) == "normal_superficiel")
     leakage.check_crops(few.subset(few.labels.astype(str) != "normal_superficiel"), others)
 
 
 def test_the_facts_name_the_crops_and_what_else_the_published_way_changes(few) -> None:
-    def told(protocol: str, recipe: Recipe, **more: object) -> dict[str, str]:
-        member = SimpleNamespace(name="m", part=recipe, weights="some", precision="float32", **more)
+    def told(protocol: str, recipe: Recipe, crops: CellTable | None = None) -> dict[str, str]:
+        member = SimpleNamespace(name="m", part=recipe, weights="some", precision="float32", crops=crops)
         division = splits.holdout(splits.random_folds(few.codes, 2, 0, protocol))
         return facts.describe(few, recipe, (member,), protocol, division, 0)
 
@@ -323,19 +324,20 @@ def test_activations_that_do_not_fit_side_by_side_are_refused_before_the_work(fe
         return made
 
     monkeypatch.setenv("CERVICYTE_CACHE_GB", "9")
-    training._check_room([(few, (member("a"), member("a"), SimpleNamespace()))])
-    student = SimpleNamespace(teacher=SimpleNamespace(seats=[SimpleNamespace(member=member(k)) for k in "ab"]))
+    check_space([(few, (member("a"), member("a"), LinearMember(Recipe("m"), MorphologyExtractor())))])
+    student = DistilledMember.__new__(DistilledMember)
+    student.teacher = Teacher([Seat(member(key), member(key)) for key in "ab"])
     for tables in (
         [(few, (student,))],
         [(few, (member("a"), member("b")))],
         [(few, (member("a"),)), (few, (member("b"),))],
     ):
         with pytest.raises(StorageError, match=r"needs 9\.6 GB") as raised:
-            training._check_room(tables)
+            check_space(tables)
         assert "raise CERVICYTE_CACHE_GB" in raised.value.todo
 
 
-def test_provided_folders_are_the_division_unless_folds_are_asked_for(few_folder, tmp_path, numbers_only) -> None:
+def test_provided_folders_are_the_division_unless_folds_are_asked_for(few_folder, tmp_path) -> None:
     cells = readers.load(few_folder)
     halves = sorted(set(cells.groups))[::3]
     divided = tmp_path / "divided"
@@ -349,18 +351,18 @@ def test_provided_folders_are_the_division_unless_folds_are_asked_for(few_folder
     table = readers.load(divided)
     in_test = [c.path for c in table.cells if c.split == "test"]
     assert 0 < len(in_test) < len(table)
-    given = train(table, tmp_path / "given")
-    assert list(given.evaluations[0].predictions.paths) == in_test
-    assert given.evaluations[0].facts["Folds"] == "1"
-    asked = training.divide(table, "grouped", 2, 0, False)
+    (evaluation,) = judged(table)[1].evaluations
+    assert list(evaluation.predictions.paths) == in_test
+    assert evaluation.facts["Folds"] == "1"
+    asked = divide(table, "grouped", 2, 0, False)
     assert sum(map(len, asked.test)) == len(table)
 
 
-def test_holdout_tests_the_first_fold_only(few, tmp_path, numbers_only) -> None:
-    run = train(few, tmp_path / "run", folds=4, holdout=True)
+def test_holdout_tests_the_first_fold_only(few) -> None:
+    plan, judgement = judged(few, folds=4, holdout=True)
     whole = splits.make_folds(few, "grouped", 4, 0)
-    assert list(run.evaluations[0].predictions.paths) == few.subset(whole.test[0]).paths
-    assert len(read(run.folder / "folds.json")["protocols"]["grouped"]["folds"]) == 1
+    assert list(judgement.evaluations[0].predictions.paths) == few.subset(whole.test[0]).paths
+    assert len(account.folds_of(plan)["protocols"]["grouped"]["folds"]) == 1
 
 
 def test_without_groups_the_numbers_carry_a_warning(few, tmp_path) -> None:
@@ -370,10 +372,10 @@ def test_without_groups_the_numbers_carry_a_warning(few, tmp_path) -> None:
     assert "NO GROUPS" in (run.folder / "report.html").read_text(encoding="utf-8")
 
 
-def test_a_binary_target_takes_the_map_that_is_named(few, tmp_path, numbers_only) -> None:
-    run = train(few, tmp_path / "run", replace(load_recipe("morphology-lr"), target="binary"), folds=2)
-    assert run.bundle.classes == ("normal", "abnormal")
-    assert run.evaluations[0].predictions.system.name == "binary"
+def test_a_binary_target_takes_the_map_that_is_named(few) -> None:
+    plan, judgement = judged(few, replace(load_recipe("morphology-lr"), target="binary"), folds=2)
+    assert bundling.describe(plan, judgement.model, judgement.evaluations).classes == ("normal", "abnormal")
+    assert judgement.evaluations[0].predictions.system.name == "binary"
 
 
 # Bad input
@@ -487,7 +489,7 @@ def test_labels_unknown_to_the_reader_or_the_map_are_refused(tmp_path, few, few_
     assert "--normal" in said
     assert three_parts(said)
     with pytest.raises(UsageError, match="no map"):
-        training.targeted(readers.load(table), replace(load_recipe("morphology-lr"), target="bethesda"))
+        targeted(readers.load(table), replace(load_recipe("morphology-lr"), target="bethesda"))
 
 
 def test_a_full_disk_leaves_the_old_run_as_it_was(few, tmp_path, monkeypatch) -> None:

@@ -35,12 +35,15 @@ from cervicyte.errors import BundleError, DataError, LeakageError, MissingError,
 from cervicyte.evaluation.cross_validation import judge
 from cervicyte.images import morphology
 from cervicyte.runs import train as training
-from cervicyte.runs.evaluate import evaluate
+from cervicyte.runs.evaluate import evaluate, judge_bundle
 from cervicyte.runs.train import train
+from cervicyte.training import bundling
 from cervicyte.training.fitting import fit_model
 from cervicyte.training.members import make_member
+from cervicyte.training.plan import parts_at_hand
 from cervicyte.training.recipes import Part, Recipe
 from support.commands import inside, read, three_parts
+from support.runs import bundled, judged
 
 NAMES = [r.name for r in RULES]
 CLASSES = HERLEV.classes
@@ -268,7 +271,7 @@ def test_a_certain_member_that_is_outvoted_makes_the_cell_uncertain(readers: Bun
 
 @pytest.mark.parametrize("rule", NAMES)
 def test_an_external_test_keeps_the_guard_under_every_label_system(
-    readers: Bundle, adversaries: CellTable, tmp_path, numbers_only, rule
+    readers: Bundle, adversaries: CellTable, rule
 ) -> None:
     bundle = Bundle(readers.folder, replace(readers.manifest, combiner=_combiner(rule, 3)))
     votes = np.array([[v.probabilities for v in p.votes] for p in bundle.stream(adversaries.paths)])
@@ -276,17 +279,17 @@ def test_an_external_test_keeps_the_guard_under_every_label_system(
     assert 10 < seen.sum() < len(seen)
     for target in ("herlev", "binary", "bethesda"):
         cells = adversaries if target == "herlev" else adversaries.map_labels(find_map(HERLEV, target))
-        p = evaluate(bundle, cells, tmp_path / target).evaluation.predictions
+        p = judge_bundle(bundle, cells).evaluation.predictions
         assert (p.uncertain | p.called_abnormal)[seen].all(), target
         np.testing.assert_allclose(p.probabilities.sum(axis=1), 1, atol=1e-6)
     mine = LabelSystem("mine", ("well", "sick"), frozenset({"sick"}))
     own = CellTable(tuple(replace(c, label=mine.classes[i % 2]) for i, c in enumerate(adversaries.cells)), mine, "own")
-    p = evaluate(bundle, own, tmp_path / "own").evaluation.predictions
+    p = judge_bundle(bundle, own).evaluation.predictions
     assert p.classes == BINARY.classes
     assert (p.uncertain | p.called_abnormal)[seen].all()
 
 
-def test_what_is_abnormal_to_the_data_and_not_to_the_model_is_guarded_too(tmp_path, numbers_only) -> None:
+def test_what_is_abnormal_to_the_data_and_not_to_the_model_is_guarded_too(tmp_path) -> None:
     # A model that takes light dysplasia for normal, tested on data that call it LSIL: there one certain member
     # must not be outvoted either.
     lenient = replace(HERLEV, abnormal=HERLEV.abnormal - {"light_dysplastic"})
@@ -301,7 +304,7 @@ def test_what_is_abnormal_to_the_data_and_not_to_the_model_is_guarded_too(tmp_pa
     assert p.uncertain.tolist() == [True]
 
 
-def test_a_model_with_a_reading_of_its_own_keeps_it_for_labels_of_another_system(tmp_path, numbers_only) -> None:
+def test_a_model_with_a_reading_of_its_own_keeps_it_for_labels_of_another_system(tmp_path) -> None:
     # A model on Bethesda classes that takes LSIL for normal: its operating point holds for that reading.
     reading = replace(BETHESDA, abnormal=BETHESDA.abnormal - {"LSIL"})
     bundle = _reader_bundle(tmp_path / "b", 2, system=reading, classes=reading.classes)
@@ -441,8 +444,8 @@ def test_the_command_line_gives_and_counts_votes(runs, some, tmp_path, monkeypat
     assert "1 images" in said
 
 
-def test_a_single_model_is_written_and_answers_as_before(some, tmp_path, numbers_only) -> None:
-    bundle = train(some, tmp_path / "run", Recipe("one", C=1.0), folds=2).bundle
+def test_a_single_model_is_written_and_answers_as_before(some, tmp_path) -> None:
+    bundle = bundled(tmp_path / "bundle", some, Recipe("one", C=1.0), folds=2)
     manifest = read(bundle.folder / "manifest.json")
     assert manifest["format"] == 1
     assert not {"members", "combiner", "temperature"} & set(manifest)
@@ -456,19 +459,19 @@ def test_a_single_model_is_written_and_answers_as_before(some, tmp_path, numbers
     assert bundle.verdict("x", np.eye(3)[0]).disagreement is None
 
 
-def test_members_of_two_precisions_are_told_and_proved_as_such(runs, some, tmp_path, monkeypatch, numbers_only) -> None:
+def test_members_of_two_precisions_are_told_and_proved_as_such(runs, some, tmp_path, monkeypatch) -> None:
     from cervicyte.networks import runtime
 
     if not runtime.has_bfloat16():
         pytest.skip("this processor does not compute in bfloat16")
     monkeypatch.setenv("CERVICYTE_PRECISION", "auto")
-    run = train(some, tmp_path / "run", Recipe("two", members=MEMBERS[1:]), folds=2, weights="random")
-    manifest = run.bundle.manifest
+    bundle = bundled(tmp_path / "b", some, Recipe("two", members=MEMBERS[1:]), folds=2, weights="random")
+    manifest = bundle.manifest
     assert manifest.precision == "mixed"
     assert [m.precision for m in manifest.members] == ["float32", "bfloat16"]
-    extractor = run.bundle.extractor()
-    assert (extractor.precision, run.bundle.extractor("float32").precision) == ("mixed", "float32")
-    assert extractor.key != run.bundle.extractor("float32").key
+    extractor = bundle.extractor()
+    assert (extractor.precision, bundle.extractor("float32").precision) == ("mixed", "float32")
+    assert extractor.key != bundle.extractor("float32").key
 
 
 def test_the_account_of_an_ensemble_names_members_and_rule(runs) -> None:
@@ -488,15 +491,10 @@ def test_where_stacking_cannot_be_done_the_mean_takes_its_place_and_a_note_says_
         assert rule == "stacked"
         return replace(fit_combiner("mean", *rest), note="mean instead of stacked: too few groups")
 
-    notes: list[str] = []
     monkeypatch.setattr("cervicyte.training.fitting.fit_combiner", too_few)
-    nothing = SimpleNamespace(audit=lambda _: SimpleNamespace(pairs=[], summary=dict))
-    monkeypatch.setattr(training, "checks", nothing)
-    kept = SimpleNamespace(write_report=lambda *_, **options: notes.extend(options["notes"]))
-    monkeypatch.setattr(training, "report", kept)
     run = train(some, tmp_path / "run", Recipe("two", members=MEMBERS[:2], rule="stacked"), folds=2)
     assert run.bundle.manifest.combiner == Combiner("mean")
-    assert "mean instead of stacked: too few groups" in notes
+    assert "mean instead of stacked: too few groups" in (run.folder / "report.html").read_text(encoding="utf-8")
 
 
 # ---- a manifest that lies
@@ -745,11 +743,11 @@ def test_compress_refuses_an_ensemble(readers, adversaries, tmp_path, monkeypatc
     assert not (tmp_path / "small").exists()
 
 
-def test_an_ensemble_is_tested_on_other_slides_and_refuses_its_own(runs, some, tmp_path, numbers_only) -> None:
+def test_an_ensemble_is_tested_on_other_slides_and_refuses_its_own(runs, some, tmp_path) -> None:
     strangers = synthetic.generate(tmp_path / "cells", n_per_class=3, seed=42, size=96)
     bundle = Bundle.load(runs["weighted"].folder)
     strangers = strangers.subset(np.isin(strangers.labels.astype(str), bundle.classes))
-    test = evaluate(bundle, strangers, tmp_path / "test")
+    test = judge_bundle(bundle, strangers)
     found = bundle.predict(strangers.paths)
     p = test.evaluation.predictions
     good = p.quality == ""
@@ -831,7 +829,7 @@ def test_a_stand_in_waits_where_the_weights_or_a_graph_are_at_hand(tmp_path) -> 
         Part("absent", backbone="ResNet101", stand_in=replace(stand_in, name="d")),
         Part("gone", backbone="onnx:gone.onnx", preprocess="tf", stand_in=replace(stand_in, name="e")),
     )
-    found, said = training._at_hand(Recipe("x", members=parts), str(tmp_path))
+    found, said = parts_at_hand(Recipe("x", members=parts), str(tmp_path))
     assert [p.name for p in found] == ["network", "measured", "mine", "d", "e"]
     assert len(said) == 2
 
@@ -854,7 +852,6 @@ def few_files(some, tmp_path_factory) -> Path:
 def test_as_published_stands_beside_the_honest_number_and_is_marked(
     some, few_files, tmp_path, monkeypatch, capsys
 ) -> None:
-    monkeypatch.setattr(training, "checks", SimpleNamespace(audit=lambda _: SimpleNamespace(pairs=[], summary=dict)))
     recipe = tmp_path / "published.toml"
     recipe.write_text(
         'copies = 2\npublished_test = 0.18\npublished_validation = 0.12\nrule = "stacked"\n'
@@ -905,11 +902,12 @@ def test_what_stands_beside_a_protocol(few_files, tmp_path, monkeypatch, capsys,
     assert asked["protocol"] == options[0]
 
 
-def test_no_compare_leaves_the_honest_number_out(some, tmp_path, numbers_only) -> None:
+def test_no_compare_leaves_the_honest_number_out(some, tmp_path) -> None:
     recipe = Recipe("one", C=1.0, copies=1, published_test=0.18, published_validation=0.12)
-    run = train(some, tmp_path / "run", recipe, protocol="as-published", compare=())
-    assert [e.metrics["protocol"] for e in run.evaluations] == ["as-published"]
-    assert any("LEAKING" in w for w in run.bundle.manifest.training["warnings"])
+    plan, judgement = judged(some, recipe, protocol="as-published", compare=())
+    assert [e.metrics["protocol"] for e in judgement.evaluations] == ["as-published"]
+    bundle = bundling.save(tmp_path / "bundle", plan, judgement)
+    assert any("LEAKING" in w for w in bundle.manifest.training["warnings"])
 
 
 def test_the_validation_share_of_the_published_split_stops_and_calibrates(some) -> None:

@@ -11,9 +11,9 @@ import numpy as np
 
 from cervicyte.audit import checks, leakage
 from cervicyte.base import files
-from cervicyte.base.files import printable, write_json
+from cervicyte.base.files import printable
 from cervicyte.base.versions import own_version
-from cervicyte.bundle import folder as bundle
+from cervicyte.bundle.folder import MANIFEST, TRAINING_CELLS, Bundle, Manifest
 from cervicyte.data import splits
 from cervicyte.data.cells import CellTable
 from cervicyte.data.labels import BINARY, MAPS, LabelMap, LabelSystem, find_map
@@ -24,6 +24,7 @@ from cervicyte.evaluation import metrics, report
 from cervicyte.evaluation.cross_validation import judge
 from cervicyte.evaluation.results import Evaluation
 from cervicyte.features import extraction
+from cervicyte.runs.failures import failed_notes, write_failed
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,15 @@ class ExternalTest:
     """What `evaluate` made: the judgement, its folder, and the cells that could not be used."""
 
     folder: Path
+    evaluation: Evaluation
+    failed: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class BundleJudgement:
+    """What `judge_bundle` says: the cells that could be read under comparable labels, the judgement, and the others."""
+
+    cells: CellTable
     evaluation: Evaluation
     failed: Mapping[str, str]
 
@@ -48,7 +58,7 @@ class _Fixed:
 
 
 def evaluate(
-    model: bundle.Bundle | Path | str,
+    model: Bundle | Path | str,
     cells: CellTable,
     out: Path | str,
     *,
@@ -68,14 +78,32 @@ def evaluate(
     UsageError : no map between the label systems
     DataError : none of the cells can be read
     """
-    model = model if isinstance(model, bundle.Bundle) else bundle.Bundle.load(model)
     out = Path(out)
+    files.check_folder(out)
+    if (out / "bundle" / MANIFEST).is_file():
+        raise UsageError("the folder holds the report of a training run", printable(out), "choose another --out")
+    test = judge_bundle(model, cells, protocol=protocol, precision=precision, seed=seed, command=command)
+    write_failed(out, test.failed)
+    notes = [*test.cells.notes, *failed_notes(test.failed)]
+    audit = checks.audit(test.cells).summary()
+    report.write_report([test.evaluation], out, notes=notes, audit=audit, counts=test.cells.counts())
+    return ExternalTest(out, test.evaluation, test.failed)
+
+
+def judge_bundle(
+    model: Bundle | Path | str,
+    cells: CellTable,
+    *,
+    protocol: str = "grouped",
+    precision: str | None = None,
+    seed: int = 0,
+    command: str = "",
+) -> BundleJudgement:
+    """Test a bundle on labelled cells of other slides, and write nothing; parameters and errors as for `evaluate`."""
+    model = model if isinstance(model, Bundle) else Bundle.load(model)
     splits.get_protocol(protocol)
     splits.check_seed(seed)
-    files.check_folder(out)
-    if (out / "bundle" / bundle.MANIFEST).is_file():
-        raise UsageError("the folder holds the report of a training run", printable(out), "choose another --out")
-    trained = leakage.load_training_cells(model.folder / bundle.TRAINING_CELLS)
+    trained = leakage.load_training_cells(model.folder / TRAINING_CELLS)
     marks = leakage.check_external(cells, trained, protocol)
     extractor = model.extractor(precision)
     values, errors = extraction.extract(cells, extractor, extraction.FeatureCache(extractor.key))
@@ -83,25 +111,17 @@ def evaluate(
     good = np.array([i for i in range(len(cells)) if i not in errors], dtype=np.int64)
     if not len(good):
         raise DataError("no cell can be read", next(iter(failed.values()), "an empty table"))
-    used = cells.subset(good)
-    used, predictor = _comparable(used, model, model.answers(values[good]))
+    used, predictor = _comparable(cells.subset(good), model, model.answers(values[good]))
     # Another protocol was perhaps asked for, but cells that the model does not know make an honest test all the same.
     name = "external-leaking" if marks else "external"
     predictions = judge(predictor, used, name)
     warnings = (*_warnings(used, marks, predictor.classes), *_other_reading(cells, used))
     facts = _facts(used, model, extractor.precision, protocol, seed)
     scores = metrics.score(predictions, seed=seed) | {"warnings": list(warnings)}
-    evaluation = Evaluation(predictions, scores, facts, warnings, command)
-    if failed:
-        write_json(out / "failed.json", failed)
-    else:
-        (out / "failed.json").unlink(missing_ok=True)
-    notes = [*used.notes, *(f"Not used: {path}: {reason}" for path, reason in failed.items())]
-    report.write_report([evaluation], out, notes=notes, audit=checks.audit(used).summary(), counts=used.counts())
-    return ExternalTest(out, evaluation, failed)
+    return BundleJudgement(used, Evaluation(predictions, scores, facts, warnings, command), failed)
 
 
-def _comparable(cells: CellTable, model: bundle.Bundle, known: Answers) -> tuple[CellTable, _Fixed]:
+def _comparable(cells: CellTable, model: Bundle, known: Answers) -> tuple[CellTable, _Fixed]:
     """Bring the labels to the model's system, or the model's probabilities to the labels' system."""
     m = model.manifest
     if set(cells.present) <= set(m.system.classes):
@@ -142,7 +162,7 @@ def _merged(
     return Answers(probabilities, unsure, votes, known.refused)
 
 
-def _answers(manifest: bundle.Manifest, system: str) -> list[str]:
+def _answers(manifest: Manifest, system: str) -> list[str]:
     """What each class of the model is called in another label system."""
     if system == BINARY.name and manifest.abnormal_classes is not None:
         # By the model's own reading, for which its operating point was set.
@@ -150,7 +170,7 @@ def _answers(manifest: bundle.Manifest, system: str) -> list[str]:
     return find_map(manifest.system, system)(manifest.classes)
 
 
-def _map_of(origin: LabelSystem, model: bundle.Bundle) -> LabelMap:
+def _map_of(origin: LabelSystem, model: Bundle) -> LabelMap:
     """The map by which the model's own training labels were read, where it names one, else the usual one."""
     recipe = model.manifest.training.get("recipe")
     named = recipe.get("maps", ()) if isinstance(recipe, Mapping) else ()
@@ -181,7 +201,7 @@ def _warnings(cells: CellTable, marks: tuple[str, ...], classes: tuple[str, ...]
     return tuple(found)
 
 
-def _facts(cells: CellTable, model: bundle.Bundle, precision: str, protocol: str, seed: int) -> dict[str, str]:
+def _facts(cells: CellTable, model: Bundle, precision: str, protocol: str, seed: int) -> dict[str, str]:
     return {
         "Data set": cells.name,
         "Cells": str(len(cells)),

@@ -26,7 +26,7 @@ def describe(
         method["Combined by"] = f"{recipe.rule}: {get_rule(recipe.rule).words}"
     else:
         method = ways[0]
-    crops = ", ".join(dict.fromkeys(table.fingerprint for table in crops_of(members)))
+    crops = ", ".join(dict.fromkeys(m.crops.fingerprint for m in members if m.crops is not None))
     return {
         "Data set": cells.name,
         "Cells": str(len(cells)),
@@ -47,11 +47,6 @@ def describe(
         "Python": platform.python_version(),
         "Made": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-
-
-def crops_of(members: Sequence[Member]) -> list[CellTable]:
-    """The crops without labels that members learn from."""
-    return [m.crops for m in members if isinstance(getattr(m, "crops", None), CellTable)]  # type: ignore[attr-defined]
 
 
 def _copies(recipe: Recipe, members: Sequence[Member]) -> dict[str, str]:

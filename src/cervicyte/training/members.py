@@ -72,10 +72,28 @@ class Member(Protocol):
     """
 
     name: str
-    part: Part
     spec: InputSpec
     precision: str
     weights: str
+
+    @property
+    def part(self) -> Part:
+        """The part of the recipe that it is made from."""
+        ...
+
+    @property
+    def crops(self) -> CellTable | None:
+        """Cells without labels that it learns from; None where it learns from none."""
+        ...
+
+    def working_bytes(self, cells: CellTable) -> Mapping[str, int]:
+        """Tell what fitting on these cells needs on disk all the time.
+
+        Returns
+        -------
+        bytes of each table of activations, by its key: members with one key share the table
+        """
+        ...
 
     def read(self, cells: CellTable) -> dict[str, str]:
         """Compute what is frozen for all cells; returns path and reason for each that cannot be read."""
@@ -148,6 +166,8 @@ class FittedLinear:
 class LinearMember:
     """Frozen features (of a network or measured), StandardScaler and logistic regression."""
 
+    crops: None = None
+
     def __init__(self, part: Part, extractor: Extractor) -> None:
         self.name = part.name
         self.part = part
@@ -167,6 +187,10 @@ class LinearMember:
         """Extract the features of all cells."""
         self.table, failed = extract_table(cells, self.extractor)
         return failed
+
+    def working_bytes(self, cells: CellTable) -> Mapping[str, int]:
+        """None: features lie in memory."""
+        return {}
 
     def has(self, cells: CellTable) -> np.ndarray:
         """Which cells have features, bool (n,)."""
@@ -216,6 +240,8 @@ class FittedTails:
 class FinetunedMember:
     """A pretrained network whose last two blocks are trained, once on each inner fold's training cells."""
 
+    crops: None = None
+
     def __init__(self, part: Part, extractor: PrefixExtractor, schedule: Schedule) -> None:
         self.name = part.name
         self.part = part
@@ -231,6 +257,10 @@ class FinetunedMember:
         self.table, errors = activations.compute(cells, self.extractor)
         self.__dict__.pop("trainer", None)
         return _reasons(cells, errors)
+
+    def working_bytes(self, cells: CellTable) -> Mapping[str, int]:
+        """The activations before the last blocks, of all cells."""
+        return {self.extractor.key: activations.needed(cells, self.extractor)}
 
     @cached_property
     def trainer(self) -> TailTrainer:

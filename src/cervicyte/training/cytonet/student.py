@@ -184,6 +184,10 @@ class DistilledMember:
         self._seen = tuple(tables)
         return failed
 
+    def working_bytes(self, cells: CellTable) -> Mapping[str, int]:
+        """What the members of the teacher need."""
+        return self.teacher.working_bytes(cells)
+
     def has(self, cells: CellTable) -> np.ndarray:
         """Which cells were read, bool (n,)."""
         rows = [self.pixels.rows, *(table.rows for table in self._seen)]

@@ -41,6 +41,10 @@ class Teacher:
             failed |= seat.member.read(cells)
         return failed
 
+    def working_bytes(self, cells: CellTable) -> dict[str, int]:
+        """Tell what fitting every member needs on disk all the time: bytes by the key of the table."""
+        return {key: size for seat in self.seats for key, size in seat.member.working_bytes(cells).items()}
+
     def read_crops(self, crops: CellTable) -> CellTable:
         """Compute what is frozen for crops; gives those that every member could read."""
         for seat in self.seats:
