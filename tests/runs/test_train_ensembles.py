@@ -36,11 +36,12 @@ from cervicyte.evaluation.cross_validation import judge
 from cervicyte.images import morphology
 from cervicyte.runs import train as training
 from cervicyte.runs.evaluate import evaluate, judge_bundle
-from cervicyte.runs.train import train
+from cervicyte.runs.train import Run, finish, train
 from cervicyte.training import bundling
 from cervicyte.training.fitting import fit_model
+from cervicyte.training.judging import judge_plan
 from cervicyte.training.members import make_member
-from cervicyte.training.plan import parts_at_hand
+from cervicyte.training.plan import Options, make_plan, parts_at_hand
 from cervicyte.training.recipes import Part, Recipe
 from support.commands import inside, read, three_parts
 from support.runs import bundled, judged
@@ -334,19 +335,21 @@ def float32() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def runs(some, tmp_path_factory) -> dict[str, training.Run]:
-    """One run for each rule; the first of them with its audit and report."""
-    found = {}
+def runs(some, tmp_path_factory) -> dict[str, Run]:
+    """One run for each rule, all of one plan; the first of them with its report."""
+    recipe = Recipe("three", members=MEMBERS)
+    plan = make_plan(some, recipe, Options(folds=2, holdout=True, weights="random", seed=2))
+    done: dict[str, Run] = {}
     for rule in NAMES:
-        with pytest.MonkeyPatch.context() as patch:
-            if found:
-                nothing = SimpleNamespace(audit=lambda _: SimpleNamespace(pairs=[], summary=dict))
-                patch.setattr(training, "checks", nothing)
-                patch.setattr(training, "report", SimpleNamespace(write_report=lambda *_, **__: None))
-            recipe = Recipe("three", members=MEMBERS, rule=rule)
-            folder = tmp_path_factory.mktemp("runs") / rule
-            found[rule] = train(some, folder, recipe, folds=2, holdout=True, weights="random", seed=2)
-    return found
+        folder = tmp_path_factory.mktemp("runs") / rule
+        ruled = replace(plan, recipe=replace(recipe, rule=rule))
+        judgement = judge_plan(ruled)
+        if done:
+            bundle = bundling.save(folder / "bundle", ruled, judgement)
+            done[rule] = Run(folder, bundle, judgement.evaluations, plan.failed)
+        else:
+            done[rule] = finish(folder, ruled, judgement)
+    return done
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from pathlib import Path
 from cervicyte.bundle.folder import Bundle
 from cervicyte.data.cells import CellTable
 from cervicyte.training import bundling
-from cervicyte.training.judging import Judgement, judge
+from cervicyte.training.judging import Judgement, judge_plan
 from cervicyte.training.plan import Options, Plan, make_plan
 from cervicyte.training.recipes import Recipe, load_recipe
 
@@ -15,7 +15,7 @@ from cervicyte.training.recipes import Recipe, load_recipe
 def judged(cells: CellTable, recipe: Recipe | str = "morphology-lr", **options) -> tuple[Plan, Judgement]:
     """Plan and judge a run, and write nothing."""
     plan = make_plan(cells, recipe if isinstance(recipe, Recipe) else load_recipe(recipe), Options(**options))
-    return plan, judge(plan)
+    return plan, judge_plan(plan)
 
 
 def bundled(folder: Path, cells: CellTable, recipe: Recipe | str = "morphology-lr", **options) -> Bundle:

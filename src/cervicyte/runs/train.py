@@ -15,7 +15,7 @@ from cervicyte.errors import CervicyteError
 from cervicyte.evaluation.results import Evaluation
 from cervicyte.runs.account import write_account
 from cervicyte.training import bundling
-from cervicyte.training.judging import Judgement, judge
+from cervicyte.training.judging import Judgement, judge_plan
 from cervicyte.training.plan import Options, Plan, make_plan
 from cervicyte.training.recipes import Recipe, load_recipe
 
@@ -93,7 +93,7 @@ def train(
     )
     files.check_folder(out)
     plan = make_plan(cells, recipe, options)
-    judgement = judge(plan, command or f"cervicyte.train(cells, out, {recipe.name!r}{options})")
+    judgement = judge_plan(plan, command or f"cervicyte.train(cells, out, {recipe.name!r}{options})")
     return finish(out, plan, judgement)
 
 

@@ -28,7 +28,7 @@ class Judgement:
     model: Model | Exception
 
 
-def judge(plan: Plan, command: str = "") -> Judgement:
+def judge_plan(plan: Plan, command: str = "") -> Judgement:
     """Cross-validate every trial of a plan, then fit the model on all cells.
 
     Parameters
