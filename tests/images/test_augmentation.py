@@ -74,18 +74,18 @@ def test_copies_depend_on_key_variant_and_seed_and_on_nothing_else(name: str, ce
     chosen = get_augmentation(name)
     before = cell.copy()
     assert augmented_copy(cell, 0, "a", 0, chosen) is cell
-    first = augmented_copy(cell, 1, "a", 0, chosen)
+    copy = augmented_copy(cell, 1, "a", 0, chosen)
     np.random.default_rng(5).random()
-    np.testing.assert_array_equal(augmented_copy(cell, 1, "a", 0, chosen), first)
+    np.testing.assert_array_equal(augmented_copy(cell, 1, "a", 0, chosen), copy)
     for other in ((2, "a", 0), (1, "b", 0), (1, "a", 1)):
-        assert (augmented_copy(cell, *other, chosen) != first).any()
+        assert (augmented_copy(cell, *other, chosen) != copy).any()
     np.testing.assert_array_equal(cell, before)
-    assert (first.dtype, first.flags.c_contiguous) == (np.uint8, True)
+    assert (copy.dtype, copy.flags.c_contiguous) == (np.uint8, True)
 
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("shape", [(1, 1), (1, 30), (2, 2), (31, 64)])
-def test_pictures_of_any_size_have_copies(name: str, shape: tuple[int, int]) -> None:
+def test_images_of_any_size_have_copies(name: str, shape: tuple[int, int]) -> None:
     image = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
     for variant in range(1, 8):
         copy = augmented_copy(image, variant, "key", 0, get_augmentation(name))
@@ -99,9 +99,9 @@ def test_nothing_to_draw_changes_nothing(cell) -> None:
 
 def test_flips_and_transposition_give_all_eight_orientations_in_equal_shares(cell) -> None:
     orientations = [np.rot90(x, k).tobytes() for x in (cell, cell[:, ::-1]) for k in range(4)]
-    only = Augmentation(flips=True, transpose=True)
-    found = [orientations.index(augmented_copy(cell, v, "key", 0, only).tobytes()) for v in range(1, 401)]
-    assert np.bincount(found, minlength=8).min() > 25
+    flips = Augmentation(flips=True, transpose=True)
+    drawn = [orientations.index(augmented_copy(cell, v, "key", 0, flips).tobytes()) for v in range(1, 401)]
+    assert np.bincount(drawn, minlength=8).min() > 25
 
 
 def corner(image: np.ndarray) -> np.ndarray:
@@ -137,14 +137,14 @@ def test_each_range_is_kept_to_and_used() -> None:
 
 
 def test_milder_ranges_give_the_same_copies_only_nearer(cell) -> None:
-    far, near = Augmentation(rotation=40, flips=True), Augmentation(rotation=0.001, flips=True)
+    wide, mild = Augmentation(rotation=40, flips=True), Augmentation(rotation=0.001, flips=True)
     for variant in range(1, 9):
-        one = augmented_copy(cell, variant, "k", 0, far)
-        other = augmented_copy(cell, variant, "k", 0, near)
+        wide_copy = augmented_copy(cell, variant, "k", 0, wide)
+        mild_copy = augmented_copy(cell, variant, "k", 0, mild)
         flips = [cell, cell[:, ::-1], cell[::-1], cell[::-1, ::-1]]
-        nearest = [np.abs(f.astype(int) - other).mean() for f in flips]
+        nearest = [np.abs(f.astype(int) - mild_copy).mean() for f in flips]
         assert min(nearest) < 1
-        assert one.shape == other.shape
+        assert wide_copy.shape == mild_copy.shape
 
 
 def test_stain_jitter_moves_colours_moderately_and_keeps_the_cell(cell) -> None:
@@ -171,7 +171,7 @@ def test_nlm_is_for_the_share_that_it_says_and_before_the_geometry(cell) -> None
     )
 
 
-def test_one_picture_is_filtered_once_for_all_its_copies(cell, tmp_path, monkeypatch) -> None:
+def test_one_image_is_filtered_once_for_all_its_copies(cell, tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("CERVICYTE_CACHE_DIR", str(tmp_path))
     calls = []
     denoise = cv2.fastNlMeansDenoisingColored
@@ -214,8 +214,8 @@ def test_extraction_makes_the_copies_of_its_augmentation(tmp_path, cell) -> None
         def run(self, batch: np.ndarray) -> np.ndarray:
             return batch.astype(np.float32)
 
-    found = dict(extraction.stream((Picture(path, variant=v) for v in range(5)), Pixels()))
-    for variant, row in found.items():
+    rows = dict(extraction.stream((Picture(path, variant=v) for v in range(5)), Pixels()))
+    for variant, row in rows.items():
         copy = augmented_copy(cell, variant, digest, 3, get_augmentation("strong"))
         np.testing.assert_array_equal(row, copy.ravel())
 
@@ -258,10 +258,10 @@ def grouped(data: Path) -> CellTable:
 
 def test_the_command_writes_copies_that_name_their_originals(data, tmp_path) -> None:
     out = tmp_path / "set"
-    done = cervicyte("data", "augment", data, "--out", out, "--copies", 3, "--group-from", "(slide[0-9])")
-    assert done.returncode == 3, done.stderr
-    assert "24 pictures written, 0 kept" in done.stdout
-    assert "slide0_9.png: not an image" in done.stderr
+    result = cervicyte("data", "augment", data, "--out", out, "--copies", 3, "--group-from", "(slide[0-9])")
+    assert result.returncode == 3, result.stderr
+    assert "24 pictures written, 0 kept" in result.stdout
+    assert "slide0_9.png: not an image" in result.stderr
     assert list(json.loads((out / "failed.json").read_text())) == [str(data / "normal" / "slide0_9.png")]
     table = rows(out)
     assert len(table) == 24
@@ -289,8 +289,8 @@ def test_the_table_reads_back_and_groups_hold_the_copies_together(data, tmp_path
         assert any("12 rows of 18 are copies of 6 images" in note for note in cells.notes)
         assert (len(cells), cells.grouped, cells.system) == (18, True, BINARY)
         assert set(cells.groups) == {f"folder:slide{k}" for k in range(3)}
-        known = set(cells.paths)
-        assert all(c.original in known for c in cells.cells if c.original)
+        original_paths = set(cells.paths)
+        assert all(c.original in original_paths for c in cells.cells if c.original)
     folds = splits.make_folds(cells, "grouped", 3, 0)
     families = np.array([c.original or c.path for c in cells.cells])
     for train, test in zip(folds.train, folds.test, strict=True):
@@ -302,24 +302,24 @@ def test_audit_and_gate_know_copies_by_what_the_table_says(data, tmp_path, monke
     from cervicyte.audit.checks import audit
 
     write_set(grouped(data), tmp_path / "set", 2, "strong", data=data)
-    code, said, _ = inside(monkeypatch, capsys, "data", "audit", tmp_path / "set" / "cells.csv")
+    code, output, _ = inside(monkeypatch, capsys, "data", "audit", tmp_path / "set" / "cells.csv")
     assert code == 0
-    assert "12 of 18 cells are copies of another, as the data set itself says" in said
+    assert "12 of 18 cells are copies of another, as the data set itself says" in output
     cells = load(tmp_path / "set")
     pairs = duplicates.find_duplicates(cells)
     assert len(set(duplicates.components(len(cells), pairs))) <= 6
     # Someone gives a copy a group of its own: the audit is alarmed, the gate shuts, and joining mends it.
     at = next(i for i, c in enumerate(cells.cells) if c.original)
     torn = cells.with_cells(replace(c, group="other") if i == at else c for i, c in enumerate(cells.cells))
-    found = audit(torn)
-    assert found.worst == "error"
-    across = found.find("duplicates across groups")
+    report = audit(torn)
+    assert report.worst == "error"
+    across = report.find("duplicates across groups")
     assert across is not None
     assert across.count >= 1
     folds = splits.Folds("grouped", 0, (np.delete(np.arange(18), at),), (np.array([at]),))
     with pytest.raises(LeakageError):
-        leakage.check(torn, folds, found.pairs)
-    assert len(set(leakage.joined(torn, found.pairs).groups)) == 3
+        leakage.check(torn, folds, report.pairs)
+    assert len(set(leakage.joined(torn, report.pairs).groups)) == 3
     (sentence, *_) = [line for line in leakage.check(cells, replace(folds, protocol="random"), []) if "copy" in line]
     assert sentence.startswith("100%")
 
@@ -350,8 +350,8 @@ def test_boxes_of_one_field_are_cells_of_their_own(tmp_path) -> None:
         tuple(Cell(path, "normal", "g", box, "cric") for box in boxes),
         BINARY,
     )
-    made = write_set(cells, tmp_path / "set", 1, originals=False)
-    assert list(made.failed) == [f"{path} (300, 0, 350, 50)"]
+    written = write_set(cells, tmp_path / "set", 1, originals=False)
+    assert list(written.failed) == [f"{path} (300, 0, 350, 50)"]
     read = load(tmp_path / "set")
     assert len({c.original for c in read.cells}) == len(read) == 3
     assert set(read.groups) == {"cric:g"}
@@ -377,9 +377,9 @@ def test_the_same_seed_gives_the_same_bytes_wherever_the_data_lie(data, tmp_path
     write_set(grouped(data), tmp_path / "c", 2, "system-a", seed=1, data=data)
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
     assert (tmp_path / "a" / "cells.csv").read_bytes() == (tmp_path / "b" / "cells.csv").read_bytes()
-    one, other = contents(tmp_path / "a"), contents(tmp_path / "c")
-    assert set(one) == set(other)
-    assert all((one[name] == other[name]) == name.endswith("-000.png") for name in one)
+    set_a, set_c = contents(tmp_path / "a"), contents(tmp_path / "c")
+    assert set(set_a) == set(set_c)
+    assert all((set_a[name] == set_c[name]) == name.endswith("-000.png") for name in set_a)
 
 
 def test_a_second_run_goes_on_and_other_options_are_refused(data, tmp_path) -> None:
@@ -418,24 +418,24 @@ def test_a_killed_run_is_finished_by_the_next(tmp_path) -> None:
     run.send_signal(signal.SIGKILL)
     run.wait()
     assert not (out / "cells.csv").exists(), "it was too quick to be killed"
-    done = cervicyte(*words)
-    assert done.returncode == 0, done.stderr
-    assert " 0 kept" not in done.stdout
+    result = cervicyte(*words)
+    assert result.returncode == 0, result.stderr
+    assert " 0 kept" not in result.stdout
     write_set(load(folder), tmp_path / "calm", 6, "strong", data=folder)
     assert contents(out) == contents(tmp_path / "calm")
     assert not list(out.rglob(".*"))
 
 
 def test_folders_that_must_not_be_written_to_are_refused(data, tmp_path, monkeypatch, capsys) -> None:
-    held = {p: p.stat().st_mtime_ns for p in data.rglob("*")}
+    times = {p: p.stat().st_mtime_ns for p in data.rglob("*")}
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.doc").write_text("mine")
     (tmp_path / "link").symlink_to(data)
     for out in (data, data / "normal", data / "new", tmp_path / "link" / "new", data.parent, tmp_path / "full"):
-        code, _, said = inside(monkeypatch, capsys, "data", "augment", data, "--out", out)
-        assert code == 2, said
-        assert three_parts(said)
-    assert {p: p.stat().st_mtime_ns for p in data.rglob("*")} == held
+        code, _, message = inside(monkeypatch, capsys, "data", "augment", data, "--out", out)
+        assert code == 2, message
+        assert three_parts(message)
+    assert {p: p.stat().st_mtime_ns for p in data.rglob("*")} == times
     with pytest.raises(StorageError):
         write_set(grouped(data), tmp_path / "full" / "thesis.doc", 1)
     assert (tmp_path / "full" / "thesis.doc").read_text() == "mine"

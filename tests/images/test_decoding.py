@@ -1,4 +1,4 @@
-"""The one decoder: what it makes of every kind of picture, and how it refuses what is none."""
+"""The one decoder: what it makes of every kind of image, and how it refuses what is none."""
 
 from __future__ import annotations
 
@@ -170,10 +170,10 @@ def test_a_bomb_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
     assert path.stat().st_size < 500_000
     code = """
 import resource, sys, time
-from cervicyte.images import decoding as images
+from cervicyte.images import decoding
 from cervicyte.errors import ImageError
 before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
-for attempt in (lambda: images.load(sys.argv[1]), lambda: images.read_header(images.read_bytes(sys.argv[1]))):
+for attempt in (lambda: decoding.load(sys.argv[1]), lambda: decoding.read_header(decoding.read_bytes(sys.argv[1]))):
     try:
         attempt()
     except ImageError as error:
@@ -182,8 +182,8 @@ for attempt in (lambda: images.load(sys.argv[1]), lambda: images.read_header(ima
         raise SystemExit("it was decoded")
 print(time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
-    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
-    seconds, kilobytes = map(float, done.stdout.split())
+    result = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
+    seconds, kilobytes = map(float, result.stdout.split())
     assert seconds < 1
     assert kilobytes < 50_000
 
@@ -294,7 +294,7 @@ def picture(path: Path) -> Path:
     return path
 
 
-def found(*inputs: Path | str) -> tuple[list[Path], list[CervicyteError]]:
+def search(*inputs: Path | str) -> tuple[list[Path], list[CervicyteError]]:
     rows = list(decoding.find_images(inputs))
     return [r.path for r in rows if r.problem is None], [r.problem for r in rows if r.problem is not None]
 
@@ -305,8 +305,8 @@ def found(*inputs: Path | str) -> tuple[list[Path], list[CervicyteError]]:
 def test_odd_names(tmp_path: Path, name: str) -> None:
     path = picture(tmp_path / name)
     assert decoding.load(path).shape == (20, 30, 3)
-    assert found(tmp_path) == ([path], [])
-    assert found(path) == ([path], [])
+    assert search(tmp_path) == ([path], [])
+    assert search(path) == ([path], [])
 
 
 def test_a_name_that_is_no_text_works(tmp_path: Path) -> None:
@@ -315,7 +315,7 @@ def test_a_name_that_is_no_text_works(tmp_path: Path) -> None:
         picture(path)
     except OSError:
         pytest.skip("this file system takes only UTF-8 names")
-    assert found(tmp_path) == ([path], [])
+    assert search(tmp_path) == ([path], [])
     assert decoding.load(path).shape == (20, 30, 3)
 
 
@@ -323,32 +323,32 @@ def test_a_name_that_is_no_text_works(tmp_path: Path) -> None:
 def test_impossible_names_are_refused(name: str) -> None:
     with pytest.raises(ImageError):
         decoding.load(name)
-    paths, problems = found(name)
+    paths, problems = search(name)
     assert not paths
     assert len(problems) == 1
 
 
 def test_folders_are_searched_in_order_and_other_files_passed_over(tmp_path: Path) -> None:
-    wanted = [picture(tmp_path / p) for p in ("a/2.png", "a/3.PNG", "b/deep/1.jpeg", "c.tif")]
+    expected = [picture(tmp_path / p) for p in ("a/2.png", "a/3.PNG", "b/deep/1.jpeg", "c.tif")]
     (tmp_path / "notes.txt").write_text("x")
     (tmp_path / "a" / "._2.png").write_text("x")
-    assert sorted(found(tmp_path)[0]) == sorted(wanted)
-    assert found(tmp_path)[0] == found(tmp_path)[0]
-    assert found(tmp_path / "a", tmp_path / "c.tif")[0] == [wanted[0], wanted[1], wanted[3]]
+    assert sorted(search(tmp_path)[0]) == sorted(expected)
+    assert search(tmp_path)[0] == search(tmp_path)[0]
+    assert search(tmp_path / "a", tmp_path / "c.tif")[0] == [expected[0], expected[1], expected[3]]
 
 
 def test_globs(tmp_path: Path) -> None:
     a, b, c = (picture(tmp_path / p) for p in ("x/a.png", "x/b.png", "y/c.png"))
-    assert found(str(tmp_path / "x" / "*.png"))[0] == [a, b]
-    assert found(str(tmp_path / "**" / "*.png"))[0] == [a, b, c]
-    assert found(str(tmp_path / "?"))[0] == [a, b, c]
-    paths, problems = found(str(tmp_path / "z*.png"))
+    assert search(str(tmp_path / "x" / "*.png"))[0] == [a, b]
+    assert search(str(tmp_path / "**" / "*.png"))[0] == [a, b, c]
+    assert search(str(tmp_path / "?"))[0] == [a, b, c]
+    paths, problems = search(str(tmp_path / "z*.png"))
     assert not paths
     assert isinstance(problems[0], MissingError)
 
 
 def test_missing_and_empty(tmp_path: Path) -> None:
-    paths, problems = found(tmp_path, tmp_path / "nothing.png")
+    paths, problems = search(tmp_path, tmp_path / "nothing.png")
     assert not paths
     assert "no images in the folder" in str(problems[0])
     assert "no such file" in str(problems[1])
@@ -359,15 +359,15 @@ def test_missing_and_empty(tmp_path: Path) -> None:
 
 
 def test_links_that_lead_nowhere_or_round(tmp_path: Path) -> None:
-    good = picture(tmp_path / "good.png")
+    readable = picture(tmp_path / "good.png")
     (tmp_path / "dangling.png").symlink_to(tmp_path / "gone.png")
     (tmp_path / "round.png").symlink_to(tmp_path / "dnuor.png")
     (tmp_path / "dnuor.png").symlink_to(tmp_path / "round.png")
-    paths, problems = found(tmp_path)
+    paths, problems = search(tmp_path)
     assert not problems
     assert len(paths) == 4
     for path in paths:
-        if path == good:
+        if path == readable:
             assert decoding.load(path).size
         else:
             with pytest.raises(ImageError, match="cannot read"):
@@ -375,7 +375,7 @@ def test_links_that_lead_nowhere_or_round(tmp_path: Path) -> None:
 
 
 def test_folders_linked_in_circles_are_searched_once(tmp_path: Path) -> None:
-    """Eight folders that each link to all others have thousands of paths, and eight pictures."""
+    """Eight folders that each link to all others have thousands of paths, and eight images."""
     folders = [tmp_path / f"d{k}" for k in range(8)]
     for folder in folders:
         picture(folder / "cell.png")
@@ -385,7 +385,7 @@ def test_folders_linked_in_circles_are_searched_once(tmp_path: Path) -> None:
         for other in folders:
             if other != folder:
                 (folder / f"to_{other.name}").symlink_to(other)
-    paths, problems = found(tmp_path)
+    paths, problems = search(tmp_path)
     assert len(paths) == len({os.path.realpath(p) for p in paths}) == 8
     assert problems
     assert all("a link that leads" in str(problem) for problem in problems)
@@ -406,18 +406,18 @@ def test_unreadable_permission(tmp_path: Path) -> None:
 import glob, os, sys
 from pathlib import Path
 from PIL import Image
-from cervicyte.images import decoding as images
+from cervicyte.images import decoding
 from cervicyte.errors import ImageError
 Image.init()  # all that is imported must be so before the privileges go
 top = Path(sys.argv[1])
 os.chdir("/")
 if os.geteuid() == 0:
     os.setgroups([]); os.setgid(65534); os.setuid(65534)
-for row in images.find_images([top / "open", top / "closed", top / "closed" / "cell.png"]):
+for row in decoding.find_images([top / "open", top / "closed", top / "closed" / "cell.png"]):
     try:
         if row.problem:
             raise row.problem
-        print("read", row.path.name, images.load(row.path).shape)
+        print("read", row.path.name, decoding.load(row.path).shape)
     except ImageError as error:
         print("refused", row.path.name, error.one_line)
 """
@@ -429,11 +429,11 @@ for row in images.find_images([top / "open", top / "closed", top / "closed" / "c
     (tmp_path / "open").chmod(0o755)
     (tmp_path / "closed").chmod(0)
     try:
-        done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True)
+        result = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True)
     finally:
         (tmp_path / "closed").chmod(0o755)
-    assert done.returncode == 0, done.stderr
-    lines = done.stdout.splitlines()
+    assert result.returncode == 0, result.stderr
+    lines = result.stdout.splitlines()
     assert lines[0].startswith("read good.png")
     assert lines[1].startswith("refused secret.png cannot read the file: Permission denied")
     assert lines[2].startswith("refused closed cannot list the folder: Permission denied")

@@ -13,7 +13,7 @@ from hypothesis import given, settings, strategies as st
 
 from cervicyte.errors import UsageError
 from cervicyte.images import filter_cache
-from cervicyte.images.filter_cache import FilteredPictures
+from cervicyte.images.filter_cache import FilteredImages
 from cervicyte.images.filters import FILTERS, apply_chain, parse_chain, parse_step
 from support.generated_cells import make_cell
 
@@ -161,14 +161,14 @@ def test_defaults_give_what_bundles_were_made_with(cell) -> None:
 
 @pytest.mark.parametrize("shape", ODD_SHAPES)
 @pytest.mark.parametrize("name", NAMES)
-def test_pictures_of_any_size_and_of_one_colour_come_through(name: str, shape: tuple[int, int]) -> None:
+def test_images_of_any_size_and_of_one_colour_come_through(name: str, shape: tuple[int, int]) -> None:
     for image in (
         np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8),
         np.full((*shape, 3), 90, np.uint8),
     ):
         before = image.copy()
-        found = apply_chain(image, (name,))
-        assert (found.shape, found.dtype) == (image.shape, np.uint8)
+        result = apply_chain(image, (name,))
+        assert (result.shape, result.dtype) == (image.shape, np.uint8)
         np.testing.assert_array_equal(image, before)
 
 
@@ -188,14 +188,14 @@ def test_pictures_of_any_size_and_of_one_colour_come_through(name: str, shape: t
         "reinhard:sd_a=3",
     ],
 )
-def test_each_parameter_changes_the_picture(cell, text: str) -> None:
+def test_each_parameter_changes_the_image(cell, text: str) -> None:
     assert (apply_chain(cell, (text,)) != apply_chain(cell, (text.split(":")[0],))).any()
 
 
 def test_a_chain_is_applied_from_left_to_right(cell) -> None:
-    one = apply_chain(cell, ("normalise", "median:size=5"))
-    np.testing.assert_array_equal(one, cv2.medianBlur(apply_chain(cell, ("normalise",)), 5))
-    assert (one != apply_chain(cell, ("median:size=5", "normalise"))).any()
+    direct = apply_chain(cell, ("normalise", "median:size=5"))
+    np.testing.assert_array_equal(direct, cv2.medianBlur(apply_chain(cell, ("normalise",)), 5))
+    assert (direct != apply_chain(cell, ("median:size=5", "normalise"))).any()
     assert apply_chain(cell, ()) is cell
 
 
@@ -209,9 +209,9 @@ def test_reinhard_brings_any_stain_to_the_same_numbers(tint) -> None:
 
 def test_reinhard_makes_pictures_of_two_stains_alike_and_does_not_blow_up_noise() -> None:
     image = make_cell(6, 80)
-    other = (image * np.array((0.7, 0.85, 0.95))).astype(np.uint8)
-    far = np.abs(image.astype(int) - other).mean()
-    near = np.abs(apply_chain(image, ("reinhard",)).astype(int) - apply_chain(other, ("reinhard",))).mean()
+    restained = (image * np.array((0.7, 0.85, 0.95))).astype(np.uint8)
+    far = np.abs(image.astype(int) - restained).mean()
+    near = np.abs(apply_chain(image, ("reinhard",)).astype(int) - apply_chain(restained, ("reinhard",))).mean()
     assert near < far / 3
     noise = np.random.default_rng(0).integers(119, 122, (50, 50, 3)).astype(np.uint8)
     assert spread(apply_chain(noise, ("reinhard",)))[1].max() < 16
@@ -237,38 +237,38 @@ def stored(folder: Path) -> list[Path]:
     return sorted(p for p in folder.rglob("*") if p.is_file())
 
 
-def pictures(n: int, side: int = 40) -> list[np.ndarray]:
+def random_images(n: int, side: int = 40) -> list[np.ndarray]:
     return list(np.random.default_rng(n).integers(0, 256, (n, side, side, 3), dtype=np.uint8))
 
 
-def test_a_picture_is_filtered_once_and_found_by_its_content(tmp_path, cell) -> None:
+def test_an_image_is_filtered_once_and_found_by_its_content(tmp_path, cell) -> None:
     work = Counted()
-    kept = FilteredPictures(tmp_path, 10**7)
-    first = kept.get(cell, "slow", work)
-    np.testing.assert_array_equal(kept.get(cell.copy(), "slow", work), 255 - cell)
-    first[:] = 0  # the caller's own
-    np.testing.assert_array_equal(kept.get(cell, "slow", work), 255 - cell)
+    cache = FilteredImages(tmp_path, 10**7)
+    filtered = cache.get(cell, "slow", work)
+    np.testing.assert_array_equal(cache.get(cell.copy(), "slow", work), 255 - cell)
+    filtered[:] = 0  # the caller's own
+    np.testing.assert_array_equal(cache.get(cell, "slow", work), 255 - cell)
     assert work.calls == 1
-    np.testing.assert_array_equal(FilteredPictures(tmp_path, 10**7).get(cell, "slow", work), 255 - cell)
+    np.testing.assert_array_equal(FilteredImages(tmp_path, 10**7).get(cell, "slow", work), 255 - cell)
     assert work.calls == 1, "another process finds it on disk"
-    kept.get(cell, "slow:h=3", work)
-    kept.get(cell[:, ::-1], "slow", work)
-    kept.get(cell.reshape(-1, 10, 3), "slow", work)
+    cache.get(cell, "slow:h=3", work)
+    cache.get(cell[:, ::-1], "slow", work)
+    cache.get(cell.reshape(-1, 10, 3), "slow", work)
     assert work.calls == 4
 
 
 @pytest.mark.parametrize("damage", [b"", b"x" * 40, "flip", "cut"])
 def test_a_damaged_file_is_made_again(tmp_path, cell, damage) -> None:
-    FilteredPictures(tmp_path, 10**7).get(cell, "slow", Counted())
+    FilteredImages(tmp_path, 10**7).get(cell, "slow", Counted())
     (path,) = stored(tmp_path)
     data = bytearray(path.read_bytes())
     if damage == "flip":
         data[len(data) // 2] ^= 1
     path.write_bytes(bytes(data[:-9]) if damage == "cut" else damage if isinstance(damage, bytes) else bytes(data))
     work = Counted()
-    np.testing.assert_array_equal(FilteredPictures(tmp_path, 10**7).get(cell, "slow", work), 255 - cell)
+    np.testing.assert_array_equal(FilteredImages(tmp_path, 10**7).get(cell, "slow", work), 255 - cell)
     assert work.calls == 1
-    FilteredPictures(tmp_path, 10**7).get(cell, "slow", work)
+    FilteredImages(tmp_path, 10**7).get(cell, "slow", work)
     assert work.calls == 1, "and the good one replaced it"
 
 
@@ -276,83 +276,83 @@ def test_the_folder_stays_within_its_bound_and_the_oldest_go(tmp_path) -> None:
     import os
     import time
 
-    some = pictures(20)
+    images = random_images(20)
     limit = 5 * 40 * 40 * 3
-    kept = FilteredPictures(tmp_path, limit, memory=0)
-    for i, image in enumerate(some):
-        kept.get(image, "slow", Counted())
+    cache = FilteredImages(tmp_path, limit, memory=0)
+    for i, image in enumerate(images):
+        cache.get(image, "slow", Counted())
         assert sum(p.stat().st_size for p in stored(tmp_path)) <= limit
         for path in stored(tmp_path):  # the clock of some file systems is too coarse for this test
             if path.stat().st_mtime > time.time() - 1000:
                 os.utime(path, (1000.0 + i, 1000.0 + i))
     work = Counted()
-    kept.get(some[-1], "slow", work)
+    cache.get(images[-1], "slow", work)
     assert work.calls == 0
-    kept.get(some[0], "slow", work)
+    cache.get(images[0], "slow", work)
     assert work.calls == 1
 
 
-def test_a_picture_that_is_used_again_is_not_the_oldest(tmp_path) -> None:
+def test_an_image_that_is_used_again_is_not_the_oldest(tmp_path) -> None:
     import os
 
-    some = pictures(4)
+    images = random_images(4)
     limit = int(3.6 * 40 * 40 * 3)
-    kept = FilteredPictures(tmp_path, limit, memory=0)
-    for image in some[:3]:
-        kept.get(image, "slow", Counted())
+    cache = FilteredImages(tmp_path, limit, memory=0)
+    for image in images[:3]:
+        cache.get(image, "slow", Counted())
         for path in stored(tmp_path):
             os.utime(path, (1000.0, 1000.0))
-    kept.get(some[0], "slow", Counted())  # used now
-    kept.get(some[3], "slow", Counted())
+    cache.get(images[0], "slow", Counted())  # used now
+    cache.get(images[3], "slow", Counted())
     work = Counted()
-    kept.get(some[0], "slow", work)
+    cache.get(images[0], "slow", work)
     assert work.calls == 0
 
 
 def test_without_room_or_disk_the_work_goes_on(tmp_path, cell, capsys, monkeypatch) -> None:
     monkeypatch.setenv("CERVICYTE_PROGRESS", "auto")
-    FilteredPictures(tmp_path / "a", 0).get(cell, "slow", Counted())
+    FilteredImages(tmp_path / "a", 0).get(cell, "slow", Counted())
     assert not (tmp_path / "a").exists()
-    FilteredPictures(tmp_path / "b", 100).get(cell, "slow", Counted())
+    FilteredImages(tmp_path / "b", 100).get(cell, "slow", Counted())
     assert not stored(tmp_path)
     (tmp_path / "file").write_text("in the way")
-    kept = FilteredPictures(tmp_path / "file" / "c", 10**7)
-    for image in pictures(3):
-        np.testing.assert_array_equal(kept.get(image, "slow", Counted()), 255 - image)
-    said = capsys.readouterr().err
-    assert said.count("not kept on disk") == 1
+    cache = FilteredImages(tmp_path / "file" / "c", 10**7)
+    for image in random_images(3):
+        np.testing.assert_array_equal(cache.get(image, "slow", Counted()), 255 - image)
+    messages = capsys.readouterr().err
+    assert messages.count("not kept on disk") == 1
 
 
-def test_threads_that_want_one_picture_make_it_once(tmp_path) -> None:
-    some = pictures(6)
-    kept, work = FilteredPictures(tmp_path, 10**7), Counted()
+def test_threads_that_want_one_image_make_it_once(tmp_path) -> None:
+    images = random_images(6)
+    cache, work = FilteredImages(tmp_path, 10**7), Counted()
     with ThreadPoolExecutor(8) as pool:
-        found = list(pool.map(lambda i: kept.get(some[i % 6], "slow", work), range(120)))
+        results = list(pool.map(lambda i: cache.get(images[i % 6], "slow", work), range(120)))
     assert work.calls == 6
-    for i, image in enumerate(found):
-        np.testing.assert_array_equal(image, 255 - some[i % 6])
+    for i, image in enumerate(results):
+        np.testing.assert_array_equal(image, 255 - images[i % 6])
 
 
 def test_only_slow_filters_of_a_chain_are_kept_and_by_all_their_parameters(tmp_path, cell, monkeypatch) -> None:
     monkeypatch.setenv("CERVICYTE_CACHE_DIR", str(tmp_path))
-    first = apply_chain(cell, ("normalise", "clahe", "median", "reinhard", "nlm:search=9"))
+    filtered = apply_chain(cell, ("normalise", "clahe", "median", "reinhard", "nlm:search=9"))
     assert len(stored(tmp_path / "filtered")) == 1
     np.testing.assert_array_equal(
-        first, apply_chain(cell, ("normalise", "clahe", "median", "reinhard", "nlm:search=9:h=10"))
+        filtered, apply_chain(cell, ("normalise", "clahe", "median", "reinhard", "nlm:search=9:h=10"))
     )
     assert len(stored(tmp_path / "filtered")) == 1
     apply_chain(cell, ("normalise", "clahe", "median", "reinhard", "nlm:search=11"))
     assert len(stored(tmp_path / "filtered")) == 2
     monkeypatch.setenv("CERVICYTE_FILTERED_CACHE_MB", "0")
     np.testing.assert_array_equal(
-        first, apply_chain(cell, ("normalise", "clahe", "median", "reinhard", "nlm:search=9"))
+        filtered, apply_chain(cell, ("normalise", "clahe", "median", "reinhard", "nlm:search=9"))
     )
 
 
 def test_the_key_holds_the_version_of_the_library(tmp_path, cell, monkeypatch) -> None:
-    FilteredPictures(tmp_path, 10**7).get(cell, "slow", Counted())
+    FilteredImages(tmp_path, 10**7).get(cell, "slow", Counted())
     monkeypatch.setattr("cv2.__version__", "99.0")
     work = Counted()
-    FilteredPictures(tmp_path, 10**7).get(cell, "slow", work)
+    FilteredImages(tmp_path, 10**7).get(cell, "slow", work)
     assert work.calls == 1
-    assert filter_cache._shared(tmp_path, 1) is filter_cache._shared(tmp_path, 1)
+    assert filter_cache._shared_cache(tmp_path, 1) is filter_cache._shared_cache(tmp_path, 1)

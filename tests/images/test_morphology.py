@@ -58,29 +58,31 @@ def test_the_table_is_sound() -> None:
 
 def test_segments_a_drawn_cell() -> None:
     nucleus, body = disc(160, (70, 90), (22, 16), 30), disc(160, (80, 80), (68, 55))
-    found = segment(cell(nucleus=nucleus, body=body))
-    assert found.nucleus.shape == found.cytoplasm.shape == (160, 160)
-    assert found.nucleus.dtype == found.cytoplasm.dtype == bool
-    assert overlap(found.nucleus, nucleus) > 0.85
-    assert overlap(found.nucleus | found.cytoplasm, body) > 0.9
-    assert not (found.nucleus & found.cytoplasm).any()
+    masks = segment(cell(nucleus=nucleus, body=body))
+    assert masks.nucleus.shape == masks.cytoplasm.shape == (160, 160)
+    assert masks.nucleus.dtype == masks.cytoplasm.dtype == bool
+    assert overlap(masks.nucleus, nucleus) > 0.85
+    assert overlap(masks.nucleus | masks.cytoplasm, body) > 0.9
+    assert not (masks.nucleus & masks.cytoplasm).any()
 
 
 def test_measures_a_drawn_cell() -> None:
     nucleus, body = disc(160, (100, 80), (24, 12), 20), disc(160, (80, 80), (60, 60))
-    got = values(cell(nucleus=nucleus, body=body))
-    assert got["nucleus_found"] == 1
-    assert got["nucleus_area"] == pytest.approx(nucleus.mean(), rel=0.15)
-    assert got["nc_ratio"] == pytest.approx(nucleus.sum() / body.sum(), rel=0.15)
-    assert got["background_area"] == pytest.approx(1 - body.mean(), abs=0.03)
-    assert got["nucleus_area"] + got["cytoplasm_area"] + got["background_area"] == pytest.approx(1, abs=1e-5)
-    assert got["nucleus_elongation"] == pytest.approx(0.5, abs=0.06)
-    assert got["nucleus_major_axis"] == pytest.approx(48 / 160, rel=0.1)
-    assert got["nucleus_offset"] == pytest.approx(20 / 120, abs=0.02)
-    assert got["cell_elongation"] > 0.95
-    assert got["cell_circularity"] > 0.85
-    assert got["nucleus_lightness"] < got["cytoplasm_lightness"] < got["glass_lightness"]
-    assert got["nucleus_density_green"] > got["cytoplasm_density_green"] > 0
+    measured = values(cell(nucleus=nucleus, body=body))
+    assert measured["nucleus_found"] == 1
+    assert measured["nucleus_area"] == pytest.approx(nucleus.mean(), rel=0.15)
+    assert measured["nc_ratio"] == pytest.approx(nucleus.sum() / body.sum(), rel=0.15)
+    assert measured["background_area"] == pytest.approx(1 - body.mean(), abs=0.03)
+    assert measured["nucleus_area"] + measured["cytoplasm_area"] + measured["background_area"] == pytest.approx(
+        1, abs=1e-5
+    )
+    assert measured["nucleus_elongation"] == pytest.approx(0.5, abs=0.06)
+    assert measured["nucleus_major_axis"] == pytest.approx(48 / 160, rel=0.1)
+    assert measured["nucleus_offset"] == pytest.approx(20 / 120, abs=0.02)
+    assert measured["cell_elongation"] > 0.95
+    assert measured["cell_circularity"] > 0.85
+    assert measured["nucleus_lightness"] < measured["cytoplasm_lightness"] < measured["glass_lightness"]
+    assert measured["nucleus_density_green"] > measured["cytoplasm_density_green"] > 0
 
 
 def test_a_dented_nucleus_is_less_solid_and_less_regular() -> None:
@@ -143,30 +145,36 @@ def test_odd_images_give_defined_values(image: np.ndarray) -> None:
     assert vector.shape == (len(NAMES),)
     assert vector.dtype == np.float32
     assert np.isfinite(vector).all()
-    found = segment(image)
-    assert found.nucleus.shape == image.shape[:2]
+    masks = segment(image)
+    assert masks.nucleus.shape == image.shape[:2]
 
 
 def test_without_a_nucleus_it_says_so() -> None:
-    got = values(np.full((80, 80, 3), 200, np.uint8))
-    assert got["nucleus_found"] == got["nucleus_area"] == got["nc_ratio"] == got["chromatin_contrast"] == 0
-    assert got["nucleus_lightness"] == pytest.approx(got["cytoplasm_lightness"])
-    assert got["contrast_cytoplasm"] == pytest.approx(0, abs=1e-4)
+    measured = values(np.full((80, 80, 3), 200, np.uint8))
+    assert (
+        measured["nucleus_found"]
+        == measured["nucleus_area"]
+        == measured["nc_ratio"]
+        == measured["chromatin_contrast"]
+        == 0
+    )
+    assert measured["nucleus_lightness"] == pytest.approx(measured["cytoplasm_lightness"])
+    assert measured["contrast_cytoplasm"] == pytest.approx(0, abs=1e-4)
 
 
 def test_grey_images_work() -> None:
     grey = cell().mean(axis=2).astype(np.uint8)[..., None].repeat(3, axis=2)
-    got = values(grey)
-    assert got["nucleus_found"] == 1
-    assert got["nucleus_saturation"] == pytest.approx(0, abs=1e-4)
+    measured = values(grey)
+    assert measured["nucleus_found"] == 1
+    assert measured["nucleus_saturation"] == pytest.approx(0, abs=1e-4)
 
 
 @settings(max_examples=40, deadline=None, derandomize=True)
 @given(arrays(np.uint8, st.tuples(st.integers(1, 24), st.integers(1, 24), st.just(3))))
 def test_any_array_gives_finite_values(image: np.ndarray) -> None:
-    first, again = measure(image), measure(image)
-    assert np.isfinite(first).all()
-    np.testing.assert_array_equal(first, again)
+    once, again = measure(image), measure(image)
+    assert np.isfinite(once).all()
+    np.testing.assert_array_equal(once, again)
 
 
 @settings(max_examples=12, deadline=None, derandomize=True)
@@ -198,8 +206,8 @@ def test_normal_and_abnormal_real_cells_differ_as_the_textbook_says() -> None:
         pytest.skip("shared/data/herlev is not here")
 
     def median(label: str, name: str) -> float:
-        found = [values(decoding.load(path))[name] for path in sorted((HERLEV / label).glob("*.jpg"))[::6]]
-        return float(np.median(found))
+        measured = [values(decoding.load(path))[name] for path in sorted((HERLEV / label).glob("*.jpg"))[::6]]
+        return float(np.median(measured))
 
     grades = ["normal_superficiel", "normal_intermediate", "light_dysplastic", "severe_dysplastic"]
     ratios = [median(label, "nc_ratio") for label in grades]

@@ -157,7 +157,7 @@ class Bundle:
         self, inputs: Iterable[Path | str], extractor: extraction.Extractor, store: extraction.FeatureCache | None
     ) -> Iterator[Prediction]:
         # Inputs in their order: a file to predict, or the reason why there is nothing to predict.
-        pending: deque[decoding.Found] = deque()
+        pending: deque[decoding.SearchResult] = deque()
 
         def pictures() -> Iterator[decoding.Picture]:
             for found in decoding.find_images(inputs):

@@ -1,4 +1,4 @@
-"""Decode pictures safely, filter, augment, segment, measure and describe them."""
+"""Decode images safely, filter, augment, segment, measure and describe them."""
 
 import lazy_loader
 

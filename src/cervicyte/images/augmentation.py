@@ -1,4 +1,4 @@
-"""Augmented copies of a cell, made on the fly or written out, and the same each time for the same seed."""
+"""Augmented copies of a cell, made on the fly or written out; the same seed gives the same copies."""
 
 from __future__ import annotations
 
@@ -7,23 +7,25 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import cv2
 import numpy as np
 
 from cervicyte.errors import UsageError, did_you_mean
 from cervicyte.images.filters import apply_chain, to_rgb
 
-#: What a share of the copies is filtered with, before it is moved.
+#: Filter chain that a share of the copies goes through before it is moved.
 _NLM = ("nlm",)
 
-#: Spread of stain between cells, as standard deviations over crops of 90 px about the 209 annotated nuclei of
-#: nine fields of CRIC Cervix: of the mean of L, a and b (CIE LAB), and, relative, of their spread in a crop.
+#: How much stain differs between cells: the standard deviation of the mean of L, a and b (CIE LAB) of a crop, and
+#: the relative one of their spread. Measured on crops of 90 px about the 209 annotated nuclei of nine fields of
+#: CRIC Cervix.
 _MEANS_DIFFER = (10.6, 10.5, 13.8)
 _SPREADS_DIFFER = (0.21, 0.35, 0.32)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Augmentation:
-    """How far the copies may lie from their original; every number is drawn evenly between -x and x.
+    """Limits of how far a copy may differ from its original; every number is drawn evenly between -x and x.
 
     Attributes
     ----------
@@ -31,8 +33,8 @@ class Augmentation:
     shift : share of the side, 0 to 0.5, along each axis
     shear : shift along x for each step along y, 0 to 0.5
     zoom : share by which a copy is enlarged or made smaller, 0 to 0.5
-    flips : mirrored left to right and top to bottom, each for half of the copies
-    transpose : height and width exchanged for half of the copies; with flips, all eight orientations
+    flips : whether half of the copies are mirrored left to right, and half top to bottom
+    transpose : whether half of the copies have height and width exchanged; with flips, all eight orientations
     stain : jitter of mean and spread in CIE LAB, 0 to 1; with 1 colours differ as much as those of the cells
         of several slides do
     nlm : share of the copies, 0 to 1, that are filtered by non-local means first
@@ -58,7 +60,7 @@ class Augmentation:
                 raise UsageError(f"augmentation: {name} must lie between 0 and {most:g}", getattr(self, name))
 
     def to_json(self) -> dict[str, Any]:
-        """A plain form, stored with what was made."""
+        """Return the plain form that is stored with the copies."""
         return asdict(self)
 
 
@@ -90,7 +92,7 @@ PRESETS: tuple[Preset, ...] = (
 
 
 def get_augmentation(name: str) -> Augmentation:
-    """An augmentation by the name of its preset; an unknown one is answered with the nearest (UsageError).
+    """Return an augmentation by the name of its preset; an unknown name raises UsageError with the nearest one.
 
     >>> get_augmentation("geometric").rotation
     45
@@ -105,16 +107,16 @@ def get_augmentation(name: str) -> Augmentation:
 def augmented_copy(
     image: np.ndarray, variant: int, key: str, seed: int = 0, augmentation: Augmentation = GEOMETRIC
 ) -> np.ndarray:
-    """The ``variant``-th copy of an image.
+    """Make the ``variant``-th copy of an image.
 
     Parameters
     ----------
     image : uint8 (h, w, 3)
     variant : 0 returns the image itself; k >= 1 the k-th copy
-    key : names the image (its content hash), so that each gets copies of its own
+    key : content hash of the image, so that each image gets copies of its own
     seed : another seed gives other copies
-    augmentation : how far they may lie from the image; the same draws serve all, so that milder ranges
-        give the same copies, only nearer to the image
+    augmentation : how far the copies may differ from the image; all augmentations use the same random numbers, so
+        that milder limits give the same copies, only nearer to the image
 
     Returns
     -------
@@ -137,8 +139,8 @@ def augmented_copy(
     if filtered:
         image = apply_chain(image, _NLM)
     if augmentation.stain:
-        image = _stained(image, *colours)
-    moved = _moved(image, angle, scale, shear, shift)
+        image = _restain(image, *colours)
+    moved = _warp(image, angle, scale, shear, shift)
     if augmentation.flips and mirrored:
         moved = moved[:, ::-1]
     if augmentation.flips and upended:
@@ -149,28 +151,24 @@ def augmented_copy(
 
 
 def geometric_copy(image: np.ndarray, variant: int, key: str, seed: int = 0) -> np.ndarray:
-    """`augmented_copy` with the preset ``geometric``."""
+    """Make a copy with the preset ``geometric``, as `augmented_copy` does."""
     return augmented_copy(image, variant, key, seed)
 
 
-def _moved(image: np.ndarray, angle: float, scale: float, shear: float, shift: np.ndarray) -> np.ndarray:
-    """Sheared, zoomed and turned about the middle, then shifted by shares of width and height."""
-    import cv2
-
+def _warp(image: np.ndarray, angle: float, scale: float, shear: float, shift: np.ndarray) -> np.ndarray:
+    """Shear, zoom and turn the image about its middle, then shift it by shares of width and height."""
     height, width = image.shape[:2]
     centre = ((width - 1) / 2, (height - 1) / 2)
     matrix = cv2.getRotationMatrix2D(centre, angle, scale)
-    sheared = matrix[:, 0] * shear  # what is added to the second column: x moves with y
-    matrix[:, 1] += sheared
-    matrix[:, 2] -= sheared * centre[1]
+    shear_column = matrix[:, 0] * shear  # what is added to the second column: x moves with y
+    matrix[:, 1] += shear_column
+    matrix[:, 2] -= shear_column * centre[1]
     matrix[:, 2] += shift * (width, height)
     return cv2.warpAffine(image, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
 
-def _stained(image: np.ndarray, means: np.ndarray, spreads: np.ndarray) -> np.ndarray:
-    """The image in other stain: numbers of one standard deviation of real ones are +-1/sqrt(3) (even draws)."""
-    import cv2
-
+def _restain(image: np.ndarray, means: np.ndarray, spreads: np.ndarray) -> np.ndarray:
+    """Change the stain: even draws of +-1/sqrt(3) differ by one standard deviation of real cells."""
     lab = cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
     mean = lab.mean(axis=(0, 1), dtype=np.float64)
     scale = 1 + math.sqrt(3) * spreads * _SPREADS_DIFFER

@@ -1,7 +1,7 @@
-"""The one place where image files are opened: safe decode, crop, resize, and finding files.
+"""The one place where image files are opened: safe decoding, cropping, resizing, and the search for files.
 
-Every image becomes a uint8 array of shape (height, width, 3), RGB, upright. What cannot
-become one honestly raises an ImageError that says why; nothing is guessed.
+Every image becomes an upright RGB array, uint8 (height, width, 3). An image that cannot become
+one without guessing raises an ImageError that says why.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from PIL import Image, ImageOps
 from cervicyte import settings
 from cervicyte.errors import CervicyteError, ImageError, MissingError
 
-#: File names with these endings are taken for images when a folder is searched.
+#: Endings of file names that count as images when a folder is searched.
 SUFFIXES = frozenset({".bmp", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp"})
 
-#: Formats that are decoded; the name of the file does not matter, its content does. (MPO is opened as JPEG.)
+#: Formats that are decoded. Only the content of a file counts, not its name. (MPO is opened as JPEG.)
 FORMATS = ("BMP", "PNG", "JPEG", "TIFF", "WEBP")
 
 Box = tuple[int, int, int, int]
 
-#: What Pillow raises over damaged files, as fuzzing found (UnidentifiedImageError is an OSError).
+#: Errors that Pillow raises on damaged files, collected by fuzzing (UnidentifiedImageError is an OSError).
 _DAMAGE = (
     OSError,
     SyntaxError,
@@ -44,10 +44,10 @@ _DAMAGE = (
     struct.error,
 )
 
-#: A file with more bytes for each allowed pixel than this (16-bit RGBA, uncompressed) is not read.
+#: Most bytes of a file for each allowed pixel (uncompressed 16-bit RGBA); a larger file is not read.
 _BYTES_PER_PIXEL = 8
 
-#: How a crop of any shape becomes a square: stretched, or padded with its border pixels.
+#: Ways in which a crop of any shape becomes a square: stretched, or padded with its border pixels.
 FITS = ("stretch", "pad")
 
 
@@ -60,9 +60,9 @@ class Picture:
     variant: int = 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Header:
-    """What a file says of itself before any pixel is decoded (width and height as stored)."""
+    """The facts that a file states before any pixel is decoded (width and height as stored)."""
 
     width: int
     height: int
@@ -72,11 +72,11 @@ class Header:
 
 
 def read_bytes(path: Path | str) -> bytes:
-    """Return a file's content; one that is missing, unreadable, empty, huge or no file at all raises ImageError."""
+    """Return the content of a file; raises ImageError if it is missing, unreadable, empty, too large or no file."""
     try:
         status = os.stat(path)
         if not stat.S_ISREG(status.st_mode):
-            # A pipe or a device could be read for ever.
+            # Reading a pipe or a device might never end.
             raise ImageError("not a file", path, "name an image file")
         if status.st_size > _BYTES_PER_PIXEL * settings.get_int("max_pixels"):
             raise ImageError(
@@ -95,28 +95,28 @@ def read_bytes(path: Path | str) -> bytes:
 
 
 def read_header(data: bytes, name: object = "image", max_pixels: int | None = None) -> Header:
-    """Read the header of an encoded image and refuse what must not be decoded.
+    """Read the header of an encoded image and refuse images that must not be decoded.
 
     Raises
     ------
     ImageError : not an image of a known format, more than ``max_pixels`` pixels (default:
         the setting), or more than one frame
     """
-    with _opened(data, name, max_pixels) as image:
+    with _open(data, name, max_pixels) as image:
         return _header(image)
 
 
 def decode(data: bytes, name: object = "image", max_pixels: int | None = None) -> np.ndarray:
     """Decode an encoded image to uint8 (height, width, 3) RGB, upright.
 
-    16-bit greys are scaled from 0..65535 to 0..255; grey becomes three equal channels;
-    transparency is laid over white; CMYK is converted; the EXIF orientation is applied.
+    16-bit greys are scaled from 0..65535 to 0..255, grey becomes three equal channels,
+    transparent pixels are blended with white, CMYK is converted, and the EXIF orientation is applied.
 
     Raises
     ------
-    ImageError : see `read_header`; also truncated or damaged data
+    ImageError : as `read_header`, and for truncated or damaged data
     """
-    with _opened(data, name, max_pixels) as image:
+    with _open(data, name, max_pixels) as image:
         try:
             ImageOps.exif_transpose(image, in_place=True)
             return np.ascontiguousarray(_to_rgb(image, name))
@@ -138,7 +138,7 @@ def load(path: Path | str, box: Box | None = None) -> np.ndarray:
 
 
 def crop(image: np.ndarray, box: Box) -> np.ndarray:
-    """Cut the box (left, top, right, bottom; pixels) out; outside the image its border repeats.
+    """Cut out the box (left, top, right, bottom; pixels); where it reaches outside the image, the border repeats.
 
     Raises
     ------
@@ -178,20 +178,20 @@ def resize(image: np.ndarray, size: int, fit: str = "stretch") -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Found:
-    """One input of a search: a file, and the reason when it cannot be used."""
+class SearchResult:
+    """One result of a search: a path, and the problem where it cannot be used."""
 
     path: Path
     problem: CervicyteError | None = None
 
 
-def find_images(inputs: Iterable[Path | str]) -> Iterator[Found]:
-    """Yield the image files that files, folders and glob patterns name, in a stable order.
+def find_images(inputs: Iterable[Path | str]) -> Iterator[SearchResult]:
+    """Yield the image files that the inputs (files, folders, glob patterns) name, in a stable order.
 
-    Folders are searched to their full depth, and each once: a link that leads back to its
-    own folder, or to one that was searched already, is reported and not followed. A file
-    named outright is yielded whatever its ending. What does not exist, cannot be listed or
-    matches nothing is yielded with its problem.
+    Folders are searched with all their subfolders, each folder once: a link that leads back to
+    its own folder, or to one that was searched already, is reported and not followed. A file
+    that is an input itself is yielded whatever its ending. An input that does not exist, cannot
+    be listed or matches nothing is yielded with its problem.
     """
     import glob
 
@@ -200,50 +200,56 @@ def find_images(inputs: Iterable[Path | str]) -> Iterator[Found]:
         if os.path.isdir(path):
             yield from _walk(path)
         elif os.path.lexists(path):
-            yield Found(path)
+            yield SearchResult(path)
         elif _forbidden(path):
-            yield Found(path, ImageError("cannot look into its folder: not permitted", path, "check permissions"))
+            yield SearchResult(
+                path, ImageError("cannot look into its folder: not permitted", path, "check permissions")
+            )
         else:
             matches = sorted(glob.glob(str(item), recursive=True)) if glob.has_magic(str(item)) else []
             if not matches:
-                yield Found(path, MissingError("no such file, folder or match", repr(str(item)), "check the name"))
+                yield SearchResult(
+                    path, MissingError("no such file, folder or match", repr(str(item)), "check the name")
+                )
             for match in matches:
-                yield from _walk(Path(match)) if os.path.isdir(match) else [Found(Path(match))]
+                yield from _walk(Path(match)) if os.path.isdir(match) else [SearchResult(Path(match))]
 
 
-def walk(top: Path) -> Iterator[Found]:
+def walk(top: Path) -> Iterator[SearchResult]:
     """Yield every file under a folder, whatever its name, in a stable order.
 
     Each folder is searched once: a link that leads back to its own folder or to one that was
     searched already, and a folder that cannot be listed, are yielded with their problem.
     """
-    seen = {os.path.realpath(top)}
+    searched = {os.path.realpath(top)}
     stack: list[tuple[Path, frozenset[str]]] = [(top, frozenset({os.path.realpath(top)}))]
     while stack:
         folder, above = stack.pop()
         try:
             entries = sorted(os.scandir(folder), key=lambda e: e.name)
         except OSError as error:
-            yield Found(folder, ImageError(f"cannot list the folder: {error.strerror}", folder, "check permissions"))
+            yield SearchResult(
+                folder, ImageError(f"cannot list the folder: {error.strerror}", folder, "check permissions")
+            )
             continue
         deeper = []
         for entry in entries:
             path = Path(entry.path)
             if os.path.isdir(path):
                 real = os.path.realpath(path)
-                if real in seen:
-                    what = "back to its own folder" if real in above else "to a folder that was searched already"
-                    yield Found(path, ImageError(f"a link that leads {what}", path, "remove the link"))
+                if real in searched:
+                    target = "back to its own folder" if real in above else "to a folder that was searched already"
+                    yield SearchResult(path, ImageError(f"a link that leads {target}", path, "remove the link"))
                 else:
-                    seen.add(real)
+                    searched.add(real)
                     deeper.append((path, above | {real}))
             else:
-                yield Found(path)
+                yield SearchResult(path)
         stack.extend(reversed(deeper))
 
 
 def _forbidden(path: Path) -> bool:
-    """True where a path may exist but this user may not look."""
+    """Return whether a path may exist but this user has no permission to look."""
     try:
         os.lstat(path)
     except PermissionError:
@@ -254,22 +260,22 @@ def _forbidden(path: Path) -> bool:
 
 
 def named_as_image(path: Path) -> bool:
-    """True where a file's ending is an image's and its name is not hidden."""
+    """Return whether a file name has the ending of an image and is not hidden."""
     return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
 
 
-def _walk(top: Path) -> Iterator[Found]:
-    found_any = False
-    for found in walk(top):
-        if found.problem or named_as_image(found.path):
-            found_any = True
-            yield found
-    if not found_any:
+def _walk(top: Path) -> Iterator[SearchResult]:
+    any_image = False
+    for match in walk(top):
+        if match.problem or named_as_image(match.path):
+            any_image = True
+            yield match
+    if not any_image:
         endings = ", ".join(sorted(SUFFIXES))
-        yield Found(top, MissingError("no images in the folder", top, f"files must end in one of {endings}"))
+        yield SearchResult(top, MissingError("no images in the folder", top, f"files must end in one of {endings}"))
 
 
-def _opened(data: bytes, name: object, max_pixels: int | None) -> Image.Image:
+def _open(data: bytes, name: object, max_pixels: int | None) -> Image.Image:
     limit = settings.get_int("max_pixels") if max_pixels is None else max_pixels
     too_large = ImageError(
         f"the image has more than {limit:,} pixels and was not decoded",
@@ -302,7 +308,9 @@ def _frames(image: Image.Image) -> int:
 
 
 def _header(image: Image.Image) -> Header:
-    return Header(image.width, image.height, image.format or "", image.mode, _frames(image))
+    return Header(
+        width=image.width, height=image.height, format=image.format or "", mode=image.mode, frames=_frames(image)
+    )
 
 
 def _to_rgb(image: Image.Image, name: object) -> np.ndarray:

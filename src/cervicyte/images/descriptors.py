@@ -1,7 +1,7 @@
-"""A few dozen cheap numbers by which a picture of a single cell differs from every other kind of picture.
+"""A few dozen cheap descriptors by which an image of a single cell differs from every other kind of image.
 
-They know nothing of classes and are no measurements of a cell: they tell what light, colour, detail and
-layout a picture has, so that `cervicyte.decision.quality` can say whether it resembles the cells of a training set.
+They do not depend on classes and do not measure the cell. They describe the light, colour, detail and layout of an
+image, so that `cervicyte.decision.quality` can decide whether it resembles the cells of a training set.
 """
 
 from __future__ import annotations
@@ -9,23 +9,24 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from cervicyte.images import segmentation
 
-#: Longest side, in pixels, of the copy that is described: detail is then relative to the crop, whatever its size.
+#: Longest side, in pixels, of the copy that is described, so that detail is relative to the crop.
 SIDE = 96
 
 #: Bins of the direction of edges, over half a turn.
 _DIRECTIONS = 12
 
-#: A dark blob must cover this share of the picture to be counted.
+#: Least share of the image that a dark blob covers to be counted.
 _BLOB = 0.004
 
 #: Sides, in pixels of the copy, of the squares by which dark and light things are sized.
 _SIZES = (5, 11, 23, 47)
 
-#: The detail of a picture is compared between this many parts along each side.
+#: Number of parts along each side between which the detail of an image is compared.
 _PARTS = 4
 
 #: Names of the descriptors, in the order of `describe`.
@@ -76,7 +77,7 @@ NAMES: tuple[str, ...] = (
 
 
 def describe(image: np.ndarray) -> np.ndarray:
-    """Describe one picture as it was decoded, before any filter: the values of `NAMES`, always finite.
+    """Describe one image as it was decoded, before any filter: the values of `NAMES`, always finite.
 
     Flat margins, as padding to a square leaves them, are left out; the rest is scaled to a longest side of 96 px.
 
@@ -88,9 +89,7 @@ def describe(image: np.ndarray) -> np.ndarray:
     -------
     float32 (len(NAMES),)
     """
-    import cv2
-
-    if max(image.shape[:2]) > 4 * SIDE:  # a whole field is made small before anything is looked at
+    if max(image.shape[:2]) > 4 * SIDE:  # shrink a whole field first
         image = segmentation.working_copy(image, (0, 0, image.shape[1], image.shape[0]), 2 * SIDE)
     small = segmentation.working_copy(image, segmentation.content_box(image), SIDE)
     lab = cv2.cvtColor(small.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
@@ -100,20 +99,18 @@ def describe(image: np.ndarray) -> np.ndarray:
     values |= _detail(lightness, values["lightness_spread"]) | _edges(lightness)
     values |= _sizes(lightness, values["lightness_spread"])
     values |= _dark(lab, grey) | _centre(lightness, a, b)
-    # Each value is finite by its own definition; this keeps the promise should one ever not be.
+    # Each value is finite by its definition; this makes sure of it.
     return np.nan_to_num(np.array([values[name] for name in NAMES], dtype=np.float32), posinf=0.0, neginf=0.0)
 
 
 def descriptor_code() -> str:
-    """SHA-256 of the code that describes: other code, other descriptors."""
+    """Return the SHA-256 of the code of the descriptors, because other code may give other values."""
     parts = (Path(__file__), Path(segmentation.__file__))
     return hashlib.sha256(b"".join(part.read_bytes() for part in parts)).hexdigest()
 
 
 def _colours(lab: np.ndarray, grey: np.ndarray) -> dict[str, float]:
-    """Light and colour: where they lie, how far they spread, and how they go together (CIELAB)."""
-    import cv2
-
+    """Describe light and colour (CIELAB): their means, spreads and correlations."""
     below = np.cumsum(np.bincount(grey.ravel(), minlength=256)) / grey.size
     quantile = {q: int(np.searchsorted(below, q / 100)) for q in (5, 10, 25, 50, 75, 90, 95)}
     mean, spread = (x.ravel() for x in cv2.meanStdDev(lab))
@@ -145,9 +142,7 @@ def _colours(lab: np.ndarray, grey: np.ndarray) -> dict[str, float]:
 
 
 def _extremes(small: np.ndarray, grey: np.ndarray) -> dict[str, float]:
-    """Shares of pixels that are white, black, or of the commonest lightness."""
-    import cv2
-
+    """Compute the shares of pixels that are white, black, or of the commonest lightness."""
     return {
         "commonest": float(np.bincount(grey.ravel() >> 1).max()) / grey.size,
         "white": cv2.mean(cv2.inRange(small, (250, 250, 250), (255, 255, 255)))[0] / 255,
@@ -156,9 +151,7 @@ def _extremes(small: np.ndarray, grey: np.ndarray) -> dict[str, float]:
 
 
 def _detail(lightness: np.ndarray, spread: float) -> dict[str, float]:
-    """How the detail of a picture is spread over scales, relative to its contrast; and what is mere noise."""
-    import cv2
-
+    """Describe how detail is spread over scales, relative to the contrast, and how much is noise."""
     energies, finer = [], lightness
     for scale in (0.7, 1.4, 2.8, 5.6):
         coarser = cv2.GaussianBlur(lightness, (0, 0), scale)
@@ -175,9 +168,7 @@ def _detail(lightness: np.ndarray, spread: float) -> dict[str, float]:
 
 
 def _edges(lightness: np.ndarray) -> dict[str, float]:
-    """How few pixels hold the edges, and in how few directions they run: buildings and letters run upright."""
-    import cv2
-
+    """Describe how few pixels hold the edges and in how few directions they run (upright in buildings and letters)."""
     dx = cv2.Sobel(lightness, cv2.CV_32F, 1, 0, scale=1 / 8)
     dy = cv2.Sobel(lightness, cv2.CV_32F, 0, 1, scale=1 / 8)
     size = np.sqrt(dx * dx + dy * dy)
@@ -192,9 +183,7 @@ def _edges(lightness: np.ndarray) -> dict[str, float]:
 
 
 def _dark(lab: np.ndarray, grey: np.ndarray) -> dict[str, float]:
-    """The dark parts, by Otsu's threshold: how many, how large, how round, where, and of what colour."""
-    import cv2
-
+    """Describe the dark parts, by Otsu's threshold: their number, sizes, shape, place and colour."""
     _, mask = cv2.threshold(grey, 0, 1, cv2.THRESH_BINARY_INV + cv2.THRESH_OTSU)
     n = grey.size
     count, _, stats, centres = cv2.connectedComponentsWithStats(mask, connectivity=4)
@@ -226,9 +215,7 @@ def _dark(lab: np.ndarray, grey: np.ndarray) -> dict[str, float]:
 
 
 def _centre(lightness: np.ndarray, a: np.ndarray, b: np.ndarray) -> dict[str, float]:
-    """What the middle has more of than the rim, in light, colour and detail; and how unevenly detail lies."""
-    import cv2
-
+    """Compare the middle with the rim in light, colour and detail, and describe how unevenly detail is spread."""
     down, across = lightness.shape
     y, x = down // 4, across // 4
     inner = np.s_[y : down - y, x : across - x]
@@ -243,9 +230,7 @@ def _centre(lightness: np.ndarray, a: np.ndarray, b: np.ndarray) -> dict[str, fl
 
 
 def _sizes(lightness: np.ndarray, spread: float) -> dict[str, float]:
-    """How much of what is dark, and of what is light, is smaller than a square of some pixels (granulometry)."""
-    import cv2
-
+    """Measure how much of the dark and of the light parts is smaller than squares of several sizes (granulometry)."""
     values = {}
     for side in _SIZES:
         kernel = np.ones((side, side), np.uint8)
@@ -256,6 +241,6 @@ def _sizes(lightness: np.ndarray, spread: float) -> dict[str, float]:
 
 
 def _entropy(counts: np.ndarray) -> float:
-    """Entropy of a histogram in bits."""
+    """Compute the entropy of a histogram in bits."""
     shares = counts[counts > 0] / max(float(counts.sum()), 1e-12)
     return float(-(shares * np.log2(shares)).sum())

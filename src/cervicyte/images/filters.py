@@ -1,4 +1,4 @@
-"""Image filters in a named chain, stored with a model and applied the same way at prediction."""
+"""Image filters in a chain of names that is stored with a model and applied the same way at prediction."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
+import cv2
 import numpy as np
 
 from cervicyte.errors import UsageError, did_you_mean
@@ -21,53 +22,45 @@ def normalise(image: np.ndarray, low: float, high: float) -> np.ndarray:
 
 
 def clahe(image: np.ndarray, clip: float, tiles: int) -> np.ndarray:
-    """Contrast-limited adaptive histogram equalisation of the lightness.
+    """Equalise the lightness from place to place with limited contrast (CLAHE).
 
     Source: Zuiderveld 1994, Contrast limited adaptive histogram equalization, Graphics Gems IV.
     """
-    import cv2
-
     lab = cv2.cvtColor(image, cv2.COLOR_RGB2LAB)
     lab[..., 0] = cv2.createCLAHE(clip, (tiles, tiles)).apply(np.ascontiguousarray(lab[..., 0]))
     return cv2.cvtColor(lab, cv2.COLOR_LAB2RGB)
 
 
 def median(image: np.ndarray, size: int) -> np.ndarray:
-    """Median of each square neighbourhood."""
-    import cv2
-
+    """Replace each pixel by the median of its square neighbourhood."""
     return cv2.medianBlur(image, size)
 
 
 def nlm(image: np.ndarray, h: float, hcolor: float, template: int, search: int) -> np.ndarray:
-    """Non-local means; the defaults are the settings of system A.
+    """Remove noise by non-local means; the defaults are the settings of system A.
 
     Source: Buades, Coll and Morel 2005, A non-local algorithm for image denoising, 10.1109/CVPR.2005.38.
     """
-    import cv2
-
     return cv2.fastNlMeansDenoisingColored(image, None, h, hcolor, template, search)
 
 
-#: Spread in LAB from which it is scaled: less is noise or a blank picture, and would only be blown up.
+#: Least spread in LAB that is scaled; a smaller one is noise or a blank image, which scaling would only amplify.
 _LEAST_SPREAD = 1.0
 
 
 def reinhard(
     image: np.ndarray, mean_l: float, mean_a: float, mean_b: float, sd_l: float, sd_a: float, sd_b: float
 ) -> np.ndarray:
-    """Give the picture a stated mean and standard deviation of lightness and of both colour axes (CIE LAB, D65).
+    """Give the image a stated mean and standard deviation of lightness and of both colour axes (CIE LAB, D65).
 
-    Every picture is brought to the same fixed numbers, and nothing is fitted to a data set, so nothing of a
-    test set can leak. It works on the whole picture: where one crop is all nucleus and another nearly all
-    background, their difference is evened out too. That is why it is a choice and not a default.
+    Every image is brought to the same fixed numbers. Nothing is fitted to a data set, so nothing can leak from a
+    test set. The filter works on the whole image: if one crop is all nucleus and another nearly all background,
+    it evens out that difference too. That is why it is a choice and not a default.
 
     Source: Reinhard, Ashikhmin, Gooch and Shirley 2001, Color transfer between images, 10.1109/38.946629. The
     default targets are the medians over crops of 90 px about the 209 annotated nuclei of nine fields of CRIC
     Cervix (conventional smears, Papanicolaou): means 60.6, 12.7, 2.8 and deviations 15.6, 7.1, 10.1, rounded.
     """
-    import cv2
-
     lab = cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
     mean, spread = lab.mean(axis=(0, 1), dtype=np.float64), lab.std(axis=(0, 1), dtype=np.float64)
     scale = np.array((sd_l, sd_a, sd_b)) / np.maximum(spread, _LEAST_SPREAD)
@@ -76,16 +69,14 @@ def reinhard(
 
 
 def to_rgb(lab: np.ndarray) -> np.ndarray:
-    """CIE LAB, float32 (h, w, 3) with L in 0..100, to uint8 RGB; what no screen can show becomes the nearest."""
-    import cv2
-
+    """Convert CIE LAB, float32 (h, w, 3) with L in 0..100, to uint8 RGB; colours out of range are clipped."""
     lab[..., 0] = lab[..., 0].clip(0, 100)
     return np.rint(cv2.cvtColor(lab, cv2.COLOR_LAB2RGB).clip(0, 1) * 255).astype(np.uint8)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Parameter:
-    """One number of a filter: its default, its bounds (both allowed), and whether it counts pixels or tiles."""
+    """One number of a filter: its default, its bounds (both allowed), and whether it is a whole or an odd number."""
 
     name: str
     default: float
@@ -96,7 +87,7 @@ class Parameter:
     odd: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Filter:
     """One named filter.
 
@@ -106,8 +97,8 @@ class Filter:
     apply : uint8 (h, w, 3) and the parameters by name, to the same shape and dtype
     help : what it does, in words
     parameters : in the order in which a chain is stored
-    ascending : two parameters of which the first must be the smaller, or none
-    slow : its pictures are worth keeping (`cervicyte.images.filter_cache`)
+    ascending : two parameters of which the first must be smaller than the second, or none
+    slow : whether its results are worth keeping (`cervicyte.images.filter_cache`)
     """
 
     name: str
@@ -120,54 +111,58 @@ class Filter:
 
 FILTERS: tuple[Filter, ...] = (
     Filter(
-        "normalise",
-        normalise,
-        "stretches each colour channel between two of its percentiles",
-        (
-            Parameter("low", 1, 0, 100, "percentile that becomes 0"),
-            Parameter("high", 99, 0, 100, "percentile that becomes 255"),
+        name="normalise",
+        apply=normalise,
+        help="stretches each colour channel between two of its percentiles",
+        parameters=(
+            Parameter(name="low", default=1, low=0, high=100, help="percentile that becomes 0"),
+            Parameter(name="high", default=99, low=0, high=100, help="percentile that becomes 255"),
         ),
         ascending=("low", "high"),
     ),
     Filter(
-        "clahe",
-        clahe,
-        "evens out the contrast of the lightness from place to place (CLAHE)",
-        (
-            Parameter("clip", 2, 0.1, 100, "limit of the contrast, in mean bin heights"),
-            Parameter("tiles", 8, 1, 64, "tiles along each side", whole=True),
+        name="clahe",
+        apply=clahe,
+        help="evens out the contrast of the lightness from place to place (CLAHE)",
+        parameters=(
+            Parameter(name="clip", default=2, low=0.1, high=100, help="limit of the contrast, in mean bin heights"),
+            Parameter(name="tiles", default=8, low=1, high=64, help="tiles along each side", whole=True),
         ),
     ),
     Filter(
-        "median",
-        median,
-        "takes the median of each neighbourhood, against specks",
-        (Parameter("size", 3, 3, 31, "side of the neighbourhood in pixels", odd=True),),
+        name="median",
+        apply=median,
+        help="takes the median of each neighbourhood, against specks",
+        parameters=(
+            Parameter(name="size", default=3, low=3, high=31, help="side of the neighbourhood in pixels", odd=True),
+        ),
     ),
     Filter(
-        "nlm",
-        nlm,
-        "averages what looks alike nearby (non-local means), against noise",
-        (
-            Parameter("h", 10, 0.1, 100, "strength on the lightness"),
-            Parameter("hcolor", 10, 0.1, 100, "strength on the colours"),
-            Parameter("template", 7, 1, 31, "side of what is compared, in pixels", odd=True),
-            Parameter("search", 21, 3, 51, "side of where it is looked for, in pixels", odd=True),
+        name="nlm",
+        apply=nlm,
+        help="averages what looks alike nearby (non-local means), against noise",
+        parameters=(
+            Parameter(name="h", default=10, low=0.1, high=100, help="strength on the lightness"),
+            Parameter(name="hcolor", default=10, low=0.1, high=100, help="strength on the colours"),
+            Parameter(name="template", default=7, low=1, high=31, help="side of what is compared, in pixels", odd=True),
+            Parameter(
+                name="search", default=21, low=3, high=51, help="side of where it is looked for, in pixels", odd=True
+            ),
         ),
         ascending=("template", "search"),
         slow=True,
     ),
     Filter(
-        "reinhard",
-        reinhard,
-        "brings the stain to fixed means and standard deviations in CIE LAB",
-        (
-            Parameter("mean_l", 61, 0, 100, "mean of the lightness"),
-            Parameter("mean_a", 13, -100, 100, "mean from green to red"),
-            Parameter("mean_b", 3, -100, 100, "mean from blue to yellow"),
-            Parameter("sd_l", 16, 0.1, 50, "standard deviation of the lightness"),
-            Parameter("sd_a", 7, 0.1, 50, "standard deviation from green to red"),
-            Parameter("sd_b", 10, 0.1, 50, "standard deviation from blue to yellow"),
+        name="reinhard",
+        apply=reinhard,
+        help="brings the stain to fixed means and standard deviations in CIE LAB",
+        parameters=(
+            Parameter(name="mean_l", default=61, low=0, high=100, help="mean of the lightness"),
+            Parameter(name="mean_a", default=13, low=-100, high=100, help="mean from green to red"),
+            Parameter(name="mean_b", default=3, low=-100, high=100, help="mean from blue to yellow"),
+            Parameter(name="sd_l", default=16, low=0.1, high=50, help="standard deviation of the lightness"),
+            Parameter(name="sd_a", default=7, low=0.1, high=50, help="standard deviation from green to red"),
+            Parameter(name="sd_b", default=10, low=0.1, high=50, help="standard deviation from blue to yellow"),
         ),
     ),
 )
@@ -178,24 +173,24 @@ T = TypeVar("T", Filter, Parameter)
 
 @dataclass(frozen=True)
 class Step:
-    """A filter with the values of all its parameters, in the row's order."""
+    """A filter with the values of all its parameters, in the filter's order."""
 
     filter: Filter
     values: tuple[float, ...]
 
     @property
     def text(self) -> str:
-        """The canonical form: defaults left out, as ``nlm:h=7``."""
+        """Return the canonical text, without values that are the default, such as ``nlm:h=7``."""
         pairs = zip(self.filter.parameters, self.values, strict=True)
         return ":".join((self.filter.name, *(f"{p.name}={_plain(v)}" for p, v in pairs if v != p.default)))
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
-        """Filter one picture, uint8 (h, w, 3), here and now, whatever is kept of it."""
+        """Filter one image, uint8 (h, w, 3), without looking into the cache."""
         return self.filter.apply(image, **{p.name: v for p, v in zip(self.filter.parameters, self.values, strict=True)})
 
 
 def parse_chain(text: str) -> tuple[str, ...]:
-    """Read a chain of filters into its canonical texts, by which it is stored and keyed.
+    """Parse a chain of filters into canonical texts, under which it is stored and which name cached results.
 
     Raises
     ------
@@ -209,7 +204,7 @@ def parse_chain(text: str) -> tuple[str, ...]:
 
 @functools.lru_cache(maxsize=256)
 def parse_step(text: str) -> Step:
-    """Read one filter with its parameters, as ``clahe:clip=3``; raises as `parse_chain`."""
+    """Parse one filter with its parameters, such as ``clahe:clip=3``; raises as `parse_chain`."""
     name, *parts = (part.strip().lower() for part in text.split(":"))
     if "=" in name:
         raise UsageError(
@@ -217,17 +212,17 @@ def parse_step(text: str) -> Step:
             repr(text),
             "write NAME:PARAMETER=NUMBER:PARAMETER=NUMBER, and a comma only before the next filter",
         )
-    row = _named(name, FILTERS, "filter", text)
-    given: dict[str, float] = {}
+    row = _row_named(name, FILTERS, "filter", text)
+    numbers: dict[str, float] = {}
     for part in parts:
         key, equals, number = (piece.strip() for piece in part.partition("="))
         if not key or not equals or not number:
             raise UsageError(f"the filter {name!r} has a part that is no NAME=NUMBER", repr(text), _form(row))
-        parameter = _named(key, row.parameters, f"parameter of {name!r}", text)
-        if key in given:
+        parameter = _row_named(key, row.parameters, f"parameter of {name!r}", text)
+        if key in numbers:
             raise UsageError(f"the filter {name!r} has the parameter {key!r} twice", repr(text), "keep one of them")
-        given[key] = _number(row, parameter, number)
-    values = {p.name: given.get(p.name, p.default) for p in row.parameters}
+        numbers[key] = _number(row, parameter, number)
+    values = {p.name: numbers.get(p.name, p.default) for p in row.parameters}
     if row.ascending:
         less, more = row.ascending
         if values[less] >= values[more]:
@@ -240,7 +235,7 @@ def parse_step(text: str) -> Step:
 
 
 def apply_chain(image: np.ndarray, chain: tuple[str, ...]) -> np.ndarray:
-    """Apply filters, given by their texts, from left to right; pictures of slow ones are kept and found again.
+    """Apply filters, given by their texts, from left to right; results of slow filters are cached.
 
     Parameters
     ----------
@@ -257,35 +252,35 @@ def _number(row: Filter, parameter: Parameter, text: str) -> float:
         value = float(text)
     except ValueError:
         raise UsageError(f"{parameter.name} of the filter {row.name!r} is no number", repr(text), _form(row)) from None
-    what = "an odd whole number" if parameter.odd else "a whole number" if parameter.whole else "a number"
-    wrong = not parameter.low <= value <= parameter.high  # as nan is
+    kind = "an odd whole number" if parameter.odd else "a whole number" if parameter.whole else "a number"
+    wrong = not parameter.low <= value <= parameter.high  # true for nan too
     if not wrong and (parameter.whole or parameter.odd):
         wrong = not value.is_integer() or (parameter.odd and value % 2 == 0)
         value = value if wrong else int(value)
     if wrong:
         bounds = f"{_plain(parameter.low)} to {_plain(parameter.high)}"
         raise UsageError(
-            f"{parameter.name} of the filter {row.name!r} must be {what} from {bounds}",
+            f"{parameter.name} of the filter {row.name!r} must be {kind} from {bounds}",
             repr(text),
             f"{parameter.help}; the default is {_plain(parameter.default)}",
         )
     return value
 
 
-def _named(name: str, rows: tuple[T, ...], kind: str, text: str) -> T:
+def _row_named(name: str, rows: tuple[T, ...], kind: str, text: str) -> T:
     for row in rows:
         if row.name == name:
             return row
-    known = [row.name for row in rows]
+    names = [row.name for row in rows]
     where = "" if name == text.strip() else f" in {text!r}"
-    raise UsageError(f"unknown {kind}", f"{name!r}{where}", f"{did_you_mean(name, known)}there are: {', '.join(known)}")
+    raise UsageError(f"unknown {kind}", f"{name!r}{where}", f"{did_you_mean(name, names)}there are: {', '.join(names)}")
 
 
 def _form(row: Filter) -> str:
-    """How the filter is written with all its parameters."""
+    """Return how the filter is written with all its parameters."""
     return "write it as " + ":".join((row.name, *(f"{p.name}={_plain(p.default)}" for p in row.parameters)))
 
 
 def _plain(value: float) -> str:
-    """A number without a needless point, such that reading it gives the same number."""
+    """Format a number without a needless decimal point, such that parsing it gives the same number."""
     return str(int(value)) if float(value).is_integer() else repr(float(value))

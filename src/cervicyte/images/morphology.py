@@ -1,15 +1,16 @@
-"""Named measurements of a single cell that a cytologist can read, and that need no weights.
+"""Named measurements of a single cell that a cytologist can read and that need no network weights.
 
 They follow the features of the Herlev set (Jantzen et al. 2005, Pap-smear benchmark data for
-pattern classification): sizes, shape and place of nucleus and cell, their colours, and the
-chromatin. Sizes are relative to the crop, because crops are often stretched to one size and
-pixels then mean nothing; chromatin is measured on a patch scaled to the nucleus.
+pattern classification): size, shape and place of nucleus and cell, their colours, and the
+chromatin. Sizes are relative to the crop, because crops are often stretched to one size, and
+then pixels have no fixed length. Chromatin is measured on a patch scaled to the nucleus.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 
 from cervicyte.images.decoding import Box
@@ -136,8 +137,6 @@ def measure(image: np.ndarray) -> np.ndarray:
     -------
     float32 (len(NAMES),)
     """
-    import cv2
-
     box = content_box(image)
     small = working_copy(image, box)
     nucleus, cytoplasm = segment_working(small)
@@ -156,12 +155,12 @@ def measure(image: np.ndarray) -> np.ndarray:
         values["nucleus_offset"] = float(offset / np.sqrt(4 * cell.sum() / np.pi))
         values |= _surroundings(lab[..., 0], nucleus, outer)
         values |= _chromatin(*_patch(image, box, nucleus))
-    # Each value is finite by its own definition; this keeps the promise should one ever not be.
+    # Each value is finite by its definition; this makes sure of it.
     return np.nan_to_num(np.array([values[name] for name in NAMES], dtype=np.float32), posinf=0.0, neginf=0.0)
 
 
 def _areas(nucleus: np.ndarray, cell: np.ndarray) -> dict[str, float]:
-    """Areas as fractions of the crop, and their ratio."""
+    """Measure the areas as fractions of the crop, and their ratio."""
     inner, whole = float(nucleus.mean()), float(cell.mean())
     edge = np.ones_like(cell)
     edge[1:-1, 1:-1] = False
@@ -176,9 +175,7 @@ def _areas(nucleus: np.ndarray, cell: np.ndarray) -> dict[str, float]:
 
 
 def _shape(mask: np.ndarray, part: str) -> dict[str, float]:
-    """Outline and axes of one region; ``part`` is "nucleus" or "cell"."""
-    import cv2
-
+    """Measure the outline and axes of one region; ``part`` is "nucleus" or "cell"."""
     contour = _outline(mask)
     side = float(np.sqrt(mask.size))
     area = float(mask.sum())
@@ -207,9 +204,7 @@ def _shape(mask: np.ndarray, part: str) -> dict[str, float]:
 
 
 def _colours(image: np.ndarray, lab: np.ndarray, nucleus: np.ndarray, cytoplasm: np.ndarray) -> dict[str, float]:
-    """Mean and spread of colour in nucleus and cytoplasm, and the contrast between them."""
-    import cv2
-
+    """Measure the mean and spread of colour in nucleus and cytoplasm, and the contrast between them."""
     lightness = lab[..., 0]
     glass = (lightness >= np.percentile(lightness, 98)).astype(np.uint8)
     clear = np.log10(np.add(cv2.mean(image, glass)[:3], 1))
@@ -238,9 +233,7 @@ def _colours(image: np.ndarray, lab: np.ndarray, nucleus: np.ndarray, cytoplasm:
 
 
 def _halo(lab: np.ndarray, nucleus: np.ndarray, cell: np.ndarray) -> dict[str, float]:
-    """Colour close about the nucleus; that of the cell where there is none."""
-    import cv2
-
+    """Measure the colour close about the nucleus, or that of the cell where there is no nucleus."""
     mask = nucleus.astype(np.uint8)
     radius = float(np.sqrt(nucleus.sum() / np.pi))
     near, far = (cv2.dilate(mask, _disc(share * radius)).astype(bool) for share in (0.12, 0.6))
@@ -251,9 +244,7 @@ def _halo(lab: np.ndarray, nucleus: np.ndarray, cell: np.ndarray) -> dict[str, f
 
 
 def _surroundings(lightness: np.ndarray, nucleus: np.ndarray, cytoplasm: np.ndarray) -> dict[str, float]:
-    """The rim of the nucleus, the texture of the cytoplasm, and what else is dark in the crop."""
-    import cv2
-
+    """Measure the rim of the nucleus, the texture of the cytoplasm, and the other dark parts of the crop."""
     gradient = _gradient(lightness)
     inner = float(lightness[nucleus].mean())
     contrast = float(lightness[cytoplasm].mean()) - inner
@@ -271,13 +262,12 @@ def _surroundings(lightness: np.ndarray, nucleus: np.ndarray, cytoplasm: np.ndar
 
 
 def _detail(image: np.ndarray, box: Box) -> dict[str, float]:
-    """How the detail of a crop is spread over scales.
+    """Measure how the detail of a crop is spread over scales.
 
-    The blur of a microscope has one width in micrometres, so this is a ruler of sorts where
-    crops were stretched to one size; but it also tells focus and how the file was made.
+    The blur of a microscope has one width in micrometres, so where crops were stretched to one
+    size this still tells something of their scale. It also depends on focus and on how the file
+    was made.
     """
-    import cv2
-
     lightness = cv2.cvtColor(working_copy(image, box, _FINE).astype(np.float32) / 255, cv2.COLOR_RGB2LAB)[..., 0]
     energies, finer = [], lightness
     for scale in (0.7, 1.4, 2.8, 5.6, 11.2):
@@ -289,9 +279,7 @@ def _detail(image: np.ndarray, box: Box) -> dict[str, float]:
 
 
 def _patch(image: np.ndarray, box: Box, nucleus: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Lightness (float32) and mask (bool) of the nucleus, its longest side scaled to the patch size."""
-    import cv2
-
+    """Cut out the lightness (float32) and mask (bool) of the nucleus, its longest side scaled to the patch size."""
     left, top, right, bottom = box
     down, across = (bottom - top) / nucleus.shape[0], (right - left) / nucleus.shape[1]
     rows, columns = np.flatnonzero(nucleus.any(axis=1)), np.flatnonzero(nucleus.any(axis=0))
@@ -304,8 +292,7 @@ def _patch(image: np.ndarray, box: Box, nucleus: np.ndarray) -> tuple[np.ndarray
 
 
 def _chromatin(lightness: np.ndarray, mask: np.ndarray) -> dict[str, float]:
-    """Texture of the nucleus on its patch; the rim, which is blurred, is left out."""
-    import cv2
+    """Measure the texture of the nucleus on its patch, without its blurred rim."""
     from skimage.feature import local_binary_pattern
 
     depth = cv2.distanceTransform(np.pad(mask, 1).astype(np.uint8), cv2.DIST_L2, 3)[1:-1, 1:-1]
@@ -315,7 +302,8 @@ def _chromatin(lightness: np.ndarray, mask: np.ndarray) -> dict[str, float]:
     pixels = lightness[inner].astype(np.float64)
     spread = max(float(pixels.std()), 1e-3)
     middle = np.median(depth[inner])
-    # Outside stands the nucleus's own mean, so that its lighter rim does not make what is beside it a dark spot.
+    # The outside is filled with the mean of the nucleus, so that the lighter rim does not turn pixels beside it into
+    # dark spots.
     filled = np.where(inner, lightness, pixels.mean()).astype(np.float32)
     local = cv2.GaussianBlur(filled, (0, 0), 1.5) - cv2.GaussianBlur(filled, (0, 0), 6)
     codes = local_binary_pattern((lightness * 2.55).astype(np.uint8), 8, 2, "uniform")[inner].astype(np.int64)
@@ -333,15 +321,15 @@ def _chromatin(lightness: np.ndarray, mask: np.ndarray) -> dict[str, float]:
 
 
 def _cooccurrence(lightness: np.ndarray, mask: np.ndarray, mean: float) -> dict[str, float]:
-    """Haralick's measures (1973, 10.1109/TSMC.1973.4309314) of pixel pairs with both ends in the mask."""
+    """Measure Haralick's textures (1973, 10.1109/TSMC.1973.4309314) over pixel pairs with both ends in the mask."""
     from skimage.feature import graycomatrix, graycoprops
 
-    # The mean lies in the middle of a level, not on the edge of two, which noise would scatter over both.
+    # The mean lies in the middle of a level, so that noise does not scatter it over two levels.
     steps = (lightness - mean) / _RANGE * _LEVELS + (_LEVELS + 1) / 2
     levels = np.clip(steps, 0, _LEVELS - 1).astype(np.uint8) + 1
     angles = (0, np.pi / 4, np.pi / 2, 3 * np.pi / 4)
     pairs = graycomatrix(np.where(mask, levels, 0).astype(np.uint8), (2, 6), angles, _LEVELS + 1, symmetric=True)
-    # Level 0 marks the outside: its pairs are dropped, then the four directions are joined.
+    # Level 0 marks the outside. Its pairs are dropped, then the four directions are added up.
     near = pairs[1:, 1:].astype(np.float64).sum(axis=3, keepdims=True)
     near /= np.maximum(near.sum(axis=(0, 1), keepdims=True), 1)
     names = ("contrast", "homogeneity", "energy")
@@ -355,44 +343,36 @@ def _cooccurrence(lightness: np.ndarray, mask: np.ndarray, mean: float) -> dict[
 
 
 def _entropy(counts: np.ndarray) -> float:
-    """Entropy of a histogram in bits."""
+    """Compute the entropy of a histogram in bits."""
     shares = counts[counts > 0] / max(counts.sum(), 1e-12)
     return float(-(shares * np.log2(shares)).sum())
 
 
 def _outline(mask: np.ndarray) -> np.ndarray:
-    """The longest outer contour of a mask that is not empty: int32 (n, 1, 2) of x, y."""
-    import cv2
-
+    """Find the longest outer contour of a mask that is not empty: int32 (n, 1, 2) of x, y."""
     contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     return max(contours, key=len)
 
 
 def _ellipse(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Centre (x, y), standard deviations along the long and the short axis, and their directions (columns)."""
-    import cv2
-
+    """Compute the centre (x, y), standard deviations along the long and short axis, and their directions (columns)."""
     moments = cv2.moments(mask.astype(np.uint8), binaryImage=True)
     area, across = moments["m00"], moments["mu11"]
     centre = np.array([moments["m10"], moments["m01"]]) / area
-    # A pixel is a square of side 1, not a point: its own variance keeps thin regions from having no width.
+    # A pixel is a square of side 1, not a point; with its variance, thin regions keep a width.
     spread = np.array([[moments["mu20"], across], [across, moments["mu02"]]]) / area + np.eye(2) / 12
     variances, directions = np.linalg.eigh(spread)
     return centre, np.sqrt(variances[::-1]), directions[:, ::-1]
 
 
 def _disc(radius: float) -> np.ndarray:
-    """A disc to dilate with, at least one pixel in radius."""
-    import cv2
-
+    """Make a disc to dilate with, at least one pixel in radius."""
     side = 2 * max(1, round(radius)) + 1
     return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
 
 
 def _gradient(lightness: np.ndarray) -> np.ndarray:
-    """Size of the lightness gradient, L* per pixel: float32 (h, w)."""
-    import cv2
-
+    """Compute the size of the lightness gradient, L* per pixel: float32 (h, w)."""
     dx = cv2.Sobel(lightness, cv2.CV_32F, 1, 0, scale=1 / 8)
     dy = cv2.Sobel(lightness, cv2.CV_32F, 0, 1, scale=1 / 8)
     return np.hypot(dx, dy)

@@ -1,16 +1,17 @@
-"""Nucleus and cytoplasm of a single-cell crop, found without weights.
+"""Segmentation of a single-cell crop into nucleus and cytoplasm, without network weights.
 
 The nucleus is the dark, compact, central region with the sharpest rim: many thresholds of
 three channels each propose regions, and the one whose rim has the steepest colour gradient
-(weighed by how convex, central and whole it is) wins. The idea is that of maximally stable
-regions (Matas et al. 2002, 10.1016/S0262-8856(04)00006-4), scored for what a nucleus looks
-like. The cell is what differs from the clear glass, the brightest thing in the crop.
+(weighted by how convex and central it is) is taken. The idea is that of maximally stable
+regions (Matas et al. 2002, 10.1016/S0262-8856(04)00006-4), with a score for how much a region
+looks like a nucleus. The cell is what differs from the clear glass, the brightest part of the crop.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 
 from cervicyte.images.decoding import Box
@@ -24,20 +25,20 @@ _FLAT = 12
 #: Thresholds tried on each channel.
 _LEVELS = 20
 
-#: Nuclei smaller or larger than these fractions of the crop are not looked for.
+#: Least and largest area of a nucleus, as fractions of the crop.
 _SMALLEST, _LARGEST = 0.002, 0.7
 
-#: The least score of a region that is taken for a nucleus: a mean rim gradient of this many
-#: grey levels per pixel, for a round, central one.
+#: Least score of a nucleus: for a round, central one, the mean gradient of its rim in grey
+#: levels per pixel.
 _LEAST_SCORE = 0.5
 
-#: Glass and cell must differ by this much in colour (CIELAB distance), else the cell fills the crop.
+#: Least difference in colour (CIELAB distance) between glass and cell; below it the cell is taken to fill the crop.
 _LEAST_CONTRAST = 5.0
 
 
 @dataclass(frozen=True)
 class Segmentation:
-    """What belongs to the nucleus and what to the cytoplasm.
+    """Masks of the nucleus and the cytoplasm of one crop.
 
     Attributes
     ----------
@@ -62,8 +63,6 @@ def segment(image: np.ndarray) -> Segmentation:
     -------
     masks of the image's own height and width
     """
-    import cv2
-
     box = content_box(image)
     left, top, right, bottom = box
     nucleus, cytoplasm = segment_working(working_copy(image, box))
@@ -77,12 +76,10 @@ def segment(image: np.ndarray) -> Segmentation:
 
 
 def content_box(image: np.ndarray) -> Box:
-    """The crop without the flat margins that padding to a square leaves: (left, top, right, bottom).
+    """Find the box of a crop without the flat margins that padding to a square leaves: (left, top, right, bottom).
 
-    A wholly flat image is all content.
+    For a wholly flat image the box is the whole image.
     """
-    import cv2
-
     top, bottom = _inner(cv2.transpose(image))
     left, right = _inner(image)
     if bottom - top < 2 or right - left < 2:
@@ -91,9 +88,7 @@ def content_box(image: np.ndarray) -> Box:
 
 
 def working_copy(image: np.ndarray, box: Box, side: int = WORKING_SIZE) -> np.ndarray:
-    """The content scaled so that its longest side is ``side`` pixels (and its shortest at least 8): uint8."""
-    import cv2
-
+    """Scale a box of the image so that its longest side is ``side`` pixels and its shortest at least 8: uint8."""
     left, top, right, bottom = box
     inner = np.ascontiguousarray(image[top:bottom, left:right])
     height, width = inner.shape[:2]
@@ -103,23 +98,21 @@ def working_copy(image: np.ndarray, box: Box, side: int = WORKING_SIZE) -> np.nd
 
 
 def segment_working(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Masks of the nucleus and the cytoplasm of an image of working size."""
+    """Segment an image of working size into the masks of nucleus and cytoplasm."""
     nucleus = find_nucleus(image)
     cell = find_cell(image, nucleus)
     return nucleus, cell & ~nucleus
 
 
 def find_nucleus(image: np.ndarray) -> np.ndarray:
-    """The dark region that looks most like a nucleus: bool (h, w), all False if there is none."""
-    import cv2
-
+    """Find the dark region that looks most like a nucleus: bool (h, w), all False if there is none."""
     mask = np.zeros(image.shape[:2], dtype=np.uint8)
     smooth = cv2.GaussianBlur(image, (0, 0), 1.2)
     lightness = cv2.cvtColor(smooth, cv2.COLOR_RGB2LAB)[..., 0]
     gradient = _gradient(smooth)
     # A rim along the border of the crop is no evidence of a nucleus: it counts as having no gradient.
     gradient[:2] = gradient[-2:] = gradient[:, :2] = gradient[:, -2:] = 0
-    best, best_score = None, _LEAST_SCORE
+    best_contour, best_score = None, _LEAST_SCORE
     for channel in (lightness, smooth[..., 0], smooth[..., 1]):
         low, high = np.percentile(channel, (0.5, 95))
         for level in np.unique(np.linspace(low, high, _LEVELS).astype(int)):
@@ -129,9 +122,9 @@ def find_nucleus(image: np.ndarray) -> np.ndarray:
             for contour in contours:
                 score = _score(contour, gradient, darkness, best_score)
                 if score > best_score:
-                    best, best_score = contour, score
-    if best is not None:
-        cv2.drawContours(mask, [best], -1, 1, cv2.FILLED)
+                    best_contour, best_score = contour, score
+    if best_contour is not None:
+        cv2.drawContours(mask, [best_contour], -1, 1, cv2.FILLED)
         kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (3, 3))
         opened = cv2.morphologyEx(mask, cv2.MORPH_OPEN, kernel)
         mask = opened if opened.any() else mask
@@ -139,9 +132,7 @@ def find_nucleus(image: np.ndarray) -> np.ndarray:
 
 
 def find_cell(image: np.ndarray, nucleus: np.ndarray) -> np.ndarray:
-    """The cell about a nucleus: bool (h, w); the whole crop where no clear glass is in sight."""
-    import cv2
-
+    """Find the cell about a nucleus: bool (h, w); the whole crop where no clear glass is visible."""
     lab = cv2.cvtColor(cv2.GaussianBlur(image, (0, 0), 1.5).astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
     rim = 2 * max(2, round(0.25 * float(np.sqrt(nucleus.sum() / np.pi)))) + 1
     outside = ~cv2.dilate(nucleus.astype(np.uint8), np.ones((rim, rim), np.uint8)).astype(bool)
@@ -158,30 +149,26 @@ def find_cell(image: np.ndarray, nucleus: np.ndarray) -> np.ndarray:
     contrast = distance[outside & cell].mean() - distance[outside & ~cell].mean()
     if contrast < _LEAST_CONTRAST:
         return np.ones_like(nucleus)
-    return _whole(cell | nucleus, nucleus)
+    return _main_part(cell | nucleus, nucleus)
 
 
-def _whole(cell: np.ndarray, nucleus: np.ndarray) -> np.ndarray:
-    """The part of a ragged mask that holds the nucleus (or the largest part), opened and without holes."""
-    import cv2
-
+def _main_part(cell: np.ndarray, nucleus: np.ndarray) -> np.ndarray:
+    """Smooth a ragged mask and keep only the part that holds the nucleus (or the largest part), without holes."""
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5))
     mask = cv2.morphologyEx(cell.astype(np.uint8), cv2.MORPH_OPEN, kernel) | nucleus.astype(np.uint8)
     _, parts, stats, _ = cv2.connectedComponentsWithStats(mask)
-    wanted = np.bincount(parts[nucleus]).argmax() if nucleus.any() else 1 + stats[1:, cv2.CC_STAT_AREA].argmax()
-    part = (parts == wanted).astype(np.uint8)
+    label = np.bincount(parts[nucleus]).argmax() if nucleus.any() else 1 + stats[1:, cv2.CC_STAT_AREA].argmax()
+    part = (parts == label).astype(np.uint8)
     contours, _ = cv2.findContours(part, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     cv2.drawContours(part, contours, -1, 1, cv2.FILLED)
     return part.astype(bool)
 
 
 def _score(contour: np.ndarray, gradient: np.ndarray, darkness: float, beat: float) -> float:
-    """How much a dark region looks like a nucleus: the mean gradient on its rim, weighed by shape and place.
+    """Score how much a dark region looks like a nucleus: the mean gradient on its rim, weighted by shape and place.
 
-    A region that cannot score more than ``beat`` is given up early, as most are.
+    Most regions cannot score more than ``beat``; for these the function returns 0 early.
     """
-    import cv2
-
     height, width = gradient.shape
     if len(contour) < 2 * np.sqrt(_SMALLEST * height * width):
         return 0.0
@@ -200,18 +187,14 @@ def _score(contour: np.ndarray, gradient: np.ndarray, darkness: float, beat: flo
 
 
 def _gradient(image: np.ndarray) -> np.ndarray:
-    """Steepest gradient of the three channels, grey levels per pixel: float32 (h, w)."""
-    import cv2
-
+    """Return the steepest gradient of the three channels, grey levels per pixel: float32 (h, w)."""
     floats = image.astype(np.float32)
     dx, dy = cv2.Sobel(floats, cv2.CV_32F, 1, 0, scale=1 / 8), cv2.Sobel(floats, cv2.CV_32F, 0, 1, scale=1 / 8)
     return np.hypot(dx, dy).max(axis=2)
 
 
 def _inner(image: np.ndarray) -> tuple[int, int]:
-    """First column and one past the last that are not a flat margin."""
-    import cv2
-
+    """Return the first column that is not a flat margin, and the one after the last."""
     plain = image.reshape(len(image), -1)
     low, high = (cv2.reduce(plain, 0, end).reshape(-1, 3) for end in (cv2.REDUCE_MIN, cv2.REDUCE_MAX))
     columns = np.flatnonzero((high - low).max(axis=1) > _FLAT)
