@@ -15,7 +15,7 @@ from pathlib import Path
 from cervicyte.errors import UsageError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Setting:
     """One row: its name, default (as text), kind, a line of help, and what it may be.
 
@@ -36,51 +36,110 @@ class Setting:
 
 
 SETTINGS: tuple[Setting, ...] = (
-    Setting("cache_dir", "~/.cache/cervicyte", Path, "Where features and exported networks are kept."),
-    Setting("cache_gb", "20", int, "Most disk that the working files of fine-tuning may take, in GB.", least=1),
-    Setting("weights", "", str, "File or folder with pretrained weights, used when --weights is not given."),
-    Setting("threads", "0", int, "Processor threads for inference; 0 takes all."),
-    Setting("engine", "openvino", str, "Inference engine: openvino or onnxruntime.", ("openvino", "onnxruntime")),
     Setting(
-        "precision",
-        "auto",
-        str,
-        "auto (bfloat16 where the processor has it, else float32), float32 or bfloat16.",
-        ("auto", "float32", "bfloat16"),
-    ),
-    Setting("max_pixels", "50000000", int, "Images with more pixels are refused before they are decoded.", least=1),
-    Setting("batch_size", "16", int, "Images per inference request.", least=1),
-    Setting(
-        "filtered_cache_mb", "1024", int, "Most that kept pictures of slow filters take, in megabytes; 0 keeps none."
+        name="cache_dir", default="~/.cache/cervicyte", kind=Path, help="Where features and exported networks are kept."
     ),
     Setting(
-        "data_dir",
-        "~/.local/share/cervicyte",
-        Path,
-        "Where the web application keeps its database, images and log of heads.",
+        name="cache_gb",
+        default="20",
+        kind=int,
+        help="Most disk that the working files of fine-tuning may take, in GB.",
+        least=1,
     ),
     Setting(
-        "database_url",
-        "",
-        str,
-        "Database of the web application: postgresql://USER:PASSWORD@HOST/NAME; empty: SQLite in the data folder.",
+        name="weights",
+        default="",
+        kind=str,
+        help="File or folder with pretrained weights, used when --weights is not given.",
+    ),
+    Setting(name="threads", default="0", kind=int, help="Processor threads for inference; 0 takes all."),
+    Setting(
+        name="engine",
+        default="openvino",
+        kind=str,
+        help="Inference engine: openvino or onnxruntime.",
+        choices=("openvino", "onnxruntime"),
     ),
     Setting(
-        "registration",
-        "closed",
-        str,
-        "Who may register: closed (administrators make accounts), invitation or open (an e-mailed code).",
-        ("closed", "invitation", "open"),
+        name="precision",
+        default="auto",
+        kind=str,
+        help="auto (bfloat16 where the processor has it, else float32), float32 or bfloat16.",
+        choices=("auto", "float32", "bfloat16"),
     ),
-    Setting("smtp_url", "", str, "Mail server: smtp://USER:PASSWORD@HOST:PORT or smtps://...; empty: no mail is sent."),
-    Setting("mail_from", "", str, "Sender of the web application's mails."),
-    Setting("public_url", "http://127.0.0.1:8000", str, "Address of the web application as its users type it."),
-    Setting("proxies", "0", int, "Reverse proxies before the web application whose forwarded addresses are believed."),
-    Setting("session_hours", "12", int, "Hours after which a sign-in ends.", least=1),
-    Setting("max_upload_mb", "200", int, "Most that one upload may hold, in megabytes.", least=1),
-    Setting("queue_size", "256", int, "Images that may wait for the engine; more are asked to come later.", least=1),
-    Setting("retention_days", "0", int, "Days after which signed cases are deleted; 0 keeps them."),
-    Setting("progress", "auto", str, "Progress bars: auto (only on a terminal), on or off.", ("auto", "on", "off")),
+    Setting(
+        name="max_pixels",
+        default="50000000",
+        kind=int,
+        help="Images with more pixels are refused before they are decoded.",
+        least=1,
+    ),
+    Setting(name="batch_size", default="16", kind=int, help="Images per inference request.", least=1),
+    Setting(
+        name="filtered_cache_mb",
+        default="1024",
+        kind=int,
+        help="Most that kept pictures of slow filters take, in megabytes; 0 keeps none.",
+    ),
+    Setting(
+        name="data_dir",
+        default="~/.local/share/cervicyte",
+        kind=Path,
+        help="Where the web application keeps its database, images and log of heads.",
+    ),
+    Setting(
+        name="database_url",
+        default="",
+        kind=str,
+        help="Database of the web application: postgresql://USER:PASSWORD@HOST/NAME; empty: SQLite in the data folder.",
+    ),
+    Setting(
+        name="registration",
+        default="closed",
+        kind=str,
+        help="Who may register: closed (administrators make accounts), invitation or open (an e-mailed code).",
+        choices=("closed", "invitation", "open"),
+    ),
+    Setting(
+        name="smtp_url",
+        default="",
+        kind=str,
+        help="Mail server: smtp://USER:PASSWORD@HOST:PORT or smtps://...; empty: no mail is sent.",
+    ),
+    Setting(name="mail_from", default="", kind=str, help="Sender of the web application's mails."),
+    Setting(
+        name="public_url",
+        default="http://127.0.0.1:8000",
+        kind=str,
+        help="Address of the web application as its users type it.",
+    ),
+    Setting(
+        name="proxies",
+        default="0",
+        kind=int,
+        help="Reverse proxies before the web application whose forwarded addresses are believed.",
+    ),
+    Setting(name="session_hours", default="12", kind=int, help="Hours after which a sign-in ends.", least=1),
+    Setting(
+        name="max_upload_mb", default="200", kind=int, help="Most that one upload may hold, in megabytes.", least=1
+    ),
+    Setting(
+        name="queue_size",
+        default="256",
+        kind=int,
+        help="Images that may wait for the engine; more are asked to come later.",
+        least=1,
+    ),
+    Setting(
+        name="retention_days", default="0", kind=int, help="Days after which signed cases are deleted; 0 keeps them."
+    ),
+    Setting(
+        name="progress",
+        default="auto",
+        kind=str,
+        help="Progress bars: auto (only on a terminal), on or off.",
+        choices=("auto", "on", "off"),
+    ),
 )
 
 _BY_NAME = {row.name: row for row in SETTINGS}

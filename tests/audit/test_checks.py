@@ -30,14 +30,19 @@ def clean_cells(folder: Path, n: int = 24) -> list[Cell]:
     """n cells of two classes in n / 3 groups."""
     labels = ("normal", "abnormal")
     return [
-        Cell(save(make_cell(s), folder / f"{s}.png"), labels[s // 3 % 2], f"slide{s // 3}", source="made")
+        Cell(
+            path=save(make_cell(s), folder / f"{s}.png"),
+            label=labels[s // 3 % 2],
+            group=f"slide{s // 3}",
+            source="made",
+        )
         for s in range(n)
     ]
 
 
 @pytest.fixture(scope="module")
 def clean(tmp_path_factory: pytest.TempPathFactory) -> CellTable:
-    return CellTable(tuple(clean_cells(tmp_path_factory.mktemp("clean"))), BINARY, "clean")
+    return CellTable(cells=tuple(clean_cells(tmp_path_factory.mktemp("clean"))), system=BINARY, name="clean")
 
 
 @pytest.fixture(scope="module")
@@ -57,9 +62,12 @@ def dirty(tmp_path_factory: pytest.TempPathFactory) -> tuple[CellTable, Audit]:
         "copy": save(jpeg(make_cell(0), 60), folder / "copy.png"),
         "turned": save(np.rot90(make_cell(1)), folder / "turned.png"),
     }
-    cells += [Cell(path, "abnormal", f"extra-{name}", source="made", split="test") for name, path in extra.items()]
+    cells += [
+        Cell(path=path, label="abnormal", group=f"extra-{name}", source="made", split="test")
+        for name, path in extra.items()
+    ]
     cells[0] = replace(cells[0], split="train")
-    table = CellTable(tuple(cells), BINARY, "dirty", grouped=False)
+    table = CellTable(cells=tuple(cells), system=BINARY, name="dirty", grouped=False)
     return table, audit(table)
 
 
@@ -116,7 +124,7 @@ def test_groups_in_both_folders_are_found(clean: CellTable) -> None:
 
 def test_an_empty_table_is_refused() -> None:
     with pytest.raises(DataError, match="nothing to audit"):
-        audit(CellTable((), BINARY))
+        audit(CellTable(cells=(), system=BINARY))
 
 
 def test_smears_in_one_class_are_an_error(tmp_path: Path) -> None:
@@ -125,8 +133,10 @@ def test_smears_in_one_class_are_an_error(tmp_path: Path) -> None:
         image = np.vstack([np.hstack([make_cell(500 + 4 * s + k, 100) for k in pair]) for pair in ((0, 1), (2, 3))])
         label = ("normal", "abnormal")[s % 2]
         image = geometric_copy(image, s % 2, str(s))
-        cells.append(Cell(save(image, tmp_path / f"{s}.png"), label, f"g{s // 2}-{s % 2}", source="made"))
-    finding = audit(CellTable(tuple(cells), BINARY)).find("artefact: smeared border")
+        cells.append(
+            Cell(path=save(image, tmp_path / f"{s}.png"), label=label, group=f"g{s // 2}-{s % 2}", source="made")
+        )
+    finding = audit(CellTable(cells=tuple(cells), system=BINARY)).find("artefact: smeared border")
     assert finding is not None
     assert finding.severity == "error"
     assert "abnormal" in finding.message
@@ -134,10 +144,14 @@ def test_smears_in_one_class_are_an_error(tmp_path: Path) -> None:
 
 def test_jpeg_quality_that_differs_by_class_is_an_error(tmp_path: Path) -> None:
     cells = [
-        Cell(save(make_cell(s), tmp_path / f"{s}.jpg", quality=(95, 70)[s % 2]), ("normal", "abnormal")[s % 2], f"g{s}")
+        Cell(
+            path=save(make_cell(s), tmp_path / f"{s}.jpg", quality=(95, 70)[s % 2]),
+            label=("normal", "abnormal")[s % 2],
+            group=f"g{s}",
+        )
         for s in range(40)
     ]
-    finding = audit(CellTable(tuple(cells), BINARY)).find("artefact: file")
+    finding = audit(CellTable(cells=tuple(cells), system=BINARY)).find("artefact: file")
     assert finding is not None
     assert finding.severity == "error"
     assert "JPEG quantisation" in finding.message
@@ -208,7 +222,11 @@ def test_written_audit_is_complete_and_self_contained(dirty: tuple[CellTable, Au
 def test_names_in_the_page_are_escaped(tmp_path: Path) -> None:
     cells = clean_cells(tmp_path, 6)
     odd = save(jpeg(make_cell(0), 60), tmp_path / "<b>&.png")
-    table = CellTable((*cells, Cell(odd, "normal", "<script>", source="made")), BINARY, "<i>name</i>")
+    table = CellTable(
+        cells=(*cells, Cell(path=odd, label="normal", group="<script>", source="made")),
+        system=BINARY,
+        name="<i>name</i>",
+    )
     write_audit(audit(table), table, tmp_path / "out")
     html = (tmp_path / "out" / "audit.html").read_text(encoding="utf-8")
     assert "&lt;script&gt;" in html
@@ -224,7 +242,11 @@ def test_swapped_boxes_are_an_error(tmp_path: Path) -> None:
         cells.append((120 * i, 300))
     path = save(field, tmp_path / "field.png")
     table = CellTable(
-        tuple(Cell(path, "normal", "f", box=(y, x % 300, y + 100, x % 300 + 100)) for x, y in cells), BINARY, "swapped"
+        cells=tuple(
+            Cell(path=path, label="normal", group="f", box=(y, x % 300, y + 100, x % 300 + 100)) for x, y in cells
+        ),
+        system=BINARY,
+        name="swapped",
     )
     found = audit(table)
     assert {f.check for f in found.findings} & {"blank", "background only"}
@@ -238,8 +260,8 @@ def test_herlev_raises_no_alarm() -> None:
     files = sorted((DATA / "herlev").glob("*/*.jpg"))[::6]
     if not files:
         pytest.skip("the Herlev cells in ../shared are not here")
-    cells = (Cell(str(f), f.parent.name, f.name.split("-")[0], source="herlev") for f in files)
-    found = audit(CellTable(tuple(cells), HERLEV, "herlev"))
+    cells = (Cell(path=str(f), label=f.parent.name, group=f.name.split("-")[0], source="herlev") for f in files)
+    found = audit(CellTable(cells=tuple(cells), system=HERLEV, name="herlev"))
     assert found.worst == "info", [f.message for f in found.findings if f.severity != "info"]
 
 
@@ -252,10 +274,15 @@ def test_lbc_copy_is_flagged() -> None:
     stems = sorted({f.name.split("_0_")[0] for f in variants})[::20]
     chosen += [f for f in variants if f.name.split("_0_")[0] in stems]
     cells = tuple(
-        Cell(str(f), taxonomy.BETHESDA.canonical(f.parent.name), re.sub(r"_0_.*|_\d+\.jpg$", "", f.name), source="lbc")
+        Cell(
+            path=str(f),
+            label=taxonomy.BETHESDA.canonical(f.parent.name),
+            group=re.sub(r"_0_.*|_\d+\.jpg$", "", f.name),
+            source="lbc",
+        )
         for f in chosen
     )
-    found = audit(CellTable(cells, BETHESDA, "lbc"))
+    found = audit(CellTable(cells=cells, system=BETHESDA, name="lbc"))
     augmented, smear, file = (found.find(c) for c in ("augmented copies", "artefact: smeared border", "artefact: file"))
     assert augmented is not None
     assert augmented.severity == "warning"

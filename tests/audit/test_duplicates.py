@@ -23,8 +23,10 @@ DATA = SHARED / "data"
 
 def table(paths: list[str], boxes: list[tuple[int, int, int, int] | None] | None = None) -> CellTable:
     boxes = boxes or [None] * len(paths)
-    cells = (Cell(p, "normal", f"g{i}", box=b) for i, (p, b) in enumerate(zip(paths, boxes, strict=True)))
-    return CellTable(tuple(cells), labels.BINARY)
+    cells = (
+        Cell(path=p, label="normal", group=f"g{i}", box=b) for i, (p, b) in enumerate(zip(paths, boxes, strict=True))
+    )
+    return CellTable(cells=tuple(cells), system=labels.BINARY)
 
 
 COPIES: list[tuple[str, str, Callable[[np.ndarray], np.ndarray]]] = [
@@ -108,7 +110,7 @@ def test_augmented_copies_are_found_by_their_geometry(tmp_path: Path) -> None:
 
 def test_variants_made_on_the_fly_are_augmented_copies(tmp_path: Path) -> None:
     path = save(make_cell(1), tmp_path / "a.png")
-    cells = table([path]).with_cells(Cell(path, "normal", "g", variant=k) for k in range(3))
+    cells = table([path]).with_cells(Cell(path=path, label="normal", group="g", variant=k) for k in range(3))
     assert [(p.first, p.second, p.kind) for p in find_duplicates(cells)] == [(0, 1, "augmented"), (0, 2, "augmented")]
 
 

@@ -60,7 +60,7 @@ def _same_cells(cells: CellTable, folder: Path, change) -> CellTable:
         with Image.open(cell.path) as picture:
             change(picture.convert("RGB")).save(place)
         rows.append(replace(cell, path=str(place), group=f"other{i % 9}", source="elsewhere"))
-    return CellTable(tuple(rows), cells.system, "again")
+    return CellTable(cells=tuple(rows), system=cells.system, name="again")
 
 
 # Training

@@ -24,8 +24,10 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> CellTable:
     for k in range(N):
         path = folder / f"{k}.png"
         path.write_bytes(bytes([k]) * 10)
-        cells.append(Cell(str(path), BINARY.classes[k % 2], f"g{k // 2}", (0, 0, 5, 5), source="test"))
-    return CellTable(tuple(cells), BINARY, "table")
+        cells.append(
+            Cell(path=str(path), label=BINARY.classes[k % 2], group=f"g{k // 2}", box=(0, 0, 5, 5), source="test")
+        )
+    return CellTable(cells=tuple(cells), system=BINARY, name="table")
 
 
 @given(order=st.permutations(range(N)))
@@ -59,7 +61,7 @@ def test_the_fingerprint_sees_content_and_not_names(table: CellTable, tmp_path: 
             path = tmp_path / f"{name}-{k}.bmp"
             path.write_bytes(last if k == N - 1 else Path(cell.path).read_bytes())
             cells.append(replace(cell, path=str(path)))
-        return CellTable(tuple(cells), BINARY, "another name", ("a note",)).fingerprint
+        return CellTable(cells=tuple(cells), system=BINARY, name="another name", notes=("a note",)).fingerprint
 
     assert copy("same", Path(table.cells[-1].path).read_bytes()) == table.fingerprint
     assert copy("changed", b"another byte") != table.fingerprint
@@ -80,7 +82,7 @@ def test_columns_and_counts(table: CellTable) -> None:
     assert table.codes.dtype == np.int64
     assert table.counts() == {"normal": (4, 4), "abnormal": (4, 4)}
     assert table.groups[0] == "test:g0"
-    empty = CellTable((), HERLEV)
+    empty = CellTable(cells=(), system=HERLEV)
     assert (len(empty), empty.present, empty.codes.shape) == (0, (), (0,))
     assert set(empty.counts().values()) == {(0, 0)}
 
@@ -99,8 +101,8 @@ def test_subset_by_mask(table: CellTable, mask: list[bool]) -> None:
 
 
 def test_labels_are_mapped_to_another_system() -> None:
-    cells = tuple(Cell(f"{k}.png", label, "g") for k, label in enumerate(HERLEV.classes))
-    binary = CellTable(cells, HERLEV).map_labels(get_map("herlev-to-binary"))
+    cells = tuple(Cell(path=f"{k}.png", label=label, group="g") for k, label in enumerate(HERLEV.classes))
+    binary = CellTable(cells=cells, system=HERLEV).map_labels(get_map("herlev-to-binary"))
     assert binary.system is BINARY
     assert binary.labels.tolist() == ["normal"] * 3 + ["abnormal"] * 4
     assert binary.paths == [c.path for c in cells]
@@ -108,7 +110,7 @@ def test_labels_are_mapped_to_another_system() -> None:
 
 def test_unknown_labels_are_refused_in_three_parts() -> None:
     with pytest.raises(DataError) as caught:
-        CellTable((Cell("a.png", "benign", "g"),), BINARY)
+        CellTable(cells=(Cell(path="a.png", label="benign", group="g"),), system=BINARY)
     text = str(caught.value)
     assert "'benign'" in text
     assert "received:" in text
@@ -130,5 +132,5 @@ def test_what_cannot_be_merged_says_so(table: CellTable) -> None:
     with pytest.raises(DataError, match="nothing to merge"):
         merge([])
     with pytest.raises(DataError, match="different label systems") as caught:
-        merge([table, CellTable((), BETHESDA)])
+        merge([table, CellTable(cells=(), system=BETHESDA)])
     assert caught.value.todo

@@ -27,10 +27,10 @@ def table(tmp_path: Path) -> CellTable:
         path = tmp_path / label / (f"{k}.png" if k < 6 else f"{k}.jpg")
         path.parent.mkdir(exist_ok=True)
         Image.new("RGB", (30 + k, 50), colour).save(path)
-        cells.append(Cell(str(path), label, f"g{k % 3}", source="test"))
+        cells.append(Cell(path=str(path), label=label, group=f"g{k % 3}", source="test"))
     Path(cells[2].path).write_bytes(b"no image")
     Path(cells[8].path).unlink()
-    return CellTable(tuple(cells), BINARY, "ten cells", notes=("a note",))
+    return CellTable(cells=tuple(cells), system=BINARY, name="ten cells", notes=("a note",))
 
 
 def test_counts_sizes_formats_and_what_is_unreadable(table: CellTable, tmp_path: Path) -> None:
@@ -58,7 +58,7 @@ def test_boxes_give_the_sizes_of_crops(table: CellTable) -> None:
 
 
 def test_an_empty_table_is_inspected_too() -> None:
-    found = inspect(CellTable((), BINARY, "nothing"))
+    found = inspect(CellTable(cells=(), system=BINARY, name="nothing"))
     assert (found.n, found.width, found.groups, found.formats) == (0, None, (0, 0, 0), {})
     json.dumps(found.to_json())
 
@@ -91,15 +91,15 @@ def test_the_same_seed_gives_the_same_sheet_in_any_order(table: CellTable, tmp_p
 
 def test_long_and_non_latin_names_are_drawn(table: CellTable, tmp_path: Path) -> None:
     long = "a very long name of a class " * 5 + "\n клетка"
-    system = LabelSystem("odd", (long, "正常"), None)
+    system = LabelSystem(name="odd", classes=(long, "正常"), abnormal=None)
     cells = tuple(replace(c, label=long if c.label == "normal" else "正常") for c in table.cells)
-    sheet = contact_sheet(CellTable(cells, system, long), tmp_path / "sheet.png", per_class=1)
+    sheet = contact_sheet(CellTable(cells=cells, system=system, name=long), tmp_path / "sheet.png", per_class=1)
     assert Image.open(sheet).width < 500
 
 
 def test_nothing_to_show_is_an_error(table: CellTable, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no cell"):
-        contact_sheet(CellTable((), BINARY), tmp_path / "sheet.png")
+        contact_sheet(CellTable(cells=(), system=BINARY), tmp_path / "sheet.png")
     with pytest.raises(DataError, match="no cell"):
         contact_sheet(table, tmp_path / "sheet.png", per_class=0)
     assert not (tmp_path / "sheet.png").exists()

@@ -106,7 +106,7 @@ def test_any_text_is_a_class_or_a_data_error(text: str) -> None:
 
 def test_signs_are_not_taken_for_one_another() -> None:
     """Labels without a letter or digit have no spelling to forgive."""
-    system = LabelSystem("hpv", ("-", "+"), frozenset({"+"}))
+    system = LabelSystem(name="hpv", classes=("-", "+"), abnormal=frozenset({"+"}))
     assert [system.canonical(c) for c in "+-"] == ["+", "-"]
     with pytest.raises(DataError):
         system.canonical("?")
@@ -124,11 +124,11 @@ def test_unknown_names_are_usage_errors(get) -> None:  # type: ignore[no-untyped
 
 def test_incomplete_maps_cannot_be_made() -> None:
     with pytest.raises(UsageError, match="does not cover"):
-        LabelMap("half", BINARY, BETHESDA, {"normal": "NILM"})
+        LabelMap(name="half", origin=BINARY, target=BETHESDA, table={"normal": "NILM"})
     with pytest.raises(UsageError, match="does not cover"):
-        LabelMap("wrong", BINARY, BETHESDA, {"normal": "NILM", "abnormal": "bad"})
+        LabelMap(name="wrong", origin=BINARY, target=BETHESDA, table={"normal": "NILM", "abnormal": "bad"})
     with pytest.raises(DataError):
-        LabelSystem("odd", ("a",), frozenset({"b"}))
+        LabelSystem(name="odd", classes=("a",), abnormal=frozenset({"b"}))
 
 
 @pytest.mark.parametrize("value", [{}, {"name": "x", "classes": 3, "abnormal": None, "graded": False}])

@@ -140,12 +140,12 @@ def test_very_uneven_groups_still_leave_every_class_in_training() -> None:
 def table(counts: dict[str, int]) -> CellTable:
     """As many groups of two cells of each Herlev class as told."""
     cells = [
-        Cell(f"{label}{g}-{k}.png", label, f"{label}{g}")
+        Cell(path=f"{label}{g}-{k}.png", label=label, group=f"{label}{g}")
         for label, n in counts.items()
         for g in range(n)
         for k in (0, 1)
     ]
-    return CellTable(tuple(cells), HERLEV)
+    return CellTable(cells=tuple(cells), system=HERLEV)
 
 
 def parts(error: CervicyteError) -> tuple[str, str, str]:

@@ -258,7 +258,7 @@ def test_a_class_that_no_cell_has_is_none_and_not_counted_in_means():
 
 
 def test_a_class_that_the_model_does_not_know_is_an_error():
-    system = LabelSystem("letters", ("a", "b", "c"), None)
+    system = LabelSystem(name="letters", classes=("a", "b", "c"), abnormal=None)
     found = metrics.score(
         make(["a", "b", "c", "c"], [[1, 0], [0, 1], [1, 0], [0, 1]], system=system, classes=("a", "b"))
     )

@@ -229,7 +229,7 @@ def test_only_what_needs_a_banner_has_one(compared, tmp_path):
 
 
 def test_hostile_names_stay_words(tmp_path):
-    system = LabelSystem("hostile", HOSTILE, frozenset(HOSTILE[1:4]))
+    system = LabelSystem(name="hostile", classes=HOSTILE, abnormal=frozenset(HOSTILE[1:4]))
     made = evaluation(predictions(tmp_path / "cells", system=system, n=48, skill=0.5), command="x --name '<i>'")
     made = dataclasses.replace(made, facts={"<u>key": "<svg/onload=z>", "data set": "\udcff"})
     finding = {"severity": "<b>high", "message": "</td><script>"}
@@ -252,7 +252,7 @@ def test_every_kind_of_result_gives_a_page(tmp_path, case):
     if case == "binary":
         p = dataclasses.replace(predictions(cells, system=BINARY), uncertain=np.ones(70, dtype=bool))
     elif case == "no abnormal":
-        p = predictions(cells, system=LabelSystem("letters", ("a", "b", "c"), None))
+        p = predictions(cells, system=LabelSystem(name="letters", classes=("a", "b", "c"), abnormal=None))
     elif case == "no operating point":
         p = predictions(cells, op=None)
     elif case == "external":

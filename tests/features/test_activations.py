@@ -51,7 +51,10 @@ def cells(tmp_path_factory) -> CellTable:
     """Six pictures, not square."""
     folder = tmp_path_factory.mktemp("cells")
     paths = [save(make_cell(i, 90)[:70], folder / f"{i}.png") for i in range(6)]
-    return CellTable(tuple(Cell(p, BINARY.classes[i % 2], f"g{i}") for i, p in enumerate(paths)), BINARY)
+    return CellTable(
+        cells=tuple(Cell(path=p, label=BINARY.classes[i % 2], group=f"g{i}") for i, p in enumerate(paths)),
+        system=BINARY,
+    )
 
 
 def prefix(**options) -> PrefixExtractor:
@@ -154,7 +157,10 @@ def test_what_cannot_be_fine_tuned_or_kept_is_refused(cells, monkeypatch) -> Non
 def killed_child(folder: str) -> None:
     """Compute as the tests do, flush each picture, and wait before the fourth for the kill."""
     paths = sorted(Path(folder).glob("*.png"))
-    table = CellTable(tuple(Cell(str(p), BINARY.classes[i % 2], f"g{i}") for i, p in enumerate(paths)), BINARY)
+    table = CellTable(
+        cells=tuple(Cell(path=str(p), label=BINARY.classes[i % 2], group=f"g{i}") for i, p in enumerate(paths)),
+        system=BINARY,
+    )
     activations._FLUSH = 1
     real, done = activations._settle, []
 

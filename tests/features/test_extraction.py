@@ -210,8 +210,8 @@ def test_box_and_variant_are_part_of_the_key(cells, tmp_path) -> None:
 
 def test_extract_fills_a_matrix_and_tells_the_errors(cells, tmp_path) -> None:
     paths = [cells[0], str(tmp_path / "gone.png"), cells[1]]
-    system = LabelSystem("toy", ("a",), frozenset())
-    table = CellTable(tuple(Cell(p, "a", "g") for p in paths), system)
+    system = LabelSystem(name="toy", classes=("a",), abnormal=frozenset())
+    table = CellTable(cells=tuple(Cell(path=p, label="a", group="g") for p in paths), system=system)
     matrix, errors = extraction.extract(table, Colours())
     assert matrix.shape == (3, 3)
     assert list(errors) == [1]

@@ -30,8 +30,10 @@ def crops(tmp_path) -> CellTable:
     cells = []
     for k in range(2):
         path = save(make_cell(k, 160), tmp_path / f"field {k}.png")
-        cells += [Cell(str(path), "unlabelled", str(k), (10 * i, 5, 10 * i + 40, 70)) for i in range(3)]
-    return CellTable(tuple(cells), UNLABELLED)
+        cells += [
+            Cell(path=str(path), label="unlabelled", group=str(k), box=(10 * i, 5, 10 * i + 40, 70)) for i in range(3)
+        ]
+    return CellTable(cells=tuple(cells), system=UNLABELLED)
 
 
 def smooth(seed: int, height: int = 30, width: int = 30) -> np.ndarray:
@@ -120,7 +122,7 @@ def test_a_field_that_can_no_longer_be_read_is_left_out_and_said(crops, monkeypa
 def test_a_field_that_is_gone_costs_only_the_crops_that_are_not_written_yet(crops) -> None:
     made = write(crops)
     Path(made.paths[1]).unlink()
-    again = CellTable(crops.cells, UNLABELLED, _digests=dict(crops._digests))
+    again = CellTable(cells=crops.cells, system=UNLABELLED, _digests=dict(crops._digests))
     Path(crops.paths[0]).unlink()
     assert write(again).paths == [*made.paths[:1], *made.paths[2:]]
 

@@ -347,8 +347,8 @@ def test_boxes_of_one_field_are_cells_of_their_own(tmp_path) -> None:
     path = save(field, tmp_path / "data" / "field.png")
     boxes = [(0, 0, 50, 50), (50, 0, 100, 50), (90, 0, 140, 50), (300, 0, 350, 50)]
     cells = CellTable(
-        tuple(Cell(path, "normal", "g", box, "cric") for box in boxes),
-        BINARY,
+        cells=tuple(Cell(path=path, label="normal", group="g", box=box, source="cric") for box in boxes),
+        system=BINARY,
     )
     written = write_set(cells, tmp_path / "set", 1, originals=False)
     assert list(written.failed) == [f"{path} (300, 0, 350, 50)"]
@@ -454,16 +454,16 @@ def test_numbers_outside_their_range_are_refused_before_anything_is_written(data
 
 def test_data_of_which_nothing_can_be_used_is_an_error(tmp_path) -> None:
     (tmp_path / "a.png").write_text("no image")
-    table = CellTable((Cell(str(tmp_path / "a.png"), "normal", "g"),), BINARY)
+    table = CellTable(cells=(Cell(path=str(tmp_path / "a.png"), label="normal", group="g"),), system=BINARY)
     with pytest.raises(DataError, match="no cell could be used"):
         write_set(table, tmp_path / "set", 1)
     with pytest.raises(DataError, match="no cell could be used"):
-        write_set(CellTable((), BINARY), tmp_path / "other", 1)
+        write_set(CellTable(cells=(), system=BINARY), tmp_path / "other", 1)
 
 
 def test_odd_names_become_files_that_every_system_takes(tmp_path) -> None:
     path = save(make_cell(1, 20), tmp_path / "data" / "клетка, № 1 (copy)#.png")
-    cells = CellTable((Cell(path, "normal", 'a, "group"'),), BINARY)
+    cells = CellTable(cells=(Cell(path=path, label="normal", group='a, "group"'),), system=BINARY)
     write_set(cells, tmp_path / "set", 1)
     read = load(tmp_path / "set")
     assert [c.group for c in read.cells] == ['a, "group"'] * 2

@@ -111,7 +111,7 @@ def test_labels_of_another_system_are_mapped(trained, strangers) -> None:
 
 def test_classes_that_the_model_cannot_name_are_told(trained, strangers) -> None:
     cells = [replace(c, label=("NILM", "ASC-US", "LSIL", "SCC")[i % 4]) for i, c in enumerate(strangers.cells)]
-    table = CellTable(tuple(cells), BETHESDA, "bethesda cells")
+    table = CellTable(cells=tuple(cells), system=BETHESDA, name="bethesda cells")
     test = judge_bundle(trained.bundle, table)
     (warning,) = test.evaluation.warnings
     assert "never saw" in warning
@@ -121,7 +121,7 @@ def test_classes_that_the_model_cannot_name_are_told(trained, strangers) -> None
 
 def test_data_of_a_binary_model_are_read_by_the_map_that_it_was_trained_with(strangers, tmp_path) -> None:
     cells = [replace(c, label=SIPAKMED.classes[i % 5]) for i, c in enumerate(strangers.cells)]
-    table = CellTable(tuple(cells), SIPAKMED, "sipakmed cells")
+    table = CellTable(cells=tuple(cells), system=SIPAKMED, name="sipakmed cells")
     published = _model(tmp_path / "b", BINARY, strangers, recipe={"maps": ["sipakmed-to-binary-published"]})
     labels = judge_bundle(published, table).evaluation.predictions.labels.tolist()
     assert labels == get_map("sipakmed-to-binary-published")([c.label for c in cells])
@@ -131,16 +131,16 @@ def test_data_of_a_binary_model_are_read_by_the_map_that_it_was_trained_with(str
 
 
 def test_own_classes_are_compared_by_name_whatever_their_order(strangers, tmp_path) -> None:
-    mine = LabelSystem("custom", ("healthy", "odd", "ill"), frozenset({"odd", "ill"}))
+    mine = LabelSystem(name="custom", classes=("healthy", "odd", "ill"), abnormal=frozenset({"odd", "ill"}))
     model = _model(tmp_path / "b", mine, strangers)
-    fewer = LabelSystem("custom", ("ill", "healthy"), None)
+    fewer = LabelSystem(name="custom", classes=("ill", "healthy"), abnormal=None)
     cells = [replace(c, label=fewer.classes[i % 2]) for i, c in enumerate(strangers.cells)]
-    p = judge_bundle(model, CellTable(tuple(cells), fewer)).evaluation.predictions
+    p = judge_bundle(model, CellTable(cells=tuple(cells), system=fewer)).evaluation.predictions
     assert p.classes == mine.classes
     assert p.abnormal is not None
     assert p.abnormal.tolist() == [c.label == "ill" for c in cells]
-    other = LabelSystem("custom", ("healthy", "ill"), frozenset({"healthy"}))
-    test = judge_bundle(model, CellTable(tuple(cells), other))
+    other = LabelSystem(name="custom", classes=("healthy", "ill"), abnormal=frozenset({"healthy"}))
+    test = judge_bundle(model, CellTable(cells=tuple(cells), system=other))
     assert any("do not agree" in w and "healthy" in w for w in test.evaluation.warnings)
 
 

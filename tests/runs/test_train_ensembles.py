@@ -161,8 +161,11 @@ def adversaries(tmp_path_factory: pytest.TempPathFactory) -> CellTable:
             cells.append(logits)
     cells += [random.integers(0, 256, (3, 7)) for _ in range(20)]
     cells += [random.integers(100, 112, (3, 7)) for _ in range(20)]
-    rows = [Cell(str(_picture(folder / f"{i}.png", logits)), CLASSES[i % 7], f"g{i}") for i, logits in enumerate(cells)]
-    return CellTable(tuple(rows), HERLEV, "adversaries")
+    rows = [
+        Cell(path=str(_picture(folder / f"{i}.png", logits)), label=CLASSES[i % 7], group=f"g{i}")
+        for i, logits in enumerate(cells)
+    ]
+    return CellTable(cells=tuple(rows), system=HERLEV, name="adversaries")
 
 
 def _combiner(rule: str, seed: int, m: int = 3, k: int = 7) -> Combiner:
@@ -224,7 +227,11 @@ def test_no_vector_of_votes_gives_a_normal_verdict_where_a_member_sees_abnormali
         p = bundle.verdict("cell.png", vector)
         _check_prediction(p, limits.threshold)
         assert 0 <= p.disagreement <= 1
-    cells = CellTable(tuple(Cell(f"{i}.png", CLASSES[i % 7], "g") for i in range(len(votes))), HERLEV, "x")
+    cells = CellTable(
+        cells=tuple(Cell(path=f"{i}.png", label=CLASSES[i % 7], group="g") for i in range(len(votes))),
+        system=HERLEV,
+        name="x",
+    )
     known = SimpleNamespace(classes=CLASSES, limits=limits, answers=lambda _: bundle.answers(vectors))
     judged = judge(known, cells, "grouped")
     seen = (votes[:, :, ABNORMAL].sum(axis=2) >= limits.threshold).any(axis=1)
@@ -283,8 +290,12 @@ def test_an_external_test_keeps_the_guard_under_every_label_system(
         p = judge_bundle(bundle, cells).evaluation.predictions
         assert (p.uncertain | p.called_abnormal)[seen].all(), target
         np.testing.assert_allclose(p.probabilities.sum(axis=1), 1, atol=1e-6)
-    mine = LabelSystem("mine", ("well", "sick"), frozenset({"sick"}))
-    own = CellTable(tuple(replace(c, label=mine.classes[i % 2]) for i, c in enumerate(adversaries.cells)), mine, "own")
+    mine = LabelSystem(name="mine", classes=("well", "sick"), abnormal=frozenset({"sick"}))
+    own = CellTable(
+        cells=tuple(replace(c, label=mine.classes[i % 2]) for i, c in enumerate(adversaries.cells)),
+        system=mine,
+        name="own",
+    )
     p = judge_bundle(bundle, own).evaluation.predictions
     assert p.classes == BINARY.classes
     assert (p.uncertain | p.called_abnormal)[seen].all()
@@ -299,7 +310,7 @@ def test_what_is_abnormal_to_the_data_and_not_to_the_model_is_guarded_too(tmp_pa
     logits[:2, 0], logits[2, 3] = 255, 255
     path = _picture(tmp_path / "cell.png", logits)
     assert bundle.predict(path)["label"][0] == CLASSES[0]
-    cells = CellTable((Cell(str(path), "LSIL", "g"),), BETHESDA, "one")
+    cells = CellTable(cells=(Cell(path=str(path), label="LSIL", group="g"),), system=BETHESDA, name="one")
     p = evaluate(bundle, cells, tmp_path / "test").evaluation.predictions
     assert p.p_abnormal[0] == pytest.approx(1 / 3, abs=1e-3)
     assert p.uncertain.tolist() == [True]
@@ -310,7 +321,7 @@ def test_a_model_with_a_reading_of_its_own_keeps_it_for_labels_of_another_system
     reading = replace(BETHESDA, abnormal=BETHESDA.abnormal - {"LSIL"})
     bundle = _reader_bundle(tmp_path / "b", 2, system=reading, classes=reading.classes)
     path = _picture(tmp_path / "cell.png", np.tile([0, 0, 255, 0, 0, 0], (2, 1)))
-    cells = CellTable((Cell(str(path), "light_dysplastic", "g"),), HERLEV, "one")
+    cells = CellTable(cells=(Cell(path=str(path), label="light_dysplastic", group="g"),), system=HERLEV, name="one")
     p = evaluate(bundle, cells, tmp_path / "test").evaluation.predictions
     assert p.system == reading
     assert p.p_abnormal[0] < 0.01

@@ -430,8 +430,8 @@ def _read_cells(folder: Path, spoiled: np.ndarray, seed: int):
         another = seed if i in spoiled else 0
         path = save(make_cell(1000 * another + i, 64), folder / f"{another}-{i}.png")
         label = BINARY.classes[(i + another) % 2]
-        cells.append(Cell(path, label, f"g{i // 2}"))
-    return CellTable(tuple(cells), BINARY)
+        cells.append(Cell(path=path, label=label, group=f"g{i // 2}"))
+    return CellTable(cells=tuple(cells), system=BINARY)
 
 
 def _member(recipe: Recipe) -> FinetunedMember:

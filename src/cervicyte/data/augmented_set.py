@@ -36,7 +36,7 @@ _FORMAT = 1
 _MAX_COPIES = 1000
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class AugmentedSet:
     """What was written.
 
@@ -129,7 +129,13 @@ def write_set(
     kept = sum(copy.kept for copy in pictures)
     named = {copy.row[0] for copy in pictures}
     strangers = sorted({p.relative_to(out).as_posix() for p in out.glob("*/*.png")} - named)
-    return AugmentedSet(out / AUGMENTED_TABLE, len(pictures) - kept, kept, failed, tuple(map(printable, strangers)))
+    return AugmentedSet(
+        table=out / AUGMENTED_TABLE,
+        written=len(pictures) - kept,
+        kept=kept,
+        failed=failed,
+        strangers=tuple(map(printable, strangers)),
+    )
 
 
 def _claim(out: Path, made_with: dict[str, Any], data: Path | str | None) -> None:

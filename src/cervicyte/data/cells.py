@@ -17,7 +17,7 @@ from cervicyte.errors import DataError
 from cervicyte.images.decoding import Box, Picture
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Cell:
     """One cell of a table.
 
@@ -49,7 +49,7 @@ class Cell:
         return Picture(self.path, self.box, self.variant)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CellTable:
     """An immutable table of cells with one label system.
 
@@ -162,11 +162,11 @@ def merge(tables: Sequence[CellTable], name: str = "merged") -> CellTable:
     if len(systems) > 1:
         raise DataError("tables of different label systems", ", ".join(sorted(systems)), "map them to one first")
     return CellTable(
-        tuple(c for t in tables for c in t.cells),
-        tables[0].system,
-        name,
-        tuple(n for t in tables for n in t.notes),
-        all(t.grouped for t in tables),
+        cells=tuple(c for t in tables for c in t.cells),
+        system=tables[0].system,
+        name=name,
+        notes=tuple(n for t in tables for n in t.notes),
+        grouped=all(t.grouped for t in tables),
     )
 
 

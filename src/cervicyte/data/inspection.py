@@ -28,7 +28,7 @@ class Unreadable:
     problem: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Inspection:
     """What `inspect` found.
 

@@ -14,7 +14,7 @@ from typing import TypeVar
 from cervicyte.errors import DataError, UsageError, did_you_mean
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LabelSystem:
     """An ordered set of classes.
 
@@ -87,7 +87,7 @@ class LabelSystem:
             classes = tuple(str(c) for c in value["classes"])  # type: ignore[attr-defined]
             raw = value["abnormal"]
             abnormal = None if raw is None else frozenset(str(c) for c in raw)  # type: ignore[attr-defined]
-            return cls(str(value["name"]), classes, abnormal, bool(value["graded"]))
+            return cls(name=str(value["name"]), classes=classes, abnormal=abnormal, graded=bool(value["graded"]))
         except (KeyError, TypeError) as error:
             raise DataError("not a label system", value, "write name, classes, abnormal and graded") from error
 
@@ -97,8 +97,8 @@ def _key(label: str) -> str:
 
 
 HERLEV = LabelSystem(
-    "herlev",
-    (
+    name="herlev",
+    classes=(
         "normal_superficiel",
         "normal_intermediate",
         "normal_columnar",
@@ -107,25 +107,25 @@ HERLEV = LabelSystem(
         "severe_dysplastic",
         "carcinoma_in_situ",
     ),
-    frozenset({"light_dysplastic", "moderate_dysplastic", "severe_dysplastic", "carcinoma_in_situ"}),
+    abnormal=frozenset({"light_dysplastic", "moderate_dysplastic", "severe_dysplastic", "carcinoma_in_situ"}),
     graded=True,
     aliases={"normal_superficial": "normal_superficiel", "normal_intermediate": "normal_intermediate"},
     source="Jantzen et al. 2005, Pap-smear benchmark data for pattern classification",
 )
 
 SIPAKMED = LabelSystem(
-    "sipakmed",
-    ("Superficial-Intermediate", "Parabasal", "Koilocytotic", "Dyskeratotic", "Metaplastic"),
-    frozenset({"Koilocytotic", "Dyskeratotic"}),
+    name="sipakmed",
+    classes=("Superficial-Intermediate", "Parabasal", "Koilocytotic", "Dyskeratotic", "Metaplastic"),
+    abnormal=frozenset({"Koilocytotic", "Dyskeratotic"}),
     aliases={"im_" + c: c for c in ("Parabasal", "Koilocytotic", "Dyskeratotic", "Metaplastic")}
     | {"im_Superficial-Intermediate": "Superficial-Intermediate", "Superficial": "Superficial-Intermediate"},
     source="Plissiti et al. 2018, 10.1109/ICIP.2018.8451588 (Metaplastic: benign, as in the clinic)",
 )
 
 BETHESDA = LabelSystem(
-    "bethesda",
-    ("NILM", "ASC-US", "LSIL", "ASC-H", "HSIL", "SCC"),
-    frozenset({"ASC-US", "LSIL", "ASC-H", "HSIL", "SCC"}),
+    name="bethesda",
+    classes=("NILM", "ASC-US", "LSIL", "ASC-H", "HSIL", "SCC"),
+    abnormal=frozenset({"ASC-US", "LSIL", "ASC-H", "HSIL", "SCC"}),
     graded=True,
     aliases={
         "Negative for intraepithelial lesion": "NILM",
@@ -141,13 +141,17 @@ BETHESDA = LabelSystem(
 )
 
 BINARY = LabelSystem(
-    "binary", ("normal", "abnormal"), frozenset({"abnormal"}), graded=True, source="normal or abnormal, nothing finer"
+    name="binary",
+    classes=("normal", "abnormal"),
+    abnormal=frozenset({"abnormal"}),
+    graded=True,
+    source="normal or abnormal, nothing finer",
 )
 
 SYSTEMS: tuple[LabelSystem, ...] = (HERLEV, SIPAKMED, BETHESDA, BINARY)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LabelMap:
     """A named map from each class of one system to a class of another."""
 
@@ -171,7 +175,7 @@ def _to_binary(system: LabelSystem, name: str = "", abnormal: frozenset[str] | N
     abnormal = system.abnormal if abnormal is None else abnormal
     assert abnormal is not None
     table = {c: "abnormal" if c in abnormal else "normal" for c in system.classes}
-    return LabelMap(name or f"{system.name}-to-binary", system, BINARY, table, note)
+    return LabelMap(name=name or f"{system.name}-to-binary", origin=system, target=BINARY, table=table, note=note)
 
 
 MAPS: tuple[LabelMap, ...] = (
@@ -185,10 +189,10 @@ MAPS: tuple[LabelMap, ...] = (
         "Metaplastic counted as abnormal, as system B did",
     ),
     LabelMap(
-        "herlev-to-bethesda",
-        HERLEV,
-        BETHESDA,
-        {
+        name="herlev-to-bethesda",
+        origin=HERLEV,
+        target=BETHESDA,
+        table={
             "normal_superficiel": "NILM",
             "normal_intermediate": "NILM",
             "normal_columnar": "NILM",
@@ -254,13 +258,13 @@ def custom_system(labels: Iterable[str], normal: Iterable[str] = (), name: str =
                     return system
             except DataError:
                 continue
-        return LabelSystem(name, tuple(present), None)
+        return LabelSystem(name=name, classes=tuple(present), abnormal=None)
     unknown = sorted(set(normal) - set(present))
     if unknown:
         raise DataError("normal classes that no cell has", ", ".join(unknown), f"classes: {', '.join(present)}")
     first = [c for c in present if c in normal]
     rest = [c for c in present if c not in normal]
-    return LabelSystem(name, tuple(first + rest), frozenset(rest))
+    return LabelSystem(name=name, classes=tuple(first + rest), abnormal=frozenset(rest))
 
 
 def _named(rows: tuple[Row, ...], name: str, kind: str) -> Row:

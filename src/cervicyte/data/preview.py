@@ -34,7 +34,7 @@ _COLOURS = (("red", "#c0392b"), ("green", "#2e8b57"), ("blue", "#2f6fb5"))
 _EDGES = np.linspace(0, 256, 65)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Filtered:
     """One picture on its way through a chain.
 
@@ -56,7 +56,7 @@ class Filtered:
     milliseconds: tuple[float, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Preview:
     """What `preview` drew.
 
@@ -123,7 +123,7 @@ def preview(inputs: Iterable[Path | str], chain: tuple[str, ...], path: Path | s
         first = next(iter(failed.items()), ("no input", "0 files"))
         raise DataError("no picture could be drawn", ": ".join(first), "name images that can be read")
     save_figure(draw(rows, chain), path)
-    return Preview(Path(path), chain, tuple(rows), failed, left_out)
+    return Preview(path=Path(path), chain=chain, rows=tuple(rows), failed=failed, left_out=left_out)
 
 
 def _row(name: str, image: np.ndarray, steps: Sequence[Any]) -> Filtered:
@@ -134,7 +134,14 @@ def _row(name: str, image: np.ndarray, steps: Sequence[Any]) -> Filtered:
         image = step(image)
         times.append((time.perf_counter() - start) * 1000)
         pictures.append(_small(image))
-    return Filtered(name, size, tuple(pictures), before, _histogram(image), tuple(times))
+    return Filtered(
+        name=name,
+        size=size,
+        pictures=tuple(pictures),
+        before=before,
+        after=_histogram(image),
+        milliseconds=tuple(times),
+    )
 
 
 def draw(rows: Sequence[Filtered], chain: Sequence[str]) -> Figure:

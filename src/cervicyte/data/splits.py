@@ -16,7 +16,7 @@ from cervicyte.data.cells import CellTable
 from cervicyte.errors import DataError, UsageError, did_you_mean
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Protocol:
     """One way to divide cells.
 
@@ -38,29 +38,42 @@ class Protocol:
 
 PROTOCOLS: tuple[Protocol, ...] = (
     Protocol(
-        "grouped",
-        True,
-        "Cells of one group (slide, patient, acquisition or field) were kept together: no group has cells in both "
-        "the training and the test set of a fold. Everything that is fitted was fitted inside the training fold.",
+        name="grouped",
+        honest=True,
+        words=(
+            "Cells of one group (slide, patient, acquisition or field) were kept together: no group has cells in "
+            "both the training and the test set of a fold. Everything that is fitted was fitted inside the training "
+            "fold."
+        ),
     ),
     Protocol(
-        "random",
-        False,
-        "Cells were divided at random, as system B did.",
-        "OPTIMISTIC: siblings of the test cells (same slide, patient or acquisition) are in the training set, so these "
-        "numbers are higher than on a new slide.",
-        "Cells of one slide share stain, focus and patient, and a random split puts them on both sides, so the model "
-        "is tested on company that it knows. Grouped folds test it on slides that it never met, as in use.",
+        name="random",
+        honest=False,
+        words="Cells were divided at random, as system B did.",
+        warning=(
+            "OPTIMISTIC: siblings of the test cells (same slide, patient or acquisition) are in the training set, "
+            "so these numbers are higher than on a new slide."
+        ),
+        why=(
+            "Cells of one slide share stain, focus and patient, and a random split puts them on both sides, so the "
+            "model is tested on company that it knows. Grouped folds test it on slides that it never met, as in use."
+        ),
     ),
     Protocol(
-        "as-published",
-        False,
-        "Every cell was first copied by augmentation, then originals and copies were divided at random (system A).",
-        "LEAKING: rotated and flipped copies of the test cells are in the training set, so these numbers measure "
-        "recognition of known cells, not diagnosis of new ones.",
-        "Copies of one cell stand on both sides of the split, so nearly every test image was in the training set, only "
-        "turned, shifted or filtered, and the model need but recognise it. Grouped folds keep a cell, its copies and "
-        "its siblings on one side, so the model must judge cells that it never met.",
+        name="as-published",
+        honest=False,
+        words=(
+            "Every cell was first copied by augmentation, then originals and copies were divided at random (system A)."
+        ),
+        warning=(
+            "LEAKING: rotated and flipped copies of the test cells are in the training set, so these numbers "
+            "measure recognition of known cells, not diagnosis of new ones."
+        ),
+        why=(
+            "Copies of one cell stand on both sides of the split, so nearly every test image was in the training "
+            "set, only turned, shifted or filtered, and the model need but recognise it. Grouped folds keep a cell, "
+            "its copies and its siblings on one side, so the model must judge cells that it never met."
+        ),
     ),
 )
 

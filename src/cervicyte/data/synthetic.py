@@ -30,7 +30,7 @@ _TURNS = 720
 MARK = "SYNTHETIC.txt"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Look:
     """How the cells of one class look; lengths are fractions of the side of a crop.
 
@@ -56,17 +56,31 @@ class Look:
 
 
 LOOKS: Mapping[str, Look] = {
-    "normal_superficiel": Look(0.43, 0.046, 1.15, 0.90, 0.75, 1.25, 0.10, 0.03),
-    "normal_intermediate": Look(0.42, 0.068, 1.20, 0.65, 0.25, 1.05, 0.14, 0.03),
-    "normal_columnar": Look(0.36, 0.140, 1.75, 0.20, 0.20, 0.90, 0.17, 0.04),
-    "light_dysplastic": Look(0.41, 0.125, 1.25, 0.50, 0.30, 0.95, 0.21, 0.05),
-    "moderate_dysplastic": Look(0.38, 0.170, 1.30, 0.40, 0.25, 1.02, 0.26, 0.07),
-    "severe_dysplastic": Look(0.35, 0.205, 1.40, 0.35, 0.25, 1.10, 0.31, 0.09),
-    "carcinoma_in_situ": Look(0.30, 0.220, 1.20, 0.25, 0.20, 1.20, 0.36, 0.11),
+    "normal_superficiel": Look(
+        cell=0.43, nucleus=0.046, elongation=1.15, corners=0.90, pink=0.75, dark=1.25, coarse=0.10, dented=0.03
+    ),
+    "normal_intermediate": Look(
+        cell=0.42, nucleus=0.068, elongation=1.20, corners=0.65, pink=0.25, dark=1.05, coarse=0.14, dented=0.03
+    ),
+    "normal_columnar": Look(
+        cell=0.36, nucleus=0.140, elongation=1.75, corners=0.20, pink=0.20, dark=0.90, coarse=0.17, dented=0.04
+    ),
+    "light_dysplastic": Look(
+        cell=0.41, nucleus=0.125, elongation=1.25, corners=0.50, pink=0.30, dark=0.95, coarse=0.21, dented=0.05
+    ),
+    "moderate_dysplastic": Look(
+        cell=0.38, nucleus=0.170, elongation=1.30, corners=0.40, pink=0.25, dark=1.02, coarse=0.26, dented=0.07
+    ),
+    "severe_dysplastic": Look(
+        cell=0.35, nucleus=0.205, elongation=1.40, corners=0.35, pink=0.25, dark=1.10, coarse=0.31, dented=0.09
+    ),
+    "carcinoma_in_situ": Look(
+        cell=0.30, nucleus=0.220, elongation=1.20, corners=0.25, pink=0.20, dark=1.20, coarse=0.36, dented=0.11
+    ),
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Slide:
     """What all cells of one slide share; colours are optical densities or factors of red, green and blue."""
 
@@ -280,14 +294,14 @@ def _slides(seed: int, count: int) -> list[Slide]:
         glass = 255 * np.array([0.91, 0.90, 0.92]) * (1 + rng.normal(0, 0.045, 3))
         slides.append(
             Slide(
-                np.minimum(glass, 250),
-                float(np.exp(rng.normal(0, 0.18))),
-                np.clip(cool + rng.normal(0, 0.03, 3), 0.05, 1),
-                np.clip(warm, 0.02, 1),
-                nuclear.astype(np.float32),
-                float(np.exp(rng.normal(0, 0.05))),
-                float(rng.uniform(0.5, 1.2)),
-                float(rng.uniform(1.0, 3.5)),
+                glass=np.minimum(glass, 250),
+                strength=float(np.exp(rng.normal(0, 0.18))),
+                cool=np.clip(cool + rng.normal(0, 0.03, 3), 0.05, 1),
+                warm=np.clip(warm, 0.02, 1),
+                nuclear=nuclear.astype(np.float32),
+                scale=float(np.exp(rng.normal(0, 0.05))),
+                blur=float(rng.uniform(0.5, 1.2)),
+                noise=float(rng.uniform(1.0, 3.5)),
             )
         )
     return slides

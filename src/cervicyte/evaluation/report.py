@@ -28,12 +28,14 @@ INTENDED_USE = (
 )
 
 #: How a test on another data set is described; it is no way to divide cells, so `splits` does not list it.
-EXTERNAL = Protocol("external", True, "The model was finished before this test. None of these cells trained it.")
+EXTERNAL = Protocol(
+    name="external", honest=True, words="The model was finished before this test. None of these cells trained it."
+)
 EXTERNAL_LEAKING = Protocol(
-    "external-leaking",
-    False,
-    "The model was finished before this test, and it was tested all the same on cells that it knows.",
-    "LEAKING: some of these cells, or siblings or copies of them, trained the model.",
+    name="external-leaking",
+    honest=False,
+    words="The model was finished before this test, and it was tested all the same on cells that it knows.",
+    warning="LEAKING: some of these cells, or siblings or copies of them, trained the model.",
 )
 
 
@@ -187,7 +189,7 @@ def _named(evaluations: Sequence[Evaluation]) -> dict[str, Evaluation]:
 
 def _protocol(name: str) -> Protocol:
     known = {row.name: row for row in (*PROTOCOLS, EXTERNAL, EXTERNAL_LEAKING)}
-    return known.get(name, Protocol(name, True, f"Protocol {name!r}."))
+    return known.get(name, Protocol(name=name, honest=True, words=f"Protocol {name!r}."))
 
 
 def _pictures(named: Mapping[str, Evaluation]) -> dict[str, Figure]:

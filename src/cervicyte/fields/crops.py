@@ -62,7 +62,7 @@ _VARIANT = re.compile(r"(.+)_0_\d+")
 
 
 #: Of crops, whose class nobody told.
-UNLABELLED = LabelSystem("unlabelled", ("unlabelled",), None)
+UNLABELLED = LabelSystem(name="unlabelled", classes=("unlabelled",), abnormal=None)
 
 
 @dataclass(frozen=True)
@@ -245,11 +245,11 @@ def _spread(counts: Sequence[int], most: int) -> list[int]:
 def _table(boxes: Mapping[str, Sequence[Sequence[int]]], notes: Sequence[str], paths: Mapping[str, str]) -> CellTable:
     (label,) = UNLABELLED.classes
     cells = [
-        Cell(paths[digest], label, digest, (box[0], box[1], box[2], box[3]), "crops")
+        Cell(path=paths[digest], label=label, group=digest, box=(box[0], box[1], box[2], box[3]), source="crops")
         for digest, some in boxes.items()
         for box in some
     ]
-    return CellTable(tuple(cells), UNLABELLED, "crops", tuple(notes))
+    return CellTable(cells=tuple(cells), system=UNLABELLED, name="crops", notes=tuple(notes))
 
 
 def _read(key: str, paths: Mapping[str, str]) -> CellTable | None:

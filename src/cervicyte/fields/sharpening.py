@@ -78,7 +78,7 @@ def write(crops: CellTable) -> CellTable:
             except ImageError as error:
                 lost[f"{crop.path} {crop.box}"] = error.one_line
                 continue
-        made.append(Cell(str(file), crop.label, crop.group, source=crop.source))
+        made.append(Cell(path=str(file), label=crop.label, group=crop.group, source=crop.source))
     if lost:
         where, reason = next(iter(lost.items()))
         say(f"{len(lost)} crops cannot be made, the first of {printable(where)}: {reason}")

@@ -538,7 +538,7 @@ def test_any_pattern_groups_every_cell_or_is_refused(pattern):
 
     from cervicyte.data.cells import Cell
 
-    cells = [Cell(f"/top/a/{n}.png", "a", "") for n in (1, 2)]
+    cells = [Cell(path=f"/top/a/{n}.png", label="a", group="") for n in (1, 2)]
     try:
         grouped = grouping.by_pattern(cells, Path("/top"), pattern)
     except (UsageError, DataError):

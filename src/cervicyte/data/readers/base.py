@@ -61,7 +61,7 @@ class Listing:
         return next((SPLITS[name.lower()] for name in self.folders(path) if name.lower() in SPLITS), "")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Dataset:
     """One row of the registry: what a data set is, what it should hold, and how it is read.
 

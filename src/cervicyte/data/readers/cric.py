@@ -82,7 +82,7 @@ def read(path: Path, crop: int = CROP) -> CellTable:
         *notes,
         *more,
     ]
-    return CellTable(tuple(cells), BETHESDA, "cric", (*notes, *passed_over(listing, used)))
+    return CellTable(cells=tuple(cells), system=BETHESDA, name="cric", notes=(*notes, *passed_over(listing, used)))
 
 
 def parse_json(text: str, name: object = "classifications.json") -> list[Nucleus]:
@@ -198,7 +198,9 @@ def _cells(listing: Listing, nuclei: Sequence[Nucleus], crop: int) -> tuple[list
             left, top = round(nucleus.x - crop / 2), round(nucleus.y - crop / 2)
             group = printable(image.relative_to(listing.root).with_suffix("").as_posix())
             box = (left, top, left + crop, top + crop)
-            cells.append(Cell(str(image), label, group, box, "cric", listing.split(image)))
+            cells.append(
+                Cell(path=str(image), label=label, group=group, box=box, source="cric", split=listing.split(image))
+            )
     notes = []
     if missing:
         fields = sorted(set(missing))
@@ -310,15 +312,17 @@ def _list_of_objects(value: object, name: object) -> Iterable[dict[str, Any]]:
 
 
 DATASET = Dataset(
-    "cric",
-    "CRIC Cervix, annotated nuclei in 400 fields of conventional Pap smears, 6 Bethesda classes",
-    BETHESDA,
-    "image: the field that the cell is in",
-    read,
-    recognise,
-    COUNTS,
-    "Rezende MT, Silva R, Bernardo FO, et al. Cric searchable image database as a public platform for conventional pap "
-    "smear cytology data. Scientific Data 8:151, 2021, 10.1038/s41597-021-00933-8",
-    "CC BY 4.0",
-    "https://doi.org/10.6084/m9.figshare.c.4960286",
+    name="cric",
+    title="CRIC Cervix, annotated nuclei in 400 fields of conventional Pap smears, 6 Bethesda classes",
+    system=BETHESDA,
+    groups="image: the field that the cell is in",
+    read=read,
+    recognise=recognise,
+    counts=COUNTS,
+    citation=(
+        "Rezende MT, Silva R, Bernardo FO, et al. Cric searchable image database as a public platform for "
+        "conventional pap smear cytology data. Scientific Data 8:151, 2021, 10.1038/s41597-021-00933-8"
+    ),
+    licence="CC BY 4.0",
+    homepage="https://doi.org/10.6084/m9.figshare.c.4960286",
 )

@@ -57,7 +57,13 @@ def read(
     notes = [*notes, *named, *_one_class(cells, path), *grouped]
     notes += left_out(listing, rootless, "in no class folder")
     notes += passed_over(listing, used)
-    return CellTable(tuple(cells), system, path.name or "folder", tuple(notes), grouped=UNGROUPED not in grouped)
+    return CellTable(
+        cells=tuple(cells),
+        system=system,
+        name=path.name or "folder",
+        notes=tuple(notes),
+        grouped=UNGROUPED not in grouped,
+    )
 
 
 def recognise(listing: Listing) -> str:
@@ -91,7 +97,7 @@ def _cells(listing: Listing) -> tuple[list[Cell], list[Path], list[str]]:
         split = SPLITS[folders[0].lower()] if divided else ""
         group = grouping.relative(image, listing.root)
         # One constant source: a slide that two of the user's folders share is then seen as shared.
-        cells.append(Cell(str(image), printable(label), group, source="folder", split=split))
+        cells.append(Cell(path=str(image), label=printable(label), group=group, source="folder", split=split))
     mixed = sorted({c.label for c in cells if c.label.lower() in SPLITS}) if not divided else []
     notes = [f"classes: {examples(mixed)} stand beside other folders and were taken for classes"] if mixed else []
     return cells, rootless, notes
@@ -129,10 +135,12 @@ def _grouped(
 
 
 DATASET = Dataset(
-    "folder",
-    "your own images, in one folder for each class (train/, test/ or val/ may stand above the classes)",
-    None,
-    "what --group-from REGEX finds in the path, or the column group of a groups.csv with the columns path and group",
-    read,
-    recognise,
+    name="folder",
+    title="your own images, in one folder for each class (train/, test/ or val/ may stand above the classes)",
+    system=None,
+    groups=(
+        "what --group-from REGEX finds in the path, or the column group of a groups.csv with the columns path and group"
+    ),
+    read=read,
+    recognise=recognise,
 )

@@ -46,7 +46,9 @@ def read(path: Path) -> CellTable:
         elif match is None:
             misnamed.append(image)
         else:
-            cells.append(Cell(str(image), label, match[1], source="herlev", split=listing.split(image)))
+            cells.append(
+                Cell(path=str(image), label=label, group=match[1], source="herlev", split=listing.split(image))
+            )
     if not cells:
         raise DataError(
             "no Herlev cells here",
@@ -64,7 +66,7 @@ def read(path: Path) -> CellTable:
             "copy: not the original BMP files; if the crops were resized, the size of a cell in pixels has lost its "
             "meaning"
         )
-    return CellTable(tuple(cells), HERLEV, "herlev", (*notes, *passed_over(listing, ())))
+    return CellTable(cells=tuple(cells), system=HERLEV, name="herlev", notes=(*notes, *passed_over(listing, ())))
 
 
 def recognise(listing: Listing) -> str:
@@ -78,15 +80,15 @@ def recognise(listing: Listing) -> str:
 
 
 DATASET = Dataset(
-    "herlev",
-    "Herlev (smear2005), single cells of conventional Pap smears, 7 classes",
-    HERLEV,
-    "acquisition: the first number of the file name",
-    read,
-    recognise,
-    COUNTS,
-    "Jantzen J, Norup J, Dounias G, Bjerregaard B. Pap-smear benchmark data for pattern classification. "
+    name="herlev",
+    title="Herlev (smear2005), single cells of conventional Pap smears, 7 classes",
+    system=HERLEV,
+    groups="acquisition: the first number of the file name",
+    read=read,
+    recognise=recognise,
+    counts=COUNTS,
+    citation="Jantzen J, Norup J, Dounias G, Bjerregaard B. Pap-smear benchmark data for pattern classification. "
     "Nature inspired Smart Information Systems (NiSIS), 2005",
-    "public for research; no formal licence is stated",
-    "https://mde-lab.aegean.gr/index.php/downloads/",
+    licence="public for research; no formal licence is stated",
+    homepage="https://mde-lab.aegean.gr/index.php/downloads/",
 )

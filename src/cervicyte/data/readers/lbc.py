@@ -53,7 +53,15 @@ def read(path: Path) -> CellTable:
             slide, stem = place
             original = str(image.parent / stem) if stem else ""
             cells.append(
-                Cell(str(image), label, f"{label}-{slide}", None, "lbc", listing.split(image), original=original)
+                Cell(
+                    path=str(image),
+                    label=label,
+                    group=f"{label}-{slide}",
+                    box=None,
+                    source="lbc",
+                    split=listing.split(image),
+                    original=original,
+                )
             )
     if not cells:
         raise DataError(
@@ -68,7 +76,7 @@ def read(path: Path) -> CellTable:
     notes += _variants_note(cells)
     notes += left_out(listing, misnamed, "in class folders whose names do not tell a slide")
     notes += left_out(listing, elsewhere, "outside the four class folders")
-    return CellTable(tuple(cells), BETHESDA, "lbc", (*notes, *passed_over(listing, ())))
+    return CellTable(cells=tuple(cells), system=BETHESDA, name="lbc", notes=(*notes, *passed_over(listing, ())))
 
 
 def recognise(listing: Listing) -> str:
@@ -110,15 +118,17 @@ def _variants_note(cells: list[Cell]) -> list[str]:
 
 
 DATASET = Dataset(
-    "lbc",
-    "Mendeley LBC, whole fields of liquid-based cytology, 4 classes",
-    BETHESDA,
-    "slide: the class and the slide number of the file name",
-    read,
-    recognise,
-    COUNTS,
-    "Hussain E, Mahanta LB, Borah H, Das CR. Liquid based-cytology Pap smear dataset for automated multi-class "
-    "diagnosis of pre-cancerous and cervical cancer lesions. Data in Brief 30, 2020, 10.1016/j.dib.2020.105589",
-    "CC BY 4.0",
-    "https://data.mendeley.com/datasets/zddtpgzv63/4",
+    name="lbc",
+    title="Mendeley LBC, whole fields of liquid-based cytology, 4 classes",
+    system=BETHESDA,
+    groups="slide: the class and the slide number of the file name",
+    read=read,
+    recognise=recognise,
+    counts=COUNTS,
+    citation=(
+        "Hussain E, Mahanta LB, Borah H, Das CR. Liquid based-cytology Pap smear dataset for automated multi-class "
+        "diagnosis of pre-cancerous and cervical cancer lesions. Data in Brief 30, 2020, 10.1016/j.dib.2020.105589"
+    ),
+    licence="CC BY 4.0",
+    homepage="https://data.mendeley.com/datasets/zddtpgzv63/4",
 )

@@ -76,10 +76,10 @@ def read(path: Path) -> CellTable:
         notes.append(f"passed over: {plural(closed, 'whole field')}, because their cells are in CROPPED")
     notes += left_out(listing, other, "outside the class folders or not named NNN or NNN_MM")
     return CellTable(
-        tuple(cells),
-        SIPAKMED,
-        "sipakmed",
-        (*count_note("SIPaKMeD", COUNTS, cells), *notes, *passed_over(listing, contours)),
+        cells=tuple(cells),
+        system=SIPAKMED,
+        name="sipakmed",
+        notes=(*count_note("SIPaKMeD", COUNTS, cells), *notes, *passed_over(listing, contours)),
     )
 
 
@@ -139,7 +139,9 @@ def _group(label: str, number: str) -> str:
 
 def _crop_cell(listing: Listing, image: Path, label: str) -> Cell:
     number = image.stem.split("_")[0]
-    return Cell(str(image), label, _group(label, number), source="sipakmed", split=listing.split(image))
+    return Cell(
+        path=str(image), label=label, group=_group(label, number), source="sipakmed", split=listing.split(image)
+    )
 
 
 def _contour_cells(
@@ -163,7 +165,16 @@ def _contour_cells(
             problems.append(f"{printable(contour.name)}: {error.one_line}")
             continue
         label = classes[field.parent]
-        cells.append(Cell(str(field), label, _group(label, field.stem), box, "sipakmed", listing.split(field)))
+        cells.append(
+            Cell(
+                path=str(field),
+                label=label,
+                group=_group(label, field.stem),
+                box=box,
+                source="sipakmed",
+                split=listing.split(field),
+            )
+        )
     notes = []
     if problems:
         shown = "; ".join(problems[:3]) + (f"; and {len(problems) - 3} more" if len(problems) > 3 else "")
@@ -180,16 +191,18 @@ def _contour_cells(
 
 
 DATASET = Dataset(
-    "sipakmed",
-    "SIPaKMeD, single cells cut from 966 fields of conventional Pap smears, 5 classes",
-    SIPAKMED,
-    "field: the class and the number NNN of the field that the cell was cut from",
-    read,
-    recognise,
-    COUNTS,
-    "Plissiti ME, Dimitrakopoulos P, Sfikas G, Nikou C, Krikoni O, Charchanti A. SIPAKMED: a new dataset for feature "
-    "and image based classification of normal and pathological cervical cells in Pap smear images. IEEE ICIP, 2018, "
-    "10.1109/ICIP.2018.8451588",
-    "public for experiments, with the request to cite; no formal licence is stated",
-    "https://www.cs.uoi.gr/~marina/sipakmed.html",
+    name="sipakmed",
+    title="SIPaKMeD, single cells cut from 966 fields of conventional Pap smears, 5 classes",
+    system=SIPAKMED,
+    groups="field: the class and the number NNN of the field that the cell was cut from",
+    read=read,
+    recognise=recognise,
+    counts=COUNTS,
+    citation=(
+        "Plissiti ME, Dimitrakopoulos P, Sfikas G, Nikou C, Krikoni O, Charchanti A. SIPAKMED: a new dataset for "
+        "feature and image based classification of normal and pathological cervical cells in Pap smear images. IEEE "
+        "ICIP, 2018, 10.1109/ICIP.2018.8451588"
+    ),
+    licence="public for experiments, with the request to cite; no formal licence is stated",
+    homepage="https://www.cs.uoi.gr/~marina/sipakmed.html",
 )

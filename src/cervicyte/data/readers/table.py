@@ -76,7 +76,7 @@ def read(
             )
     if len({c.label for c in cells}) == 1:
         notes.append(f"classes: one only, {cells[0].label!r}; nothing can be trained on it")
-    return CellTable(tuple(cells), system, path.stem, tuple(notes), grouped)
+    return CellTable(cells=tuple(cells), system=system, name=path.stem, notes=tuple(notes), grouped=grouped)
 
 
 def find_table(path: Path) -> Path:
@@ -167,7 +167,15 @@ def _cells(table: Rows, path: Path, boxed: bool) -> tuple[list[Cell], list[str]]
         if "group" not in row and not group:
             group = grouping.relative(original or file, path.parent)
         source = row.get(AUGMENTED_FROM, "").strip() or "folder"
-        cell = Cell(file, label, group, box, source, _split(row.get("split", ""), number, path), original)
+        cell = Cell(
+            path=file,
+            label=label,
+            group=group,
+            box=box,
+            source=source,
+            split=_split(row.get("split", ""), number, path),
+            original=original,
+        )
         before = cells.setdefault((file, box), cell)
         if before is not cell:
             again.append(number)
@@ -239,11 +247,13 @@ def _split(text: str, number: int, path: Path) -> str:
 
 
 DATASET = Dataset(
-    "table",
-    "a CSV or Parquet table with the columns path and label, and perhaps group, split, original (of which a row is a "
-    "copy), left, top, right, bottom",
-    None,
-    "the column group",
-    read,
-    recognise,
+    name="table",
+    title=(
+        "a CSV or Parquet table with the columns path and label, and perhaps group, split, original (of which a row "
+        "is a copy), left, top, right, bottom"
+    ),
+    system=None,
+    groups="the column group",
+    read=read,
+    recognise=recognise,
 )
