@@ -35,6 +35,7 @@ $(VENV)/.dev: $(BIN)/python pyproject.toml constraints.txt
 
 # The documentation, as strict as it gets: a warning is an error. Nothing is fetched.
 docs: $(VENV)/.dev
+	rm -rf docs/_build docs/gallery docs/reference
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
 
 # All packages with the hashes of their files (requirements/README.md).
