@@ -26,11 +26,11 @@ from cervicyte.base.versions import version_of
 from cervicyte.bundle.folder import Bundle, InputSpec, Manifest, save_bundle
 from cervicyte.bundle.graph import network_graph
 from cervicyte.data.labels import BINARY
-from cervicyte.decision.calibration import Limits
+from cervicyte.decision.calibration import DecisionLimits
 from cervicyte.decision.linear import LinearHead
 from cervicyte.features import extraction
 from cervicyte.images import decoding
-from cervicyte.images.decoding import Picture
+from cervicyte.images.decoding import CellImage
 from cervicyte.networks import runtime
 
 Way = TypeVar("Way", bound=Hashable)
@@ -146,12 +146,12 @@ def make_network_bundle(name: str, weights: str, folder: Path) -> Bundle:
     weights_of_head = np.random.default_rng(0).normal(size=(extractor.dimension, 2)) * 0.01
     graph = network_graph(extractor.onnx_path, LinearHead(weights_of_head, np.zeros(2), 1.0), 1.0)
     spec = InputSpec("image", size=extractor.size)
-    limits = Limits(0.5, 0.95, 0.4, 0.6, 0.0, 0.05)
+    limits = DecisionLimits(0.5, 0.95, 0.4, 0.6, 0.0, 0.05)
     manifest = Manifest(name, BINARY, BINARY.classes, limits=limits, input=spec, precision=extractor.precision)
     return save_bundle(folder, manifest, graph)
 
 
 def stream_files(files: Sequence[Path], extractor: extraction.Extractor) -> None:
     """Run files through streaming extraction with nothing cached; a file that cannot be read is an error."""
-    for _, answer in extraction.stream((Picture(str(path)) for path in files), extractor):
+    for _, answer in extraction.stream((CellImage(str(path)) for path in files), extractor):
         assert isinstance(answer, np.ndarray), answer

@@ -26,7 +26,7 @@ import psutil
 from cervicyte.features import extraction
 from cervicyte.features.cache import FeatureCache
 from cervicyte.images import decoding
-from cervicyte.images.decoding import Picture
+from cervicyte.images.decoding import CellImage
 from cervicyte.networks import runtime
 from cervicyte.networks.keras.export import build_network
 from cervicyte.networks.quantisation import quantisation_error, quantise
@@ -204,7 +204,7 @@ def batches(files: list[Path], extractor: extraction.NetworkExtractor, size: int
         yield np.stack([extractor.prepare(decoding.load(p)) for p in files[start : start + size]])
 
 
-def write_many(files: list[Path], folder: Path, count: int) -> list[Picture]:
+def write_many(files: list[Path], folder: Path, count: int) -> list[CellImage]:
     """``count`` files of different content: copies with a number after the image's end."""
     folder.mkdir(parents=True)
     images = []
@@ -213,7 +213,7 @@ def write_many(files: list[Path], folder: Path, count: int) -> list[Picture]:
         shutil.copyfile(source, path)
         with path.open("ab") as out:
             out.write(b"%d" % i)
-        images.append(Picture(str(path)))
+        images.append(CellImage(str(path)))
     return images
 
 

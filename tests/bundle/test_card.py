@@ -9,12 +9,12 @@ from cervicyte.bundle.card import model_card
 from cervicyte.bundle.folder import CARD, Bundle
 from cervicyte.bundle.manifest import InputSpec, Manifest
 from cervicyte.data.labels import get_system
-from cervicyte.decision.calibration import Limits
+from cervicyte.decision.calibration import DecisionLimits
 
 
 def made(scores=None, training=None, system="herlev") -> Manifest:
     found = get_system(system)
-    limits = Limits(0.4, 0.95, 0.2, 0.6, 0.0, 0.05)
+    limits = DecisionLimits(0.4, 0.95, 0.2, 0.6, 0.0, 0.05)
     return Manifest("m", found, found.classes, InputSpec("image", 96), limits, "float32", training or {}, scores or {})
 
 
@@ -54,7 +54,7 @@ def test_a_leaking_protocol_is_not_told_as_an_honest_one() -> None:
 
 
 def test_a_limit_that_no_cell_reaches_is_said_in_words() -> None:
-    never = replace(made(), limits=Limits(0.4, 0.95, 0.0, float("inf"), 0.0, 0.05))
+    never = replace(made(), limits=DecisionLimits(0.4, 0.95, 0.0, float("inf"), 0.0, 0.05))
     assert "Called normal never and abnormal never" in model_card(never)
     assert "Called normal below P(abnormal) = 0.200 and abnormal from 0.600 on" in model_card(made())
 

@@ -13,7 +13,7 @@ from cervicyte.bundle import folder as bundle
 from cervicyte.bundle.compression import compress
 from cervicyte.bundle.graph import network_graph
 from cervicyte.data.labels import BINARY
-from cervicyte.decision.calibration import Limits
+from cervicyte.decision.calibration import DecisionLimits
 from cervicyte.decision.linear import LinearHead
 from cervicyte.decision.quality import fit_quality
 from cervicyte.errors import DataError, UsageError
@@ -32,7 +32,7 @@ def model(backbone: Path, tmp_path_factory: pytest.TempPathFactory) -> bundle.Bu
         BINARY,
         BINARY.classes,
         bundle.InputSpec("image", SIDE),
-        Limits(0.5, 0.95, 0.4, 0.6, 0.0, 0.05),
+        DecisionLimits(0.5, 0.95, 0.4, 0.6, 0.0, 0.05),
         "float32",
         quality=replace(learned, contrast_from=0.0, focus_from=-1e9, distance_to=1e9, far_from=1e9),
     )

@@ -20,7 +20,7 @@ from cervicyte.bundle.graph import measurements_graph
 from cervicyte.bundle.manifest import FORMAT
 from cervicyte.data import readers, synthetic
 from cervicyte.data.labels import BINARY, HERLEV
-from cervicyte.decision.calibration import Limits
+from cervicyte.decision.calibration import DecisionLimits
 from cervicyte.decision.linear import LinearHead
 from cervicyte.errors import BundleError, MissingError, StorageError, UsageError
 from cervicyte.training.fitting import fit_model
@@ -29,7 +29,7 @@ from cervicyte.training.recipes import load_recipe
 from support.commands import cervicyte, inside, read, three_parts
 
 FILES = ("manifest.json", "model.onnx", "training_cells.npz", "MODEL_CARD.md", "SHA256SUMS")
-LIMITS = Limits(0.3, 0.95, 0.1, 0.8, 0.0, 0.05)
+LIMITS = DecisionLimits(0.3, 0.95, 0.1, 0.8, 0.0, 0.05)
 
 
 def _small(folder: Path, **changes) -> Bundle:

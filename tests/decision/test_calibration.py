@@ -8,7 +8,7 @@ from hypothesis import given, strategies as st
 
 from cervicyte.decision.calibration import (
     UNCERTAIN,
-    Limits,
+    DecisionLimits,
     fit_limits,
     fit_temperature,
     name_cells,
@@ -81,7 +81,7 @@ def test_a_flagged_or_uncertain_cell_is_never_called_normal(seed: int) -> None:
 
 
 def test_abnormality_shared_by_many_classes_outweighs_one_normal_class() -> None:
-    limits = Limits(0.4, 0.95, 0.2, 0.4, 0.0, 0.05)
+    limits = DecisionLimits(0.4, 0.95, 0.2, 0.4, 0.0, 0.05)
     p = np.array([[0.45, 0.19, 0.18, 0.18]])
     labels = name_cells(p, ("normal", "a", "b", "c"), np.array([False, True, True, True]), limits)
     assert labels == ["a"]
@@ -90,9 +90,9 @@ def test_abnormality_shared_by_many_classes_outweighs_one_normal_class() -> None
 def test_cells_that_are_unsure_for_another_reason_are_uncertain_too() -> None:
     p = np.array([[0.9, 0.1], [0.9, 0.1], [0.75, 0.25], [0.1, 0.9]])
     unsure = np.array([True, False, False, False])
-    limits = Limits(0.3, 0.95, 0.2, 0.3, 0.0, 0.05)
+    limits = DecisionLimits(0.3, 0.95, 0.2, 0.3, 0.0, 0.05)
     assert name_cells(p, ("n", "a"), np.array([False, True]), limits, unsure) == [UNCERTAIN, "n", UNCERTAIN, "a"]
-    no_verdict = Limits(None, 0.95, 0.0, 0.0, 0.8, 0.05)
+    no_verdict = DecisionLimits(None, 0.95, 0.0, 0.0, 0.8, 0.05)
     assert name_cells(p, ("x", "y"), None, no_verdict, unsure) == [UNCERTAIN, "x", UNCERTAIN, "y"]
 
 
@@ -110,5 +110,5 @@ def test_a_verdict_that_cannot_keep_its_risk_is_never_given_and_survives_json() 
     assert limits.normal_below == 0.0
     assert limits.abnormal_from == float("inf")
     assert limits.uncertain(p, p[:, 1]).all()
-    assert Limits.from_json(limits.to_json()) == limits
+    assert DecisionLimits.from_json(limits.to_json()) == limits
     assert limits.to_json()["abnormal_from"] is None

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from cervicyte.data.labels import HERLEV
-from cervicyte.decision.calibration import UNCERTAIN, Limits, fit_limits, fit_temperature, name_cells, softmax
+from cervicyte.decision.calibration import UNCERTAIN, DecisionLimits, fit_limits, fit_temperature, name_cells, softmax
 from cervicyte.decision.ensemble import (
     RULES,
     Combiner,
@@ -246,18 +246,18 @@ def test_inner_folds_follow_the_protocol() -> None:
 
 
 @st.composite
-def _limits(draw: st.DrawFn) -> Limits:
+def _limits(draw: st.DrawFn) -> DecisionLimits:
     """Limits as fit_limits may give them, and others that it never gives."""
     share = st.floats(0, 1)
     band = st.one_of(share, st.just(0.0), st.just(float("inf")))
     threshold = draw(st.one_of(share, st.sampled_from([0.0, 1e-12, 0.5, 1.0])))
-    return Limits(threshold, 0.95, draw(band), draw(band), 0.0, 0.05)
+    return DecisionLimits(threshold, 0.95, draw(band), draw(band), 0.0, 0.05)
 
 
 @settings(deadline=None, max_examples=300)
 @given(st.sampled_from(NAMES), _limits(), st.integers(0, 10**6), st.integers(1, 6), st.integers(2, 8), st.data())
 def test_no_rule_calls_a_cell_normal_that_a_member_sees_as_abnormal(
-    rule: str, limits: Limits, seed: int, m: int, k: int, data: st.DataObject
+    rule: str, limits: DecisionLimits, seed: int, m: int, k: int, data: st.DataObject
 ) -> None:
     random = np.random.default_rng(seed)
     abnormal = np.array(data.draw(st.lists(st.booleans(), min_size=k, max_size=k)))
@@ -285,7 +285,7 @@ def test_no_rule_calls_a_cell_normal_that_a_member_sees_as_abnormal(
 def test_a_certain_severe_dysplasia_is_not_outvoted_into_normal(rule: str) -> None:
     # Five members that contradict each other on a cell that one is certain of, for every abnormal class,
     # the last included. The weights ignore the certain member; the matrix always says normal.
-    limits = Limits(0.5, 0.95, 0.5, 0.6, 0.0, 0.05)
+    limits = DecisionLimits(0.5, 0.95, 0.5, 0.6, 0.0, 0.05)
     votes = np.full((int(ABNORMAL.sum()), 6, 7), 0.01)
     votes[:, 1:, 0] = 0.94
     votes[:, 3:, 1], votes[:, 3:, 0] = 0.94, 0.01
@@ -316,7 +316,7 @@ def test_the_last_class_can_be_the_answer(rule: str) -> None:
 
 
 def test_the_guard_is_never_a_reason_against_an_abnormal_answer() -> None:
-    limits = Limits(0.3, 0.95, 0.1, 0.3, 0.0, 0.05)
+    limits = DecisionLimits(0.3, 0.95, 0.1, 0.3, 0.0, 0.05)
     votes = np.array([[[0.1, 0.9], [0.9, 0.1], [0.9, 0.1]]])
     p = Combiner("mean").combine(votes)
     assert abnormal_votes(votes, np.array([False, True]), 0.3).tolist() == [[True, False, False]]
@@ -335,7 +335,7 @@ def test_an_operating_point_that_is_no_number_alarms() -> None:
 
 
 def test_without_normal_and_abnormal_fewer_than_half_of_the_members_are_no_answer() -> None:
-    limits = Limits(None, 0.95, 0.0, 0.0, 0.0, 0.05)
+    limits = DecisionLimits(None, 0.95, 0.0, 0.0, 0.0, 0.05)
     three = np.eye(3)
     votes = np.array([three[[0, 0, 1, 1]], three[[0, 1, 1, 1]], three[[0, 1, 2, 2]]])
     p = np.array([[0.6, 0.3, 0.1], [0.6, 0.3, 0.1], [0.1, 0.2, 0.7]])
@@ -456,7 +456,7 @@ def test_votes_that_are_not_distributions_are_refused(votes: np.ndarray) -> None
 
 def test_arrays_that_do_not_fit_each_other_are_refused() -> None:
     votes, codes, groups = _members(30, 3, (1.0, 1.0))
-    limits = Limits(0.5, 0.95, 0.5, 0.6, 0.0, 0.05)
+    limits = DecisionLimits(0.5, 0.95, 0.5, 0.6, 0.0, 0.05)
     with pytest.raises(DataError, match="different lengths"):
         fit_combiner("mean", votes, codes[:-1], groups)
     with pytest.raises(DataError, match="class numbers"):

@@ -13,7 +13,7 @@ from PIL import Image
 from cervicyte.bundle.folder import Bundle, InputSpec, Manifest, MemberSpec, save_bundle
 from cervicyte.bundle.graph import measurements_graph, network_graph
 from cervicyte.data.labels import BINARY, HERLEV
-from cervicyte.decision.calibration import Limits, softmax
+from cervicyte.decision.calibration import DecisionLimits, softmax
 from cervicyte.decision.ensemble import Combiner
 from cervicyte.decision.linear import LinearHead
 from cervicyte.errors import BundleError, CervicyteError, ImageError, MissingError, StorageError, UsageError
@@ -26,7 +26,7 @@ from cervicyte.networks.orientations import averaged, oriented
 from support.commands import inside, three_parts
 
 SIDE, PLACES, CHANNELS = 32, 4, 6
-LIMITS = Limits(0.5, 0.95, 0.5, 0.5, 0.0, 0.05)
+LIMITS = DecisionLimits(0.5, 0.95, 0.5, 0.5, 0.0, 0.05)
 IMAGE = InputSpec("image", size=SIDE)
 MEASURED = InputSpec("measurements", measurements=morphology.NAMES)
 D = len(morphology.NAMES)

@@ -20,7 +20,7 @@ pytest.importorskip("torch")
 
 from cervicyte import settings
 from cervicyte.base import files, working_folder
-from cervicyte.base.checkpoints import Job
+from cervicyte.base.checkpoints import Computation
 from cervicyte.data.cells import Cell, CellTable
 from cervicyte.data.labels import BINARY
 from cervicyte.errors import DataError, StorageError, UsageError
@@ -335,19 +335,19 @@ def test_activations_and_jobs_make_room_and_mapped_files_stay_readable(cells, mo
     for path in held:
         os.utime(path, (1, 1))
     put("activations/other", 10**9 - total() - 10, 0)
-    Job("1" * 64, "tails").keep_checkpoint({"x": np.zeros(100)})
+    Computation("1" * 64, "tails").save_checkpoint({"x": np.zeros(100)})
     assert not held[0].exists()
     assert np.array(table.maps).tobytes() == kept.tobytes()
-    assert Job("1" * 64, "tails").checkpoint()["x"].shape == (100,)
+    assert Computation("1" * 64, "tails").checkpoint()["x"].shape == (100,)
     assert total() <= 10**9 + 1000  # the headers of a small file
 
 
 @hypothesis_settings(deadline=None, max_examples=60)
 @given(st.data())
 def test_a_job_file_is_read_whole_or_not_at_all(data) -> None:
-    job = Job("2" * 64, "tails")
+    job = Computation("2" * 64, "tails")
     held = {"a": np.arange(20, dtype=np.float32), "b": np.array(3.0)}
-    job.keep_checkpoint(held)
+    job.save_checkpoint(held)
     (path,) = working_folder.folder().glob("tails/2*.checkpoint.npz")
     content = bytearray(path.read_bytes())
     if data.draw(st.booleans()):

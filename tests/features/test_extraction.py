@@ -23,7 +23,7 @@ from cervicyte.features import extraction
 from cervicyte.features.cache import FeatureCache, cell_key
 from cervicyte.images import decoding
 from cervicyte.images.augmentation import GEOMETRIC
-from cervicyte.images.decoding import Picture
+from cervicyte.images.decoding import CellImage
 
 
 class Colours:
@@ -79,7 +79,7 @@ def colours_of(paths) -> np.ndarray:
 def test_answers_come_in_the_order_of_the_pictures(cells, tmp_path, batch_size, cached) -> None:
     extractor = Colours(batch_size=batch_size)
     with FeatureCache(extractor.key, tmp_path) as cache:
-        found = list(extraction.stream(map(Picture, cells), extractor, cache if cached else None))
+        found = list(extraction.stream(map(CellImage, cells), extractor, cache if cached else None))
     assert [index for index, _ in found] == list(range(len(cells)))
     np.testing.assert_array_equal(np.stack([v for _, v in found]), colours_of(cells))
 
@@ -89,7 +89,7 @@ def test_bad_files_yield_their_error_and_the_others_go_on(cells, tmp_path) -> No
     empty.write_bytes(b"")
     text.write_text("not an image")
     mixed = [cells[0], str(empty), cells[1], str(text), str(tmp_path / "gone.png"), cells[2]]
-    pictures = [Picture(p) for p in mixed] + [Picture(cells[3], (100, 100, 200, 200))]
+    pictures = [CellImage(p) for p in mixed] + [CellImage(cells[3], (100, 100, 200, 200))]
     with FeatureCache("k", tmp_path) as cache:
         answers = [a for _, a in extraction.stream(pictures, Colours(), cache)]
         assert len(cache) == 3, "errors are not cached"
@@ -105,7 +105,7 @@ def test_a_filter_that_fails_on_one_picture_does_not_stop_the_rest(cells) -> Non
                 raise ValueError("too small")
             return super().prepare(image)
 
-    answers = [a for _, a in extraction.stream([Picture(cells[0], (0, 0, 2, 2)), Picture(cells[1])], Picky())]
+    answers = [a for _, a in extraction.stream([CellImage(cells[0], (0, 0, 2, 2)), CellImage(cells[1])], Picky())]
     assert isinstance(answers[0], ImageError)
     assert "too small" in str(answers[0])
     assert answers[1].shape == (3,)
@@ -121,7 +121,7 @@ def test_an_endless_generator_is_drawn_only_a_little_ahead(cells) -> None:
     def endless():
         nonlocal drawn
         while True:
-            yield Picture(cells[drawn % len(cells)])
+            yield CellImage(cells[drawn % len(cells)])
             drawn += 1
 
     extractor = Colours(pause=0.0005)
@@ -136,14 +136,14 @@ def test_an_endless_generator_is_drawn_only_a_little_ahead(cells) -> None:
 def test_a_lone_miss_among_many_hits_does_not_hold_them_back(cells, tmp_path) -> None:
     extractor = Colours(batch_size=8)
     with FeatureCache(extractor.key, tmp_path) as cache:
-        list(extraction.stream(map(Picture, cells[1:]), extractor, cache))
+        list(extraction.stream(map(CellImage, cells[1:]), extractor, cache))
         drawn = 0
 
         def pictures():
             nonlocal drawn
             for i in range(3000):
                 drawn += 1
-                yield Picture(cells[0] if i == 0 else cells[1 + i % 59])
+                yield CellImage(cells[0] if i == 0 else cells[1 + i % 59])
 
         answers = extraction.stream(pictures(), extractor, cache)
         index, first = next(answers)
@@ -158,7 +158,7 @@ def test_memory_does_not_grow_with_the_number_of_pictures(cells) -> None:
 
     def run(n: int) -> int:
         most = 0
-        for i, _ in extraction.stream((Picture(cells[k % 60]) for k in range(n)), Colours(batch_size=16)):
+        for i, _ in extraction.stream((CellImage(cells[k % 60]) for k in range(n)), Colours(batch_size=16)):
             if i % 500 == 0:
                 most = max(most, process.memory_info().rss)
         return most
@@ -172,7 +172,7 @@ def test_each_file_is_read_once_and_decoded_only_on_a_miss(cells, tmp_path, monk
     read_bytes, decode = decoding.read_bytes, decoding.decode
     monkeypatch.setattr(decoding, "read_bytes", lambda path: read.append(path) or read_bytes(path))
     monkeypatch.setattr(decoding, "decode", lambda data, name: decoded.append(name) or decode(data, name))
-    boxes = [Picture(cells[0], (0, 0, 4, k)) for k in range(1, 8)]
+    boxes = [CellImage(cells[0], (0, 0, 4, k)) for k in range(1, 8)]
     extractor = Colours()
     with FeatureCache(extractor.key, tmp_path) as cache:
         list(extraction.stream(boxes, extractor, cache))
@@ -189,16 +189,19 @@ def test_the_cache_knows_the_content_not_the_name(cells, tmp_path) -> None:
     copy.write_bytes(Path(cells[5]).read_bytes())
     extractor = Colours()
     with FeatureCache(extractor.key, tmp_path) as cache:
-        list(extraction.stream([Picture(cells[5])], extractor, cache))
-        list(extraction.stream([Picture(str(copy))], extractor, cache))
+        list(extraction.stream([CellImage(cells[5])], extractor, cache))
+        list(extraction.stream([CellImage(str(copy))], extractor, cache))
         assert extractor.rows == 1
         copy.write_bytes(Path(cells[6]).read_bytes())
-        (_, changed), *_ = extraction.stream([Picture(str(copy))], extractor, cache)
+        (_, changed), *_ = extraction.stream([CellImage(str(copy))], extractor, cache)
     np.testing.assert_array_equal(changed, colours_of([cells[6]])[0])
 
 
 def test_box_and_variant_are_part_of_the_key(cells, tmp_path) -> None:
-    pictures = [Picture(cells[0], None, v) for v in range(4)] + [Picture(cells[0], (0, 0, 5, 5)), Picture(cells[0])]
+    pictures = [CellImage(cells[0], None, v) for v in range(4)] + [
+        CellImage(cells[0], (0, 0, 5, 5)),
+        CellImage(cells[0]),
+    ]
     extractor = Colours()
     with FeatureCache(extractor.key, tmp_path) as cache:
         first = [a for _, a in extraction.stream(pictures, extractor, cache)]
@@ -360,11 +363,11 @@ sys.path.insert(0, sys.argv[1])
 from test_extraction import Colours
 from cervicyte.features import extraction as features
 from cervicyte.features.cache import FeatureCache
-from cervicyte.images.decoding import Picture
+from cervicyte.images.decoding import CellImage
 paths = sorted(str(p) for p in Path(sys.argv[2]).glob("*.png"))
 extractor = Colours(pause=0.01)
 cache = FeatureCache(extractor.key, Path(sys.argv[3]))
-for index, _ in features.stream(map(Picture, paths), extractor, cache):
+for index, _ in features.stream(map(CellImage, paths), extractor, cache):
     pass
 cache.close()
 print(extractor.rows)
@@ -394,9 +397,9 @@ def test_killed_at_any_moment_it_resumes_and_the_cache_is_whole(tmp_path) -> Non
         kept = len(cache)
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     assert int(done.stdout) == len(paths) - kept, "what was committed is not computed again"
-    answers = [a for _, a in extraction.stream(map(Picture, paths), Colours(), cache)]
+    answers = [a for _, a in extraction.stream(map(CellImage, paths), Colours(), cache)]
     cache.close()
-    undisturbed = [a for _, a in extraction.stream(map(Picture, paths), Colours())]
+    undisturbed = [a for _, a in extraction.stream(map(CellImage, paths), Colours())]
     np.testing.assert_array_equal(answers, undisturbed)
 
 
@@ -420,7 +423,7 @@ def network(tmp_path_factory):
 def test_a_network_extractor_streams(network, cells) -> None:
     extractor = network(precision="float32")
     assert (extractor.dimension, extractor.size) == (24, 64)
-    answers = np.stack([a for _, a in extraction.stream(map(Picture, cells), extractor)])
+    answers = np.stack([a for _, a in extraction.stream(map(CellImage, cells), extractor)])
     alone = extractor.run(extractor.prepare(decoding.load(cells[17]))[None])[0]
     assert answers.dtype == np.float32
     np.testing.assert_allclose(answers[17], alone, rtol=1e-4, atol=1e-5)

@@ -32,7 +32,7 @@ from cervicyte.images.augmentation import (
     geometric_copy,
     get_augmentation,
 )
-from cervicyte.images.decoding import Picture
+from cervicyte.images.decoding import CellImage
 from support.commands import cervicyte, inside, three_parts
 from support.generated_cells import make_cell, save
 
@@ -214,7 +214,7 @@ def test_extraction_makes_the_copies_of_its_augmentation(tmp_path, cell) -> None
         def run(self, batch: np.ndarray) -> np.ndarray:
             return batch.astype(np.float32)
 
-    rows = dict(extraction.stream((Picture(path, variant=v) for v in range(5)), Pixels()))
+    rows = dict(extraction.stream((CellImage(path, variant=v) for v in range(5)), Pixels()))
     for variant, row in rows.items():
         copy = augmented_copy(cell, variant, digest, 3, get_augmentation("strong"))
         np.testing.assert_array_equal(row, copy.ravel())

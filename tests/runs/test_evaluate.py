@@ -15,7 +15,7 @@ from cervicyte.bundle.graph import measurements_graph
 from cervicyte.data import splits, synthetic
 from cervicyte.data.cells import CellTable
 from cervicyte.data.labels import BETHESDA, BINARY, HERLEV, SIPAKMED, LabelSystem, find_map, get_map
-from cervicyte.decision.calibration import Limits
+from cervicyte.decision.calibration import DecisionLimits
 from cervicyte.decision.linear import LinearHead
 from cervicyte.errors import DataError, StorageError, UsageError
 from cervicyte.runs.evaluate import evaluate, judge_bundle
@@ -38,7 +38,7 @@ def _model(folder: Path, system: LabelSystem, known: CellTable, **training) -> B
 
     d, k = len(morphology.NAMES), len(system.classes)
     weights = np.random.default_rng(1).normal(size=(d, k)) * 0.01
-    limits = Limits(None if system.abnormal is None else 0.4, 0.95, 0.1, 0.9, 0.0, 0.05)
+    limits = DecisionLimits(None if system.abnormal is None else 0.4, 0.95, 0.1, 0.9, 0.0, 0.05)
     spec = InputSpec("measurements", measurements=tuple(morphology.NAMES))
     manifest = Manifest("stand-in", system, system.classes, spec, limits, "float32", training)
     nothing = training_cells(known.subset(np.zeros(len(known), dtype=bool)))

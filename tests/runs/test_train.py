@@ -18,7 +18,7 @@ from cervicyte.audit import leakage
 from cervicyte.base import files
 from cervicyte.data import readers, splits
 from cervicyte.data.cells import CellTable
-from cervicyte.decision.calibration import Answers, Limits
+from cervicyte.decision.calibration import Answers, DecisionLimits
 from cervicyte.errors import BundleError, DataError, ImageError, LeakageError, StorageError, UsageError
 from cervicyte.evaluation.cross_validation import cross_validate
 from cervicyte.evaluation.results import DIFFERS
@@ -139,7 +139,7 @@ class _Spy:
     def __init__(self, seen: CellTable) -> None:
         self.seen = seen
         self.classes = seen.system.classes
-        self.limits = Limits(0.5, 0.95, 0.2, 0.8, 0.0, 0.05)
+        self.limits = DecisionLimits(0.5, 0.95, 0.2, 0.8, 0.0, 0.05)
 
     def answers(self, cells: CellTable) -> Answers:
         assert not set(self.seen.paths) & set(cells.paths)

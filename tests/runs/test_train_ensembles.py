@@ -28,7 +28,7 @@ from cervicyte.bundle.predictions import write_predictions
 from cervicyte.data import synthetic
 from cervicyte.data.cells import Cell, CellTable
 from cervicyte.data.labels import BETHESDA, BINARY, HERLEV, LabelSystem, find_map
-from cervicyte.decision.calibration import UNCERTAIN, Limits
+from cervicyte.decision.calibration import UNCERTAIN, DecisionLimits
 from cervicyte.decision.ensemble import RULES, Combiner, fit_combiner
 from cervicyte.decision.linear import LinearHead
 from cervicyte.errors import BundleError, DataError, LeakageError, MissingError, UsageError
@@ -50,7 +50,7 @@ NAMES = [r.name for r in RULES]
 CLASSES = HERLEV.classes
 ABNORMAL = np.array([c in (HERLEV.abnormal or ()) for c in CLASSES])
 NORMAL = frozenset(CLASSES) - (HERLEV.abnormal or frozenset())
-LIMITS = Limits(0.5, 0.95, 0.5, 0.5, 0.0, 0.05)
+LIMITS = DecisionLimits(0.5, 0.95, 0.5, 0.5, 0.0, 0.05)
 
 #: Two ways to measure and one untrained network, each member different in more than its name.
 MEMBERS = (
@@ -183,7 +183,7 @@ def _combiner(rule: str, seed: int, m: int = 3, k: int = 7) -> Combiner:
 _SHARE = st.floats(0, 1)
 _BAND = st.one_of(_SHARE, st.just(0.0), st.just(float("inf")))
 _LIMITS = st.builds(
-    Limits,
+    DecisionLimits,
     st.one_of(_SHARE, st.sampled_from([0.0, 1e-12, 0.5, 1.0])),
     st.just(0.95),
     _BAND,
@@ -209,7 +209,7 @@ def _check_prediction(p, threshold: float) -> None:
 @hypothesis_settings(max_examples=200, deadline=None)
 @given(st.sampled_from(NAMES), _LIMITS, _TEMPERATURES, st.integers(0, 10**6), st.integers(2, 5), st.data())
 def test_no_vector_of_votes_gives_a_normal_verdict_where_a_member_sees_abnormality(
-    readers: Bundle, rule: str, limits: Limits, temperature: float, seed: int, m: int, data: st.DataObject
+    readers: Bundle, rule: str, limits: DecisionLimits, temperature: float, seed: int, m: int, data: st.DataObject
 ) -> None:
     random = np.random.default_rng(seed)
     votes = random.gamma(10 ** random.uniform(-2, 1, (24, m, 1)), size=(24, m, 7)) + 1e-30
@@ -241,7 +241,7 @@ def test_no_vector_of_votes_gives_a_normal_verdict_where_a_member_sees_abnormali
 @hypothesis_settings(max_examples=12, deadline=None)
 @given(st.sampled_from(NAMES), _LIMITS, _TEMPERATURES, st.integers(0, 10**6))
 def test_no_picture_gives_a_normal_verdict_where_a_member_sees_abnormality(
-    readers: Bundle, adversaries: CellTable, rule: str, limits: Limits, temperature: float, seed: int
+    readers: Bundle, adversaries: CellTable, rule: str, limits: DecisionLimits, temperature: float, seed: int
 ) -> None:
     changed = {"limits": limits, "temperature": temperature, "combiner": _combiner(rule, seed)}
     bundle = Bundle(readers.folder, replace(readers.manifest, **changed))

@@ -17,7 +17,7 @@ pytest.importorskip("torch")
 
 from cervicyte import settings
 from cervicyte.base import working_folder
-from cervicyte.base.checkpoints import Job
+from cervicyte.base.checkpoints import Computation
 from cervicyte.data import splits
 from cervicyte.data.splits import Folds
 from cervicyte.decision.calibration import softmax
@@ -508,7 +508,7 @@ def test_the_graph_gives_the_calibrated_answer_of_the_versions(orientations, tmp
 
 
 def test_jobs_say_nothing_of_what_is_not_there() -> None:
-    job = Job("0" * 64, "tails")
+    job = Computation("0" * 64, "tails")
     assert job.result() is None
     assert job.checkpoint() is None
     assert not working_folder.folder().exists()

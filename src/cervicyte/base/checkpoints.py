@@ -14,7 +14,7 @@ from cervicyte.base.files import atomic_write
 
 
 @dataclass(frozen=True)
-class Job:
+class Computation:
     """Where the result and the checkpoint of one computation are, as named arrays.
 
     Attributes
@@ -34,12 +34,12 @@ class Job:
         """Where an earlier run was stopped, or None."""
         return _read(self._path("checkpoint.npz"))
 
-    def keep(self, result: Mapping[str, np.ndarray]) -> None:
+    def save_result(self, result: Mapping[str, np.ndarray]) -> None:
         """Write the result and drop the checkpoint."""
         _write(self._path("npz"), result)
         self._path("checkpoint.npz").unlink(missing_ok=True)
 
-    def keep_checkpoint(self, held: Mapping[str, np.ndarray]) -> None:
+    def save_checkpoint(self, held: Mapping[str, np.ndarray]) -> None:
         """Write where the computation is."""
         _write(self._path("checkpoint.npz"), held)
 

@@ -159,11 +159,11 @@ class Bundle:
         # Inputs in their order: a file to predict, or the reason why there is nothing to predict.
         pending: deque[decoding.SearchResult] = deque()
 
-        def pictures() -> Iterator[decoding.Picture]:
+        def pictures() -> Iterator[decoding.CellImage]:
             for found in decoding.find_images(inputs):
                 pending.append(found)
                 if found.problem is None:
-                    yield decoding.Picture(str(found.path))
+                    yield decoding.CellImage(str(found.path))
 
         def refused() -> Iterator[Prediction]:
             while pending and pending[0].problem is not None:

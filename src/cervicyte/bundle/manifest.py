@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from cervicyte.data.labels import BETHESDA, LabelSystem, find_map
-from cervicyte.decision.calibration import Limits
+from cervicyte.decision.calibration import DecisionLimits
 from cervicyte.decision.ensemble import Combiner
 from cervicyte.decision.quality import QualityModel
 from cervicyte.errors import BundleError, CervicyteError, UsageError
@@ -129,7 +129,7 @@ class Manifest:
     system: LabelSystem
     classes: tuple[str, ...]
     input: InputSpec
-    limits: Limits
+    limits: DecisionLimits
     precision: str
     training: Mapping[str, Any] = field(default_factory=dict)
     scores: Mapping[str, Any] = field(default_factory=dict)
@@ -193,7 +193,7 @@ class Manifest:
                 LabelSystem.from_json(value["system"]),
                 tuple(map(str, value["classes"])),
                 InputSpec.from_json(value["input"]),
-                Limits.from_json(value["limits"]),
+                DecisionLimits.from_json(value["limits"]),
                 str(value["precision"]),
                 dict(value["training"]),
                 dict(value["scores"]),

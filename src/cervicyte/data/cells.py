@@ -14,7 +14,7 @@ import numpy as np
 from cervicyte.base.files import sha256_file
 from cervicyte.data.labels import LabelMap, LabelSystem
 from cervicyte.errors import DataError
-from cervicyte.images.decoding import Box, Picture
+from cervicyte.images.decoding import Box, CellImage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,9 +44,9 @@ class Cell:
     variant: int = 0
 
     @property
-    def picture(self) -> Picture:
+    def picture(self) -> CellImage:
         """Where its pixels are."""
-        return Picture(self.path, self.box, self.variant)
+        return CellImage(self.path, self.box, self.variant)
 
 
 @dataclass(frozen=True, kw_only=True)

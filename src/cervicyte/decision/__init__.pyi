@@ -1,5 +1,5 @@
 from .calibration import (
-    Limits as Limits,
+    DecisionLimits as DecisionLimits,
     fit_limits as fit_limits,
     fit_temperature as fit_temperature,
     name_cells as name_cells,

@@ -95,7 +95,7 @@ def operating_point(p_abnormal: np.ndarray, abnormal: np.ndarray, sensitivity: f
 
 
 @dataclass(frozen=True)
-class Limits:
+class DecisionLimits:
     """Where verdicts begin and end on P(abnormal), or on confidence where abnormal is not defined.
 
     Attributes
@@ -126,7 +126,7 @@ class Limits:
         return {k: None if v is None or np.isinf(v) else float(v) for k, v in vars(self).items()}
 
     @classmethod
-    def from_json(cls, value: Mapping[str, float | None]) -> Limits:
+    def from_json(cls, value: Mapping[str, float | None]) -> DecisionLimits:
         """Read the form that `to_json` wrote; KeyError or TypeError if it is not of that form."""
 
         def number(name: str) -> float:
@@ -155,7 +155,7 @@ def fit_limits(
     sensitivity: float = 0.95,
     max_risk: float = 0.05,
     unsure: np.ndarray | None = None,
-) -> Limits:
+) -> DecisionLimits:
     """Set the operating point and the uncertain band from out-of-fold probabilities.
 
     The band is a risk-coverage rule (Geifman and El-Yaniv 2017, Selective classification for deep
@@ -174,7 +174,7 @@ def fit_limits(
     if abnormal_classes is None:
         confidence = probabilities.max(axis=1)[answered]
         wrong = (probabilities.argmax(axis=1) != codes)[answered]
-        return Limits(None, sensitivity, 0.0, 0.0, _lowest_answer(confidence, wrong, max_risk), max_risk)
+        return DecisionLimits(None, sensitivity, 0.0, 0.0, _lowest_answer(confidence, wrong, max_risk), max_risk)
     p = probabilities[:, abnormal_classes].sum(axis=1)
     abnormal = abnormal_classes[codes]
     threshold = operating_point(p, abnormal, sensitivity)
@@ -183,7 +183,7 @@ def fit_limits(
     normal_up_to = -_lowest_answer(-p[below], abnormal[below], max_risk)
     normal_below = 0.0 if np.isinf(normal_up_to) else min(threshold, float(np.nextafter(normal_up_to, np.inf)))
     abnormal_from = _lowest_answer(p[above], ~abnormal[above], max_risk)
-    return Limits(threshold, sensitivity, normal_below, abnormal_from, 0.0, max_risk)
+    return DecisionLimits(threshold, sensitivity, normal_below, abnormal_from, 0.0, max_risk)
 
 
 def _lowest_answer(confidence: np.ndarray, wrong: np.ndarray, max_risk: float) -> float:
@@ -205,7 +205,7 @@ def name_cells(
     probabilities: np.ndarray,
     classes: Sequence[str],
     abnormal_classes: np.ndarray | None,
-    limits: Limits,
+    limits: DecisionLimits,
     unsure: np.ndarray | None = None,
 ) -> list[str]:
     """The label of each cell, never at odds with its flag.

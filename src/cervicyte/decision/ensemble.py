@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cervicyte.decision.calibration import Answers, Limits, softmax, tempered
+from cervicyte.decision.calibration import Answers, DecisionLimits, softmax, tempered
 from cervicyte.decision.linear import fit_head, inner_folds
 from cervicyte.errors import CervicyteError, DataError, UsageError, did_you_mean
 
@@ -349,7 +349,7 @@ def alarmed(votes: np.ndarray, abnormal_classes: np.ndarray | None, threshold: f
 
 
 def uncertain_by_disagreement(
-    probabilities: np.ndarray, votes: np.ndarray, abnormal_classes: np.ndarray | None, limits: Limits
+    probabilities: np.ndarray, votes: np.ndarray, abnormal_classes: np.ndarray | None, limits: DecisionLimits
 ) -> np.ndarray:
     """Which cells the members' votes forbid to answer: bool (n,), the ``unsure`` of `calibration.name_cells`.
 
@@ -383,7 +383,7 @@ def answer(
     combiner: Combiner | None,
     temperature: float,
     abnormal_classes: np.ndarray | None,
-    limits: Limits,
+    limits: DecisionLimits,
 ) -> Answers:
     """What members' votes, float (n, m, k), come to; without a combiner, what the only member says."""
     if combiner is None:

@@ -11,7 +11,7 @@ import numpy as np
 from cervicyte.base.progress import track
 from cervicyte.data.cells import CellTable
 from cervicyte.data.splits import Folds
-from cervicyte.decision.calibration import Answers, Limits
+from cervicyte.decision.calibration import Answers, DecisionLimits
 from cervicyte.evaluation.results import Predictions
 
 
@@ -23,7 +23,7 @@ class Predictor(Protocol):
         """Columns of the probabilities."""
 
     @property
-    def limits(self) -> Limits:
+    def limits(self) -> DecisionLimits:
         """Operating point and uncertain band, fitted on the training cells."""
 
     def answers(self, cells: CellTable) -> Answers:

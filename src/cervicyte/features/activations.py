@@ -23,7 +23,7 @@ from cervicyte.data.cells import CellTable
 from cervicyte.errors import CervicyteError, DataError, UsageError
 from cervicyte.features import extraction
 from cervicyte.images import augmentation as augment, decoding, filters
-from cervicyte.images.decoding import Picture
+from cervicyte.images.decoding import CellImage
 from cervicyte.networks.keras.export import BEFORE_TAIL, export_backbone, export_record
 from cervicyte.networks.orientations import COUNTS, oriented
 from cervicyte.networks.registry import Backbone, find_weights
@@ -50,7 +50,7 @@ class PrefixExtractor:
     orientations : flips and turns that are averaged at prediction, one of orientations.COUNTS
     variants : augmented copies to train on
     augmentation : how they are made
-    copies : how the copies that a table holds already (Picture.variant >= 1) are made
+    copies : how the copies that a table holds already (CellImage.variant >= 1) are made
     seed : of both
 
     Raises
@@ -154,7 +154,7 @@ class ActivationTable:
     """
 
     maps: np.ndarray
-    rows: Mapping[Picture, int]
+    rows: Mapping[CellImage, int]
     orientations: int
     key: str
     digests: Sequence[str]

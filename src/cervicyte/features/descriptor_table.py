@@ -11,7 +11,7 @@ import numpy as np
 from cervicyte.data.cells import CellTable
 from cervicyte.features import extraction
 from cervicyte.images.augmentation import Augmentation, get_augmentation
-from cervicyte.images.decoding import Picture
+from cervicyte.images.decoding import CellImage
 from cervicyte.images.descriptors import NAMES, describe, descriptor_code
 
 
@@ -52,7 +52,7 @@ class Describer:
 
     def __init__(self, copies: str, seed: int) -> None:
         self._extractor = DescriptorExtractor(seed, get_augmentation(copies))
-        self._rows: dict[Picture, np.ndarray] = {}
+        self._rows: dict[CellImage, np.ndarray] = {}
 
     def read(self, cells: CellTable) -> None:
         """Describe the cells that were not described yet; one that cannot be read gets NaN, which is refused."""

@@ -27,7 +27,7 @@ from cervicyte.errors import CervicyteError, ImageError, UsageError
 from cervicyte.features.cache import FeatureCache, cell_key
 from cervicyte.images import decoding, filters
 from cervicyte.images.augmentation import GEOMETRIC, Augmentation, augmented_copy
-from cervicyte.images.decoding import Picture
+from cervicyte.images.decoding import CellImage
 from cervicyte.networks.registry import Backbone, find_weights, get_backbone
 from cervicyte.networks.runtime import Engine
 from cervicyte.settings import available_threads
@@ -237,7 +237,7 @@ class _Slot:
 
 
 def stream(
-    pictures: Iterable[Picture], extractor: Extractor, cache: FeatureCache | None = None
+    pictures: Iterable[CellImage], extractor: Extractor, cache: FeatureCache | None = None
 ) -> Iterator[tuple[int, np.ndarray | CervicyteError]]:
     """Yield (index, vector or error) for each picture, in order.
 
@@ -334,7 +334,7 @@ def extract(
 
 
 def _prepared(
-    pictures: Iterable[Picture],
+    pictures: Iterable[CellImage],
     extractor: Extractor,
     cache: FeatureCache | None,
     pool: ThreadPoolExecutor,
@@ -352,7 +352,7 @@ def _prepared(
         yield ahead.popleft().result()
 
 
-def _prepare(chunk: list[tuple[int, Picture]], extractor: Extractor, cache: FeatureCache | None) -> list[_Slot]:
+def _prepare(chunk: list[tuple[int, CellImage]], extractor: Extractor, cache: FeatureCache | None) -> list[_Slot]:
     """Read and hash each file of a chunk once, ask the cache, and decode what it does not know."""
     slots = [_Slot(index) for index, _ in chunk]
     contents: dict[str, tuple[bytes, bytes] | CervicyteError] = {}

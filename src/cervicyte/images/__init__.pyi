@@ -3,7 +3,7 @@ from .augmentation import (
     augmented_copy as augmented_copy,
     get_augmentation as get_augmentation,
 )
-from .decoding import Box as Box, Picture as Picture, decode as decode, load as load
+from .decoding import Box as Box, CellImage as CellImage, decode as decode, load as load
 from .descriptors import describe as describe
 from .filters import parse_chain as parse_chain
 from .morphology import MEASUREMENTS as MEASUREMENTS

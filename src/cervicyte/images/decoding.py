@@ -52,7 +52,7 @@ FITS = ("stretch", "pad")
 
 
 @dataclass(frozen=True)
-class Picture:
+class CellImage:
     """Where the pixels of one cell are: a file, perhaps a box in it, perhaps an augmented copy (variant >= 1)."""
 
     path: str

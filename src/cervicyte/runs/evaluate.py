@@ -17,7 +17,7 @@ from cervicyte.bundle.folder import MANIFEST, TRAINING_CELLS, Bundle, Manifest
 from cervicyte.data import splits
 from cervicyte.data.cells import CellTable
 from cervicyte.data.labels import BINARY, MAPS, LabelMap, LabelSystem, find_map
-from cervicyte.decision.calibration import Answers, Limits
+from cervicyte.decision.calibration import Answers, DecisionLimits
 from cervicyte.decision.ensemble import uncertain_by_disagreement
 from cervicyte.errors import CervicyteError, DataError, UsageError
 from cervicyte.evaluation import metrics, report
@@ -50,7 +50,7 @@ class _Fixed:
     """A predictor that already knows its answers, in the order of the table."""
 
     classes: tuple[str, ...]
-    limits: Limits
+    limits: DecisionLimits
     known: Answers
 
     def answers(self, cells: CellTable) -> Answers:
@@ -149,7 +149,7 @@ def _comparable(cells: CellTable, model: Bundle, known: Answers) -> tuple[CellTa
 
 
 def _merged(
-    known: Answers, reached: Sequence[str], system: LabelSystem, columns: Sequence[str], limits: Limits
+    known: Answers, reached: Sequence[str], system: LabelSystem, columns: Sequence[str], limits: DecisionLimits
 ) -> Answers:
     """Answers and votes under the classes that are reached, and the guard once more by what is abnormal there."""
     into = np.array([[r == c for c in columns] for r in reached], dtype=np.float64)

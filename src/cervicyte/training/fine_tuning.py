@@ -1,7 +1,7 @@
 """Training the last blocks of a network on activations that were computed once.
 
 Head first (logistic regression on the frozen features), then the last two blocks with it: Kumar et al. 2022,
-Fine-tuning can distort pretrained features. BatchNorm statistics stay as they were. Each training is a job that
+Fine-tuning can distort pretrained features. BatchNorm statistics stay as they were. Each training is a computation that
 is kept under a key of all its inputs, so that a run that was killed goes on where it was.
 """
 
@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from cervicyte.base.checkpoints import Job
+from cervicyte.base.checkpoints import Computation
 from cervicyte.base.progress import track
 from cervicyte.base.versions import version_of
 from cervicyte.decision.calibration import fit_temperature, softmax
@@ -33,7 +33,7 @@ from cervicyte.training.tail_files import TrainedTail, known, packed, unpacked
 #: Raised when the same inputs would train other weights.
 JOB_FORMAT = 3
 
-#: Seconds between two checkpoints of a job; a kill loses at most these.
+#: Seconds between two checkpoints of a computation; a kill loses at most these.
 CHECKPOINT_SECONDS = 60.0
 
 #: Inverse regularisation strength of the head that training starts from.
@@ -101,12 +101,12 @@ class TailTrainer:
         counts = np.bincount(codes, minlength=n_classes)
         if not counts.all():
             raise DataError("a training set without one of the classes", f"cells a class: {counts.tolist()}")
-        job = Job(self._named(rows, codes, held, held_codes, seed), "tails")
-        done = known(job.result())
+        computation = Computation(self._named(rows, codes, held, held_codes, seed), "tails")
+        done = known(computation.result())
         if done is not None:
             return done
         state = _State(self, rows, codes, held, held_codes, n_classes, seed)
-        state.resume(job.checkpoint())
+        state.resume(computation.checkpoint())
         saved = time.monotonic()
         label = f"epochs of {len(rows)} cells"
         for epoch in track(range(state.epoch + 1, self.schedule.epochs + 1), label):
@@ -114,10 +114,10 @@ class TailTrainer:
             if state.judged == epoch and epoch - state.best_epoch >= self.schedule.patience:
                 break
             if time.monotonic() - saved > CHECKPOINT_SECONDS:
-                job.keep_checkpoint(state.arrays())
+                computation.save_checkpoint(state.arrays())
                 saved = time.monotonic()
         result = state.result()
-        job.keep(packed(result))
+        computation.save_result(packed(result))
         return result
 
     def logits(self, trained: Sequence[TrainedTail], rows: np.ndarray) -> np.ndarray:

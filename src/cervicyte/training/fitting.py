@@ -11,7 +11,7 @@ from cervicyte.data import splits
 from cervicyte.data.cells import CellTable
 from cervicyte.data.splits import Folds
 from cervicyte.decision import ensemble
-from cervicyte.decision.calibration import Answers, Limits, fit_limits, fit_temperature, softmax, tempered
+from cervicyte.decision.calibration import Answers, DecisionLimits, fit_limits, fit_temperature, softmax, tempered
 from cervicyte.decision.ensemble import Combiner, fit_combiner
 from cervicyte.decision.linear import inner_folds
 from cervicyte.decision.quality import QualityModel, fit_quality, verdicts
@@ -43,7 +43,7 @@ class Model:
     temperatures: tuple[float, ...]
     combiner: Combiner | None
     temperature: float
-    limits: Limits
+    limits: DecisionLimits
     abnormal_classes: np.ndarray | None
     notes: tuple[str, ...] = ()
     quality: QualityModel | None = None

@@ -25,7 +25,7 @@ from cervicyte.errors import DataError
 from cervicyte.features import activations, extraction
 from cervicyte.features.activations import ActivationTable, PrefixExtractor
 from cervicyte.images.augmentation import get_augmentation
-from cervicyte.images.decoding import Picture
+from cervicyte.images.decoding import CellImage
 from cervicyte.networks.keras import last_blocks
 from cervicyte.networks.orientations import averaged_file
 from cervicyte.networks.registry import get_backbone
@@ -119,7 +119,7 @@ class FeatureTable:
     """Features of cells, found again by where their pixels are."""
 
     values: np.ndarray
-    rows: Mapping[Picture, int]
+    rows: Mapping[CellImage, int]
 
     def of(self, cells: CellTable) -> np.ndarray:
         """float32 (n, d) of the given cells."""

@@ -15,7 +15,7 @@ from cervicyte.data import splits
 from cervicyte.data.cells import CellTable
 from cervicyte.errors import UsageError
 from cervicyte.features.descriptor_table import Describer
-from cervicyte.images.decoding import Picture
+from cervicyte.images.decoding import CellImage
 from cervicyte.networks.registry import has_weights
 from cervicyte.training.assembly import make_members
 from cervicyte.training.divisions import divide, targeted, warnings_about
@@ -222,7 +222,7 @@ def read_cells(cells: CellTable, members: Sequence[Member]) -> tuple[CellTable, 
     return cells.subset(readable), failed
 
 
-def cell_name(picture: Picture) -> str:
+def cell_name(picture: CellImage) -> str:
     """Name a cell in files and messages: its path, and where there are such its box and the number of the copy."""
     box = "" if picture.box is None else f"#{','.join(map(str, picture.box))}"
     return printable(picture.path) + box + (f" copy {picture.variant}" if picture.variant else "")

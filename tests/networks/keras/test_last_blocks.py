@@ -14,7 +14,7 @@ pytest.importorskip("torch")
 from cervicyte.bundle.folder import Bundle, InputSpec, Manifest, save_bundle
 from cervicyte.bundle.graph import network_graph
 from cervicyte.data.labels import BINARY
-from cervicyte.decision.calibration import Limits, softmax
+from cervicyte.decision.calibration import DecisionLimits, softmax
 from cervicyte.decision.linear import LinearHead
 from cervicyte.errors import DataError, UsageError
 from cervicyte.features.activations import ActivationTable
@@ -158,7 +158,7 @@ def test_train_join_and_predict_from_a_bundle(row, tmp_path) -> None:
     # And from a bundle on disk.
     random = np.random.default_rng(1)
     head = LinearHead(random.normal(size=(features.shape[1], 2)) / features.std() / 100, np.array([0.1, 0.0]), 1.0)
-    limits = Limits(0.3, 0.95, 0.1, 0.8, 0.0, 0.05)
+    limits = DecisionLimits(0.3, 0.95, 0.1, 0.8, 0.0, 0.05)
     spec = InputSpec("image", row.size)
     manifest = Manifest("tails", BINARY, BINARY.classes, spec, limits, "float32")
     save_bundle(tmp_path / "bundle", manifest, network_graph(joined, head, 2.0))

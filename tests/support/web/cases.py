@@ -15,7 +15,7 @@ from cervicyte.bundle.folder import Bundle, InputSpec, Manifest, save_bundle
 from cervicyte.bundle.graph import measurements_graph
 from cervicyte.bundle.predictions import Prediction
 from cervicyte.data.labels import HERLEV
-from cervicyte.decision.calibration import Limits
+from cervicyte.decision.calibration import DecisionLimits
 from cervicyte.decision.linear import LinearHead
 from cervicyte.images import morphology
 from cervicyte.web.base.schema import Case, Image, User, VerdictRow
@@ -43,7 +43,7 @@ def small_bundle(folder: Path) -> Bundle:
     return save_bundle(folder, manifest, measurements_graph(head, 1.5))
 
 
-LIMITS = Limits(0.3, 0.95, 0.1, 0.8, 0.0, 0.05)
+LIMITS = DecisionLimits(0.3, 0.95, 0.1, 0.8, 0.0, 0.05)
 
 
 def picture(seed: int, kind: str = "PNG", side: int = 72) -> bytes:

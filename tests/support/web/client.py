@@ -12,7 +12,7 @@ from PIL import Image
 from cervicyte.bundle.folder import Bundle, InputSpec, Manifest, save_bundle
 from cervicyte.bundle.graph import measurements_graph
 from cervicyte.data.labels import BINARY
-from cervicyte.decision.calibration import Limits
+from cervicyte.decision.calibration import DecisionLimits
 from cervicyte.decision.linear import LinearHead
 from cervicyte.images import morphology
 from support.generated_cells import make_cell
@@ -27,7 +27,7 @@ def small_bundle(folder: Any) -> Bundle:
     random = np.random.default_rng(0)
     head = LinearHead(random.normal(size=(d, 2)) * 0.01, np.zeros(2), 1.0, np.abs(random.normal(size=d)))
     spec = InputSpec("measurements", measurements=tuple(morphology.NAMES))
-    limits = Limits(0.3, 0.95, 0.1, 0.8, 0.0, 0.05)
+    limits = DecisionLimits(0.3, 0.95, 0.1, 0.8, 0.0, 0.05)
     manifest = Manifest("small", BINARY, BINARY.classes, limits=limits, input=spec, precision="float32")
     return save_bundle(folder, manifest, measurements_graph(head, 1.5))
 

@@ -249,11 +249,11 @@ sys.path.insert(0, sys.argv[1])
 import test_cytonet
 from cervicyte.training.cytonet import distillation
 distillation.CHECKPOINT_SECONDS = 0.0
-kept = distillation.Job.keep_checkpoint
+kept = distillation.Computation.save_checkpoint
 def noted(self, held):
     kept(self, held)
     print("checkpoint", len(held["history"]), flush=True)
-distillation.Job.keep_checkpoint = noted
+distillation.Computation.save_checkpoint = noted
 found = test_cytonet.made_foundation(epochs=30)
 print("done", flush=True)
 """

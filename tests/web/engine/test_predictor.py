@@ -17,7 +17,7 @@ from cervicyte.bundle.folder import Bundle, InputSpec, Manifest, save_bundle
 from cervicyte.bundle.graph import measurements_graph
 from cervicyte.bundle.predictions import Prediction
 from cervicyte.data.labels import BINARY
-from cervicyte.decision.calibration import Limits
+from cervicyte.decision.calibration import DecisionLimits
 from cervicyte.decision.linear import LinearHead
 from cervicyte.errors import BundleError, ImageError, UsageError
 from cervicyte.explain.explainer import explain
@@ -115,7 +115,7 @@ def bundle(tmp_path_factory) -> Bundle:
     centre = np.abs(random.normal(size=D))
     head = LinearHead(random.normal(size=(D, 2)) * 0.01, np.zeros(2), 1.0, centre)
     spec = InputSpec("measurements", measurements=tuple(morphology.NAMES))
-    limits = Limits(0.3, 0.95, 0.1, 0.8, 0.0, 0.05)
+    limits = DecisionLimits(0.3, 0.95, 0.1, 0.8, 0.0, 0.05)
     manifest = Manifest("small", BINARY, BINARY.classes, limits=limits, input=spec, precision="float32")
     return save_bundle(tmp_path_factory.mktemp("predictor") / "bundle", manifest, measurements_graph(head, 1.5))
 

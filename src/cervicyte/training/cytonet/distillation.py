@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from cervicyte.base.checkpoints import Job
+from cervicyte.base.checkpoints import Computation
 from cervicyte.base.progress import track
 from cervicyte.decision.linear import LinearHead, fit_linear
 from cervicyte.networks.cytonet import Cytonet, Shape
@@ -33,7 +33,7 @@ from cervicyte.training.schedule import Schedule
 #: Raised when the same inputs would train other weights.
 FORMAT = 3
 
-#: Seconds between two checkpoints of a job; a kill loses at most these.
+#: Seconds between two checkpoints of a computation; a kill loses at most these.
 CHECKPOINT_SECONDS = 60.0
 
 #: The share of the epochs in which views are smaller, and their side in shares of the full one: such a step costs less
@@ -141,8 +141,8 @@ def train_foundation(
     """
     numbers = {name: getattr(schedule, name) for name in ("epochs", "batch_size", "learning_rate", "weight_decay")}
     key = _key("foundation", named, asdict(shape), numbers, schedule.averaging, seed, bfloat16)
-    job = Job(key, "foundations")
-    held = job.result()
+    computation = Computation(key, "foundations")
+    held = computation.result()
     if held is None:
         run = _Run(Cytonet(shape, seed), len(pixels), schedule, seed, bfloat16)
         start = np.random.default_rng(seed).normal(0, shape.dimension**-0.5, (shape.dimension, targets.shape[1]))
@@ -153,13 +153,13 @@ def train_foundation(
             wanted = torch.from_numpy(targets[rows]).to(run.device)
             return functional.mse_loss(run.features(views) @ projector, wanted)
 
-        history = run.all_epochs(pixels, loss, job, f"epochs of {len(pixels)} crops without labels")
+        history = run.all_epochs(pixels, loss, computation, f"epochs of {len(pixels)} crops without labels")
         with run.optimisation.averaged():
             run.settle(pixels)
             held = {f"array_{i}": a for i, a in enumerate(run.network.get_arrays())}
             held |= {"projector": projector.detach().cpu().numpy()}
         held |= {"history": np.array(history)}
-        job.keep(held)
+        computation.save_result(held)
     return Foundation(_arrays(held), held["projector"], key, tuple(float(x) for x in held["history"]))
 
 
@@ -200,11 +200,11 @@ class StudentTrainer:
         DataError : a loss that is not finite
         StorageError : the disk is full
         """
-        job = Job(_key(self.key, named, seed, codes.tolist()), "students")
-        held = job.result()
+        computation = Computation(_key(self.key, named, seed, codes.tolist()), "students")
+        held = computation.result()
         if held is None:
-            held = self._trained(codes, n_classes, seed, *lessons(), job)
-            job.keep(held)
+            held = self._trained(codes, n_classes, seed, *lessons(), computation)
+            computation.save_result(held)
         history: list[dict[str, float | None]] = []
         for epoch, loss in enumerate(held["history"], 1):
             history.append({"epoch": epoch, "train_loss": float(loss)})
@@ -216,7 +216,7 @@ class StudentTrainer:
         return student.head.logits(features_of(self.network, pixels))
 
     def _trained(
-        self, codes: np.ndarray, n_classes: int, seed: int, cells: Lessons, crops: Lessons, job: Job
+        self, codes: np.ndarray, n_classes: int, seed: int, cells: Lessons, crops: Lessons, computation: Computation
     ) -> dict[str, np.ndarray]:
         schedule, weighing = self.schedule, self.weighing
         run = _Run(self.network, len(codes), schedule, seed, self.bfloat16)
@@ -250,7 +250,7 @@ class StudentTrainer:
                 total = total + weighing.pool * (soft + weighing.features * seen)
             return total
 
-        history = run.all_epochs(cells.pixels, loss, job, f"epochs of {len(codes)} cells")
+        history = run.all_epochs(cells.pixels, loss, computation, f"epochs of {len(codes)} cells")
         with run.optimisation.averaged():
             run.settle(cells.pixels)
             held = {f"array_{i}": a for i, a in enumerate(run.network.get_arrays())}
@@ -315,12 +315,12 @@ class _Run:
         self,
         pixels: np.ndarray,
         loss: Callable[[np.ndarray, torch.Tensor, np.random.Generator], torch.Tensor],
-        job: Job,
+        computation: Computation,
         label: str,
     ) -> list[float]:
         """Train to the end, from a checkpoint if there is one; the mean loss of each epoch."""
         history: list[float] = []
-        held = job.checkpoint()
+        held = computation.checkpoint()
         if held is not None:
             self.optimisation.resume(held)
             self.network.set_statistics([held[f"statistic_{i}"] for i in range(len(self.network.statistics()))])
@@ -334,7 +334,7 @@ class _Run:
             history.append(float(np.mean(losses)))
             if time.monotonic() - saved > CHECKPOINT_SECONDS:
                 statistics = {f"statistic_{i}": a for i, a in enumerate(self.network.statistics())}
-                job.keep_checkpoint(self.optimisation.arrays() | statistics | {"history": np.array(history)})
+                computation.save_checkpoint(self.optimisation.arrays() | statistics | {"history": np.array(history)})
                 saved = time.monotonic()
         return history
 

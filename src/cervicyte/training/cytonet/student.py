@@ -23,7 +23,7 @@ from cervicyte.errors import CervicyteError, DataError
 from cervicyte.features import extraction
 from cervicyte.images import decoding, filters
 from cervicyte.images.augmentation import Augmentation
-from cervicyte.images.decoding import Picture
+from cervicyte.images.decoding import CellImage
 from cervicyte.networks import runtime
 from cervicyte.networks.cytonet import Shape, to_onnx
 from cervicyte.training.cytonet.distillation import (
@@ -84,7 +84,7 @@ class PixelTable:
     """Square pictures of cells: the first size is the one that views are cut from, the last as at prediction."""
 
     sizes: tuple[np.ndarray, ...]
-    rows: Mapping[Picture, int]
+    rows: Mapping[CellImage, int]
 
     def large(self, cells: CellTable) -> np.ndarray:
         """uint8 (n, s, s, 3) to cut views from."""

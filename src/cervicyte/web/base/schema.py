@@ -241,7 +241,7 @@ class PredictionRow(Base):
     """What one model said of one image; a new model adds a row and changes none.
 
     ``probabilities`` is {class: probability}, ``votes`` a list of members' answers, ``morphology`` {name: value},
-    ``limits`` the model's operating point and band as `cervicyte.decision.calibration.Limits` writes them,
+    ``limits`` the model's operating point and band as `cervicyte.decision.calibration.DecisionLimits` writes them,
     ``disagreement`` that of the votes.
     """
 
