@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import re
 import subprocess
@@ -26,6 +27,11 @@ DOCUMENTS = [
         "requirements/*.md",
     )
     for path in sorted(ROOT.glob(pattern))
+]
+SCRIPTS = [
+    path
+    for folder in ("benchmarks", "experiments", "tools", "docs", "docs/examples")
+    for path in sorted((ROOT / folder).glob("*.py"))
 ]
 FILE = re.compile(r"\b(?:src|docs|tests|benchmarks|experiments|tools|deploy|findings)/[\w/.-]+\.[a-z]{2,4}\b")
 WRITTEN_BY_THE_BUILD = ("gallery/", "reference/")
@@ -55,6 +61,14 @@ def _rooms() -> list[str]:
             names = [room.strip() for layer in contract["layers"] for room in layer.split("|")]
             rooms += [f"{inside}.{name}".lstrip(".") for name in names]
     return rooms
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_what_scripts_import_of_the_package_is_there(script: Path) -> None:
+    for node in ast.walk(ast.parse(script.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "cervicyte":
+            for alias in node.names:
+                _resolve(f"{node.module}.{alias.name}")
 
 
 def test_the_picture_of_the_floors_shows_the_imports_of_today() -> None:
