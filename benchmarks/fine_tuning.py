@@ -31,7 +31,7 @@ from cervicyte.networks.keras.export import build_network, cut_layer
 from cervicyte.networks.registry import import_keras
 from cervicyte.training.fine_tuning import HEAD_C
 from cervicyte.training.members import FinetunedMember, make_member
-from cervicyte.training.recipes import Part
+from cervicyte.training.parts import Finetune
 from common import write_figures
 
 
@@ -53,7 +53,7 @@ def main() -> None:
     held_out = random.permutation(folds.test[0])[: options.cells // 4]
     cells = everything.subset(np.concatenate([train, held_out]))
     n = len(train)
-    part = Part("r", method="finetune", backbone=options.network, epochs=options.epochs, patience=999, averaging=0.0)
+    part = Finetune(name="r", backbone=options.network, epochs=options.epochs, patience=999, averaging=0.0)
     with tempfile.TemporaryDirectory() as cache:
         os.environ["CERVICYTE_CACHE_DIR"] = cache  # nothing from an earlier run
         ways = {"kept": kept(part, options.weights, cells, n), "naive": naive(part, options.weights, cells, n)}
@@ -67,7 +67,7 @@ def main() -> None:
     write_figures(options.out, **ways, **{"ratio": ratio, "ratio of 20 trainings": cv})
 
 
-def kept(part: Part, weights: str, cells: CellTable, n: int) -> dict[str, float]:
+def kept(part: Finetune, weights: str, cells: CellTable, n: int) -> dict[str, float]:
     """The way of cervicyte: activations once, then the last blocks alone."""
     member = make_member(part, weights, None, 0, "geometric")  # exports the network, which happens once for all
     assert isinstance(member, FinetunedMember)
@@ -91,7 +91,7 @@ def kept(part: Part, weights: str, cells: CellTable, n: int) -> dict[str, float]
     }
 
 
-def naive(part: Part, weights: str, cells: CellTable, n: int) -> dict[str, float]:
+def naive(part: Finetune, weights: str, cells: CellTable, n: int) -> dict[str, float]:
     """The whole network in Keras' `fit`."""
     keras = import_keras()
     member = make_member(part, weights, None, 0, "geometric")

@@ -51,7 +51,7 @@ def abnormal_classes(cells: CellTable) -> np.ndarray:
 
 def read_student(recipe: Recipe, cells: CellTable, options: argparse.Namespace, seed: int) -> Any:
     """Make the one member of the recipe of our own network, and let it read the cells."""
-    (member,) = make_members(recipe.parts, options.weights, None, seed, recipe.copies_by, options.crops)
+    (member,) = make_members(recipe.members, options.weights, None, seed, recipe.copies_by, options.crops)
     member.read(cells)
     return member
 

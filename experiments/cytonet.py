@@ -35,7 +35,9 @@ from cervicyte.evaluation.results import Predictions
 from cervicyte.images import decoding
 from cervicyte.networks.quantisation import quantise
 from cervicyte.networks.runtime import Engine
+from cervicyte.training.assembly import teachers_of
 from cervicyte.training.fitting import Model, fit_model
+from cervicyte.training.parts import Distil
 from cervicyte.training.recipes import Recipe, load_recipe
 from common import METRICS, difference, format_row, make_parser, print_head, read_student, summarise
 from system_a import FROZEN, Line
@@ -64,7 +66,9 @@ def main() -> None:
     options = parser.parse_args()
     cells = load(options.data)
     recipe = load_recipe("cytonet")
-    lines = (Line("frozen ResNet50 + LR", (FROZEN,)), Line("teacher", load_recipe(recipe.teacher).members))
+    (student,) = recipe.members
+    assert isinstance(student, Distil)
+    lines = (Line("frozen ResNet50 + LR", (FROZEN,)), Line("teacher", teachers_of(student)))
     runs: dict[str, list[Predictions]] = {line.name: [] for line in lines} | {"cytonet": []}
     changes: dict[str, list[float]] = {}
     for seed in range(options.seeds):

@@ -22,7 +22,8 @@ from cervicyte.networks.cytonet import Cytonet
 from cervicyte.training.cytonet.distillation import features_of
 from cervicyte.training.fitting import fit_model
 from cervicyte.training.members import make_member
-from cervicyte.training.recipes import Part, load_recipe
+from cervicyte.training.parts import Linear
+from cervicyte.training.recipes import load_recipe
 from common import abnormal_classes, make_parser, print_head, read_student
 
 LABELS = (5, 10, 20, 50)
@@ -63,9 +64,9 @@ def tables(cells, folds, options):
     models = [fit_model(cells.subset(train), (member,), recipe, 0, "grouped") for train in folds.train]
     yield "cytonet, each fold's student", [features(model.members[0].student.arrays) for model in models]
     for name, part in (
-        ("ResNet50", Part("frozen", backbone="ResNet50")),
-        ("ResNet50, flips", Part("flips", backbone="ResNet50", orientations=4)),
-        ("morphology", Part("morphology")),
+        ("ResNet50", Linear(name="frozen", backbone="ResNet50")),
+        ("ResNet50, flips", Linear(name="flips", backbone="ResNet50", orientations=4)),
+        ("morphology", Linear(name="morphology")),
     ):
         frozen = make_member(part, options.weights, None, 0, "geometric")
         frozen.read(cells)

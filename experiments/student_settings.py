@@ -20,7 +20,8 @@ from cervicyte.decision.calibration import softmax
 from cervicyte.evaluation.metrics import auroc
 from cervicyte.training.assembly import make_members
 from cervicyte.training.fitting import Model, fit_model
-from cervicyte.training.recipes import Recipe, load_recipe
+from cervicyte.training.parts import Distil
+from cervicyte.training.recipes import load_recipe, parse_recipe
 from common import make_parser, print_head
 
 
@@ -34,12 +35,15 @@ def main() -> None:
     cells = load(options.data)
     training = cells.subset(make_folds(cells, "grouped", 5, options.seed).train[options.fold])
     recipe = load_recipe("cytonet")
-    lines = {"frozen ResNet50 + LR": Recipe("frozen", backbone="ResNet50"), "teacher": load_recipe(recipe.teacher)}
+    (student,) = recipe.members
+    assert isinstance(student, Distil)
+    frozen = parse_recipe("frozen", {"backbone": "ResNet50"})
+    lines = {"frozen ResNet50 + LR": frozen, "teacher": load_recipe(student.teacher)}
     lines |= {f"cytonet {text}".strip(): recipe.changed(**parsed(text)) for text in options.settings}
     print_head([f"{len(training)} cells, inner folds", "7 classes", "normal/abnormal", "AUROC", "log loss"])
     for name, one in lines.items():
         one = one.changed(inner_folds=recipe.inner_folds)
-        members = make_members(one.parts, options.weights, None, options.seed, one.copies_by, options.crops)
+        members = make_members(one.members, options.weights, None, options.seed, one.copies_by, options.crops)
         for member in members:
             member.read(training)
         model = fit_model(training, members, one, options.seed, "grouped")

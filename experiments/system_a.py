@@ -26,24 +26,25 @@ from cervicyte.evaluation.cross_validation import cross_validate
 from cervicyte.evaluation.results import Predictions
 from cervicyte.training.fitting import fit_model
 from cervicyte.training.members import Member, make_member
-from cervicyte.training.recipes import Part, Recipe
+from cervicyte.training.parts import Finetune, Linear
+from cervicyte.training.recipes import Recipe
 from common import METRICS, format_row, make_parser, print_head, summarise
 
 
-def _tuned(name: str, backbone: str = "ResNet50", **changes: Any) -> Part:
-    return Part(name, method="finetune", backbone=backbone, orientations=4, **changes)
+def _tuned(name: str, backbone: str = "ResNet50", **changes: Any) -> Finetune:
+    return Finetune(name=name, backbone=backbone, orientations=4, **changes)
 
 
-FROZEN = Part("frozen", backbone="ResNet50")
-FROZEN_FLIPS = Part("frozen, flips", backbone="ResNet50", orientations=4)
-FROZEN_CONV4 = Part("frozen conv4, flips", backbone="ResNet50", layer="conv4_block6_out", orientations=4)
+FROZEN = Linear(name="frozen", backbone="ResNet50")
+FROZEN_FLIPS = Linear(name="frozen, flips", backbone="ResNet50", orientations=4)
+FROZEN_CONV4 = Linear(name="frozen conv4, flips", backbone="ResNet50", layer="conv4_block6_out", orientations=4)
 TUNED = _tuned("ResNet50")
 TUNED_FILTERED = _tuned("ResNet50 normalise clahe median", filters=("normalise", "clahe", "median"))
 TUNED_SEED = _tuned("ResNet50 seed 1", seed=1)
 MOBILE = _tuned("MobileNetV2", "MobileNetV2")
 MOBILE_LARGE = _tuned("MobileNetV2 288 px", "MobileNetV2", size=288)
 MOBILE_FILTERED = _tuned("MobileNetV2 normalise clahe median", "MobileNetV2", filters=("normalise", "clahe", "median"))
-MORPHOLOGY = Part("morphology")
+MORPHOLOGY = Linear(name="morphology")
 ENSEMBLE = (TUNED, MOBILE, FROZEN_CONV4, MORPHOLOGY)
 
 
@@ -52,7 +53,7 @@ class Line:
     """One line of the table: its members, the rule, and whether test-time flips are averaged."""
 
     name: str
-    members: tuple[Part, ...]
+    members: tuple[Linear | Finetune, ...]
     rule: str = "mean"
     flips: bool = True
 
@@ -100,8 +101,7 @@ def main() -> None:
 def predict(line: Line, cells: CellTable, weights: str, seed: int) -> Predictions:
     """Grouped 5-fold predictions of one line."""
     print(f"{line.name}, seed {seed}", file=sys.stderr, flush=True)
-    # The rule is fitted by fit_model; a recipe that lists its members would only repeat them here.
-    recipe = replace(Recipe("line", inner_folds=4), rule=line.rule)
+    recipe = Recipe(name="line", members=line.members, inner_folds=4, rule=line.rule)
     make = remembered if line.flips else _fresh  # without flips the same trainings answer otherwise
     members = [make(part, cells, weights, seed) for part in line.members]
     folds = make_folds(cells, "grouped", 5, seed)
@@ -111,16 +111,16 @@ def predict(line: Line, cells: CellTable, weights: str, seed: int) -> Prediction
 _KNOWN: dict[Any, Any] = {}
 
 
-def remembered(part: Part, cells: CellTable, weights: str, seed: int) -> Member:
+def remembered(part: Linear | Finetune, cells: CellTable, weights: str, seed: int) -> Member:
     """A member that has read the cells; what it was fitted on once is not fitted again for another rule."""
     if (part, seed) not in _KNOWN:
         _KNOWN[part, seed] = _Remembering(_fresh(part, cells, weights, seed))
     return _KNOWN[part, seed]
 
 
-def _fresh(part: Part, cells: CellTable, weights: str, seed: int) -> Member:
+def _fresh(part: Linear | Finetune, cells: CellTable, weights: str, seed: int) -> Member:
     # What is frozen makes no copies, so no seed changes it.
-    member = make_member(part, weights, None, seed if part.method == "finetune" else 0, "geometric")
+    member = make_member(part, weights, None, seed if isinstance(part, Finetune) else 0, "geometric")
     if member.read(cells):
         raise SystemExit("unreadable cells")
     return member

@@ -70,7 +70,7 @@ def test_predictions_are_the_probabilities_of_training(trained, demo_cells) -> N
 
     bundle = Bundle.load(trained.bundle)
     recipe = load_recipe("morphology-lr")
-    member = LinearMember(recipe, MorphologyExtractor())
+    member = LinearMember(recipe.members[0], MorphologyExtractor())
     assert not member.read(demo_cells)
     model = fit_model(demo_cells, (member,), recipe, 3, "grouped")
     rows = np.arange(0, len(demo_cells), 5)

@@ -31,8 +31,9 @@ from cervicyte.training.cytonet.teacher import Seat, Teacher
 from cervicyte.training.divisions import divide, targeted
 from cervicyte.training.fitting import fit_model
 from cervicyte.training.members import FinetunedMember, LinearMember
+from cervicyte.training.parts import Linear
 from cervicyte.training.plan import Options, Team, check_space, make_plan, plan_with
-from cervicyte.training.recipes import Recipe, load_recipe
+from cervicyte.training.recipes import Recipe, load_recipe, parse_recipe
 from support.commands import cervicyte, inside, read, three_parts
 from support.runs import judged
 
@@ -164,7 +165,7 @@ def test_fit_sees_the_training_rows_of_its_fold_and_no_other(demo_cells) -> None
 
 def test_labels_of_the_test_fold_change_no_prediction(demo_cells) -> None:
     recipe = load_recipe("morphology-lr")
-    member = LinearMember(recipe, MorphologyExtractor())
+    member = LinearMember(recipe.members[0], MorphologyExtractor())
     member.read(demo_cells)
     folds = splits.holdout(splits.make_folds(demo_cells, "grouped", 3, 0))
 
@@ -194,9 +195,7 @@ def test_labels_of_the_test_fold_change_no_prediction(demo_cells) -> None:
 def test_as_published_is_marked_as_leaking_and_its_folds_name_the_copies(few, tmp_path, monkeypatch, capsys) -> None:
     from cervicyte.evaluation.summary import plain_table
 
-    run = train(
-        few, tmp_path / "run", replace(load_recipe("morphology-lr"), copies=2), protocol="as-published", folds=2
-    )
+    run = train(few, tmp_path / "run", load_recipe("morphology-lr").changed(copies=2), protocol="as-published", folds=2)
     m = read(run.folder / "metrics.json")
     assert (m["protocol"], m["n"]) == ("as-published", 3 * len(few))
     assert any(w.startswith("LEAKING") for w in m["warnings"])
@@ -228,7 +227,7 @@ def test_copies_that_cannot_be_read_are_told(few, tmp_path, monkeypatch) -> None
         return real(image, variant, key, *rest)
 
     monkeypatch.setattr(extraction, "augmented_copy", broken)
-    recipe = replace(load_recipe("morphology-lr"), copies=2)
+    recipe = load_recipe("morphology-lr").changed(copies=2)
     plan, judgement = judged(few, recipe, protocol="as-published", folds=2, seed=77)
     assert list(plan.failed) == [f"{few.cells[3].path} copy 2"]
     assert "no copy could be made" in plan.failed[f"{few.cells[3].path} copy 2"]
@@ -243,7 +242,7 @@ def test_a_leak_is_refused_before_the_first_training(few, tmp_path) -> None:
     first_tests = {s: divide(table, "grouped", 2, s, False).test[0] for s in range(20)}
     seed = next(s for s, rows in first_tests.items() if (0 in rows) != (len(few) in rows))
 
-    recipe = replace(load_recipe("morphology-lr"), copies=1)
+    recipe = load_recipe("morphology-lr").changed(copies=1)
     with pytest.raises(LeakageError, match="near duplicate") as raised:  # a plan trains nothing
         make_plan(table, recipe, Options(protocol="as-published", folds=2, seed=seed))
     assert "cervicyte data audit" in raised.value.todo
@@ -303,11 +302,12 @@ def test_crops_cut_from_the_cells_own_files_are_a_leak(few, tmp_path) -> None:
 
 def test_the_facts_name_the_crops_and_what_else_the_published_way_changes(few) -> None:
     def told(protocol: str, recipe: Recipe, crops: CellTable | None = None) -> dict[str, str]:
-        member = SimpleNamespace(name="m", part=recipe, weights="some", precision="float32", crops=crops)
+        member = SimpleNamespace(name="m", part=recipe.members[0], weights="some", precision="float32", crops=crops)
         division = splits.holdout(splits.random_folds(few.codes, 2, 0, protocol))
         return facts.describe(few, recipe, (member,), protocol, division, 0)
 
-    linear, tuned = Recipe("l"), Recipe("t", method="finetune", backbone="ResNet50", published_validation=0.12)
+    tuned = {"method": "finetune", "backbone": "ResNet50", "published_validation": 0.12}
+    linear, tuned = parse_recipe("l", {}), parse_recipe("t", tuned)
     assert told("grouped", linear, crops=few)["Crops"] == few.fingerprint
     assert "Crops" not in told("grouped", linear)
     assert DIFFERS not in told("as-published", linear)  # the copies and their division alone
@@ -324,7 +324,7 @@ def test_activations_that_do_not_fit_side_by_side_are_refused_before_the_work(fe
         return made
 
     monkeypatch.setenv("CERVICYTE_CACHE_GB", "9")
-    check_space([(few, (member("a"), member("a"), LinearMember(Recipe("m"), MorphologyExtractor())))])
+    check_space([(few, (member("a"), member("a"), LinearMember(Linear(name="m"), MorphologyExtractor())))])
     student = DistilledMember.__new__(DistilledMember)
     student.teacher = Teacher([Seat(member(key), member(key)) for key in "ab"])
     for tables in (
@@ -373,7 +373,7 @@ def test_without_groups_the_numbers_carry_a_warning(few, tmp_path) -> None:
 
 
 def test_a_binary_target_takes_the_map_that_is_named(few) -> None:
-    plan, judgement = judged(few, replace(load_recipe("morphology-lr"), target="binary"), folds=2)
+    plan, judgement = judged(few, load_recipe("morphology-lr").changed(target="binary"), folds=2)
     assert bundling.describe(plan, judgement.model, judgement.evaluations).classes == ("normal", "abnormal")
     assert judgement.evaluations[0].predictions.system.name == "binary"
 
@@ -443,7 +443,7 @@ def test_sets_that_cannot_be_divided_are_refused_before_any_work(few, tmp_path, 
     with pytest.raises(UsageError, match="unknown precision"):
         train(few, tmp_path / "run", precision="float8")
     with pytest.raises(UsageError, match="do nothing"):
-        train(few, tmp_path / "run", Recipe("x", size=64))
+        train(few, tmp_path / "run", parse_recipe("x", {"size": 64}))
     (tmp_path / "file").write_text("x")
     with pytest.raises(StorageError, match="cannot write"):
         train(few, tmp_path / "file" / "run")
@@ -489,7 +489,7 @@ def test_labels_unknown_to_the_reader_or_the_map_are_refused(tmp_path, few, few_
     assert "--normal" in said
     assert three_parts(said)
     with pytest.raises(UsageError, match="no map"):
-        targeted(readers.load(table), replace(load_recipe("morphology-lr"), target="bethesda"))
+        targeted(readers.load(table), load_recipe("morphology-lr").changed(target="bethesda"))
 
 
 def test_a_full_disk_leaves_the_old_run_as_it_was(few, tmp_path, monkeypatch) -> None:

@@ -41,8 +41,9 @@ from cervicyte.training import bundling
 from cervicyte.training.fitting import fit_model
 from cervicyte.training.judging import judge_plan
 from cervicyte.training.members import make_member
+from cervicyte.training.parts import Linear
 from cervicyte.training.plan import Options, make_plan, parts_at_hand
-from cervicyte.training.recipes import Part, Recipe
+from cervicyte.training.recipes import Recipe, parse_recipe
 from support.commands import inside, read, three_parts
 from support.runs import bundled, judged
 
@@ -54,9 +55,9 @@ LIMITS = DecisionLimits(0.5, 0.95, 0.5, 0.5, 0.0, 0.05)
 
 #: Two ways to measure and one untrained network, each member different in more than its name.
 MEMBERS = (
-    Part("plain", C=1.0),
-    Part("local contrast", filters=("clahe",)),
-    Part("network", backbone="MobileNetV2", size=64),
+    Linear(name="plain", C=1.0),
+    Linear(name="local contrast", filters=("clahe",)),
+    Linear(name="network", backbone="MobileNetV2", size=64),
 )
 
 SIDE, SHARPNESS = 16, 0.5
@@ -348,12 +349,12 @@ def float32() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def runs(some, tmp_path_factory) -> dict[str, Run]:
     """One run for each rule, all of one plan; the first of them with its report."""
-    recipe = Recipe("three", members=MEMBERS)
+    recipe = Recipe(name="three", members=MEMBERS)
     plan = make_plan(some, recipe, Options(folds=2, holdout=True, weights="random", seed=2))
     done: dict[str, Run] = {}
     for rule in NAMES:
         folder = tmp_path_factory.mktemp("runs") / rule
-        ruled = replace(plan, recipe=replace(recipe, rule=rule))
+        ruled = replace(plan, recipe=recipe.changed(rule=rule))
         judgement = judge_plan(ruled)
         if done:
             bundle = bundling.save(folder / "bundle", ruled, judgement)
@@ -387,7 +388,7 @@ def test_a_trained_ensemble_is_one_bundle_that_says_what_the_model_says(runs, re
     assert manifest["combiner"]["rule"] == rule
     assert manifest["precision"] == "float32"
     bundle = Bundle.load(run.folder)
-    model = fit_model(some, read_members, Recipe("three", members=MEMBERS, rule=rule), 2, "grouped")
+    model = fit_model(some, read_members, Recipe(name="three", members=MEMBERS, rule=rule), 2, "grouped")
     rows = np.arange(0, len(some), 3)
     expected = model.answers(some.subset(rows))
     found = bundle.predict([some.cells[i].path for i in rows])
@@ -459,7 +460,7 @@ def test_the_command_line_gives_and_counts_votes(runs, some, tmp_path, monkeypat
 
 
 def test_a_single_model_is_written_and_answers_as_before(some, tmp_path) -> None:
-    bundle = bundled(tmp_path / "bundle", some, Recipe("one", C=1.0), folds=2)
+    bundle = bundled(tmp_path / "bundle", some, parse_recipe("one", {"C": 1.0}), folds=2)
     manifest = read(bundle.folder / "manifest.json")
     assert manifest["format"] == 1
     assert not {"members", "combiner", "temperature"} & set(manifest)
@@ -479,7 +480,7 @@ def test_members_of_two_precisions_are_told_and_proved_as_such(runs, some, tmp_p
     if not runtime.has_bfloat16():
         pytest.skip("this processor does not compute in bfloat16")
     monkeypatch.setenv("CERVICYTE_PRECISION", "auto")
-    bundle = bundled(tmp_path / "b", some, Recipe("two", members=MEMBERS[1:]), folds=2, weights="random")
+    bundle = bundled(tmp_path / "b", some, Recipe(name="two", members=MEMBERS[1:]), folds=2, weights="random")
     manifest = bundle.manifest
     assert manifest.precision == "mixed"
     assert [m.precision for m in manifest.members] == ["float32", "bfloat16"]
@@ -506,7 +507,7 @@ def test_where_stacking_cannot_be_done_the_mean_takes_its_place_and_a_note_says_
         return replace(fit_combiner("mean", *rest), note="mean instead of stacked: too few groups")
 
     monkeypatch.setattr("cervicyte.training.fitting.fit_combiner", too_few)
-    run = train(some, tmp_path / "run", Recipe("two", members=MEMBERS[:2], rule="stacked"), folds=2)
+    run = train(some, tmp_path / "run", Recipe(name="two", members=MEMBERS[:2], rule="stacked"), folds=2)
     assert run.bundle.manifest.combiner == Combiner("mean")
     assert "mean instead of stacked: too few groups" in (run.folder / "report.html").read_text(encoding="utf-8")
 
@@ -804,8 +805,8 @@ def no_network(monkeypatch, tmp_path) -> list:
 
 
 def test_a_stand_in_takes_the_place_of_absent_weights_and_all_outputs_say_so(some, tmp_path, no_network) -> None:
-    absent = Part("six", backbone="Xception", stand_in=Part("measured instead", filters=("median",)))
-    recipe = Recipe("with stand-in", members=(MEMBERS[0], absent))
+    absent = Linear(name="six", backbone="Xception", stand_in=Linear(name="measured instead", filters=("median",)))
+    recipe = Recipe(name="with stand-in", members=(MEMBERS[0], absent))
     run = train(some, tmp_path / "run", recipe, folds=2)
     assert no_network == []
     assert run.bundle.members == ("plain", "measured instead")
@@ -821,7 +822,7 @@ def test_a_stand_in_takes_the_place_of_absent_weights_and_all_outputs_say_so(som
 
 def test_without_a_stand_in_the_missing_file_is_named(some, tmp_path, no_network, monkeypatch) -> None:
     (tmp_path / "weights").mkdir()
-    recipe = Recipe("without", members=(MEMBERS[0], Part("six", backbone="Xception")))
+    recipe = Recipe(name="without", members=(MEMBERS[0], Linear(name="six", backbone="Xception")))
     with pytest.raises(MissingError) as raised:
         train(some, tmp_path / "run", recipe, folds=2, weights=str(tmp_path / "weights"))
     assert "xception" in str(raised.value).lower()
@@ -833,17 +834,26 @@ def test_without_a_stand_in_the_missing_file_is_named(some, tmp_path, no_network
 def test_a_stand_in_waits_where_the_weights_or_a_graph_are_at_hand(tmp_path) -> None:
     from cervicyte.networks.registry import get_backbone
 
-    stand_in = Part("instead")
     (tmp_path / get_backbone("Xception").keras_file).write_bytes(b"weights")
     (tmp_path / "own.onnx").write_bytes(b"graph")
     parts = (
-        Part("network", backbone="Xception", stand_in=stand_in),
-        Part("measured", filters=("median",), stand_in=replace(stand_in, name="b")),
-        Part("mine", backbone=f"onnx:{tmp_path / 'own.onnx'}", preprocess="tf", stand_in=replace(stand_in, name="c")),
-        Part("absent", backbone="ResNet101", stand_in=replace(stand_in, name="d")),
-        Part("gone", backbone="onnx:gone.onnx", preprocess="tf", stand_in=replace(stand_in, name="e")),
+        Linear(name="network", backbone="Xception", stand_in=Linear(name="instead")),
+        Linear(name="measured", filters=("median",), stand_in=Linear(name="b")),
+        Linear(
+            name="mine",
+            backbone=f"onnx:{tmp_path / 'own.onnx'}",
+            preprocess="tf",
+            stand_in=Linear(name="c"),
+        ),
+        Linear(name="absent", backbone="ResNet101", stand_in=Linear(name="d")),
+        Linear(
+            name="gone",
+            backbone="onnx:gone.onnx",
+            preprocess="tf",
+            stand_in=Linear(name="e"),
+        ),
     )
-    found, said = parts_at_hand(Recipe("x", members=parts), str(tmp_path))
+    found, said = parts_at_hand(Recipe(name="x", members=parts), str(tmp_path))
     assert [p.name for p in found] == ["network", "measured", "mine", "d", "e"]
     assert len(said) == 2
 
@@ -917,7 +927,7 @@ def test_what_stands_beside_a_protocol(few_files, tmp_path, monkeypatch, capsys,
 
 
 def test_no_compare_leaves_the_honest_number_out(some, tmp_path) -> None:
-    recipe = Recipe("one", C=1.0, copies=1, published_test=0.18, published_validation=0.12)
+    recipe = parse_recipe("one", {"C": 1.0, "copies": 1, "published_test": 0.18, "published_validation": 0.12})
     plan, judgement = judged(some, recipe, protocol="as-published", compare=())
     assert [e.metrics["protocol"] for e in judgement.evaluations] == ["as-published"]
     bundle = bundling.save(tmp_path / "bundle", plan, judgement)
@@ -928,7 +938,7 @@ def test_the_validation_share_of_the_published_split_stops_and_calibrates(some) 
     from cervicyte.data import splits
     from cervicyte.training import fitting
 
-    recipe = Recipe("x", published_test=0.18, published_validation=0.12)
+    recipe = parse_recipe("x", {"published_test": 0.18, "published_validation": 0.12})
     codes = np.tile(np.arange(5), 200)
     outer = splits.random_split(codes, recipe.published_test, 0, "as-published")
     rest = codes[outer.train[0]]

@@ -10,6 +10,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -34,6 +35,7 @@ from cervicyte.training import fine_tuning
 from cervicyte.training.fine_tuning import TailTrainer
 from cervicyte.training.fitting import fit_model
 from cervicyte.training.members import FinetunedMember, make_member
+from cervicyte.training.parts import Finetune
 from cervicyte.training.recipes import Recipe
 from cervicyte.training.schedule import Schedule
 from cervicyte.training.tail_files import TrainedTail
@@ -434,16 +436,14 @@ def _read_cells(folder: Path, spoiled: np.ndarray, seed: int):
     return CellTable(cells=tuple(cells), system=BINARY)
 
 
-def _member(recipe: Recipe) -> FinetunedMember:
-    member = make_member(recipe, "random", "float32", 0, "geometric")
+def _member(part: Finetune) -> FinetunedMember:
+    member = make_member(part, "random", "float32", 0, "geometric")
     assert isinstance(member, FinetunedMember)
     return member
 
 
-RECIPE = Recipe(
-    "small", method="finetune", backbone="MobileNetV2", size=64, variants=1, epochs=2, batch_size=8,
-    learning_rate=1e-3, inner_folds=2,
-)  # fmt: skip
+PART = Finetune(name="small", backbone="MobileNetV2", size=64, variants=1, epochs=2, batch_size=8, learning_rate=1e-3)
+RECIPE = Recipe(name="small", members=(PART,), inner_folds=2)
 
 
 def test_nothing_of_the_test_fold_changes_the_fitted_model(tmp_path, tmp_path_factory, monkeypatch) -> None:
@@ -462,7 +462,7 @@ def test_nothing_of_the_test_fold_changes_the_fitted_model(tmp_path, tmp_path_fa
 
     def fitted(cells):
         _empty_cache(tmp_path_factory, monkeypatch, exports)
-        member = _member(RECIPE)
+        member = _member(PART)
         assert not member.read(cells)
         return fit_model(cells.subset(rows), (member,), RECIPE, 0, "grouped")
 
@@ -487,7 +487,7 @@ def test_nothing_of_the_test_fold_changes_the_fitted_model(tmp_path, tmp_path_fa
 @pytest.mark.parametrize("orientations", [1, 4, 8])
 def test_the_graph_gives_the_calibrated_answer_of_the_versions(orientations, tmp_path) -> None:
     cells = _read_cells(tmp_path, np.arange(0), 0)
-    member = _member(replace(RECIPE, orientations=orientations, epochs=2))
+    member = _member(msgspec.structs.replace(PART, orientations=orientations, epochs=2))
     member.read(cells)
     thirds = np.arange(24) % 3
     apart = [np.flatnonzero(thirds != k) for k in (0, 1)]

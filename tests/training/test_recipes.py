@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from cervicyte.errors import UsageError
-from cervicyte.training.recipes import Part, Recipe, load_recipe, shipped
-from support.commands import inside, three_parts
+from cervicyte.images.decoding import FITS
+from cervicyte.training.parts import METHODS, Finetune, Linear
+from cervicyte.training.recipes import Recipe, load_recipe, parse_recipe, shipped, stored_recipe
+from support.commands import inside, read, three_parts
+from support.paths import TESTS
 
 
 @pytest.mark.parametrize("name", shipped())
@@ -22,9 +26,13 @@ def test_a_users_file_is_read_and_options_replace_its_values(tmp_path: Path) -> 
     path = tmp_path / "mine.toml"
     path.write_text('backbone = "MobileNetV2"\nfilters = ["clahe"]\nC = 1\n')
     recipe = load_recipe(path)
-    assert (recipe.name, recipe.backbone, recipe.filters, recipe.C) == ("mine", "MobileNetV2", ("clahe",), 1)
-    assert recipe.changed(C=0.5, size=None).C == 0.5
-    assert recipe.changed(C=0.5, size=None).size == 0
+    (part,) = recipe.members
+    assert isinstance(part, Linear)
+    assert (recipe.name, part.name, part.backbone, part.filters, part.C) == (
+        "mine", "mine", "MobileNetV2", ("clahe",), 1,
+    )  # fmt: skip
+    (changed,) = recipe.changed(C=0.5, size=None).members
+    assert (changed.C, changed.size) == (0.5, 0)
 
 
 @pytest.mark.parametrize(
@@ -59,7 +67,63 @@ def test_an_unknown_name_is_answered_with_the_nearest() -> None:
 
 
 def test_a_recipe_goes_through_json() -> None:
-    assert Recipe("x", filters=("clahe",)).to_json()["filters"] == ["clahe"]
+    assert parse_recipe("x", {"filters": ["clahe"]}).to_json()["filters"] == ["clahe"]
+    for name in shipped():
+        recipe = load_recipe(name)
+        assert stored_recipe(json.loads(json.dumps(recipe.to_json()))) == recipe
+
+
+@pytest.mark.parametrize("path", sorted((TESTS / "artefacts" / "recipes").glob("*.json")), ids=lambda path: path.stem)
+def test_a_recipe_that_an_earlier_build_stored_is_the_one_that_ships(path: Path) -> None:
+    assert load_recipe(path) == load_recipe(path.stem)
+
+
+def test_the_recipe_of_an_earlier_run_and_of_its_bundle_is_read() -> None:
+    run = TESTS / "artefacts" / "format-2-ensemble"
+    recipe = load_recipe(run / "recipe.json")
+    assert [member.name for member in recipe.members] == ["measured", "tiny"]
+    assert stored_recipe(read(run / "bundle" / "manifest.json")["training"]["recipe"]) == recipe
+
+
+@pytest.mark.parametrize("text", ["{", "5", "[]", "{}", '{"name": 3}'])
+def test_a_file_that_is_no_stored_recipe_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "recipe.json").write_text(text)
+    with pytest.raises(UsageError, match=r"not a stored recipe|not valid JSON"):
+        load_recipe(tmp_path / "recipe.json")
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("[[members]]\n[[members]]\nsize = 'x'", "members[1].size"),
+        ("[[members]]\n[[members]]\nsize = 5000", "members[1].size"),
+        ("[[members]]\n[[members]]\nfilters = ['median', 3]", "members[1].filters[1]"),
+        ("[[members]]\n[[members]]\nsiz = 3", "at members[1]"),
+        ("[[members]]\n[[members]]\nfit = 'squash'", "at members[1]"),
+        ("[[members]]\n[[members]]\nmethod = 'guess'", "members[1].method"),
+        ("[[members]]\n[[members]]\nstand_in = {size = 5000}", "members[1].stand_in.size"),
+        ("[[members]]\n[[members]]\nepochs = 3", "at members[1]"),
+        ("C = nan", "C must lie between"),
+        ("size = -1", "recipe: size must"),
+    ],
+)
+def test_an_error_names_the_place_of_the_key(tmp_path: Path, text: str, place: str) -> None:
+    path = tmp_path / "wrong.toml"
+    path.write_text(text)
+    with pytest.raises(UsageError) as raised:
+        load_recipe(path)
+    assert place in str(raised.value)
+    assert raised.value.received
+
+
+def test_records_that_no_file_made_are_checked_too() -> None:
+    for wrong in ({"size": 5000}, {"C": float("nan")}, {"fit": "squash"}, {"filters": ("blurr",)}, {"orientations": 3}):
+        with pytest.raises(UsageError):
+            Linear(name="x", **wrong)
+    with pytest.raises(UsageError, match="augmentation"):
+        Finetune(name="x", augmentation="magic")
+    assert all(Linear(name="x", fit=fit).fit == fit for fit in FITS)
+    assert list(METHODS) == ["linear", "finetune", "distil"]
 
 
 # ---- keys that would do nothing
@@ -101,7 +165,8 @@ def test_a_key_that_the_method_does_not_read_is_refused(tmp_path: Path, text: st
 def test_keys_that_a_method_reads_are_taken(tmp_path: Path) -> None:
     path = tmp_path / "read.toml"
     path.write_text(f"{DISTIL}size = 48\nfit = 'pad'\nfilters = ['clahe']\nseed = 2\nepochs = 3\naveraging = 0.5")
-    assert (load_recipe(path).size, load_recipe(path).seed) == (48, 2)
+    (part,) = load_recipe(path).members
+    assert (part.size, part.seed) == (48, 2)
     with pytest.raises(UsageError, match="does not read C"):  # an option of the command line
         load_recipe("resnet50-finetune").changed(C=1.0)
 
@@ -113,7 +178,7 @@ def test_a_stand_in_of_another_method_takes_over_what_that_method_reads(tmp_path
         "stand_in = { backbone = 'MobileNetV2', method = 'linear', C = 0.5 }\n"
     )
     stand_in = load_recipe(path).members[1].stand_in
-    assert stand_in == Part("MobileNetV2", backbone="MobileNetV2", orientations=4, C=0.5)
+    assert stand_in == Linear(name="MobileNetV2", backbone="MobileNetV2", orientations=4, C=0.5)
 
 
 # ---- ensembles
@@ -139,13 +204,13 @@ def test_members_are_read_named_and_filled_in(tmp_path: Path) -> None:
     path = tmp_path / "two.toml"
     path.write_text(ENSEMBLE)
     recipe = load_recipe(path)
-    first, second = recipe.parts
+    first, second = recipe.members
     assert (recipe.rule, recipe.sensitivity, recipe.target) == ("weighted", 0.9, "native")
     assert (first.name, first.backbone, first.orientations) == ("ResNet50 normalise clahe", "ResNet50", 4)
     assert (second.name, second.backbone, second.C, second.stand_in) == ("measured", "morphology", 0.5, None)
     # A stand-in is made as its member is, but for what it says itself, and is named by what it is.
-    assert first.stand_in == Part(
-        "MobileNetV2 normalise clahe 96 px",
+    assert first.stand_in == Linear(
+        name="MobileNetV2 normalise clahe 96 px",
         backbone="MobileNetV2",
         filters=("normalise", "clahe"),
         orientations=4,
@@ -154,7 +219,7 @@ def test_members_are_read_named_and_filled_in(tmp_path: Path) -> None:
     stored = recipe.to_json()
     assert stored["members"][0]["stand_in"]["size"] == 96
     assert stored["members"][1]["name"] == "measured"
-    assert Recipe("one").parts == (Recipe("one"),)
+    assert parse_recipe("one", {}).members == (Linear(name="one"),)
 
 
 def test_members_that_differ_in_seed_or_size_alone_have_names_of_their_own(tmp_path: Path) -> None:
@@ -213,7 +278,7 @@ def test_a_wrong_ensemble_is_refused_with_what_is_wrong(tmp_path: Path, text: st
         load_recipe(path)
 
 
-_TWO = Recipe("two", members=(Part("a"), Part("b", filters=("median",))))
+_TWO = Recipe(name="two", members=(Linear(name="a"), Linear(name="b", filters=("median",))))
 
 
 def test_options_of_an_ensemble_change_what_is_its_own(tmp_path: Path) -> None:
@@ -224,7 +289,7 @@ def test_options_of_an_ensemble_change_what_is_its_own(tmp_path: Path) -> None:
             _TWO.changed(**option)
         assert raised.value.received == next(iter(option))
     with pytest.raises(UsageError, match="belongs to its members"):
-        Recipe("two", members=_TWO.members, C=2.0)
+        parse_recipe("two", {"members": [{"name": "a"}, {"name": "b"}], "C": 2.0})
 
 
 @pytest.mark.parametrize(

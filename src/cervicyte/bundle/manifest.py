@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from cervicyte.data.labels import BETHESDA, LabelSystem, find_map
@@ -56,13 +57,6 @@ class InputSpec:
         """A plain form; `from_json` reads it back."""
         return {**vars(self), "filters": list(self.filters), "measurements": list(self.measurements)}
 
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> InputSpec:
-        """Read the form that `to_json` wrote; KeyError, TypeError or ValueError if it is not of that form."""
-        return cls(
-            value["kind"], int(value["size"]), value["fit"], tuple(value["filters"]), tuple(value["measurements"])
-        )
-
     def problems(self) -> list[str]:
         """What is wrong with it, in words; raises UsageError for an unknown filter."""
         canonical = filters.parse_chain(",".join(self.filters))
@@ -98,12 +92,6 @@ class MemberSpec:
     def to_json(self) -> dict[str, Any]:
         """A plain form; `from_json` reads it back."""
         return {**vars(self), "input": self.input.to_json()}
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> MemberSpec:
-        """Read the form that `to_json` wrote; KeyError, TypeError or ValueError if it is not of that form."""
-        spec = InputSpec.from_json(value["input"])
-        return cls(str(value["name"]), str(value["graph"]), spec, str(value["precision"]))
 
 
 @dataclass(frozen=True)
@@ -185,26 +173,10 @@ class Manifest:
     def from_json(cls, value: Mapping[str, Any]) -> Manifest:
         """Read the contents of manifest.json; raises BundleError if they are not of that form."""
         try:
-            ensemble = value["format"] == 2
-            if ensemble != ("members" in value):
-                raise ValueError("members belong to format 2, and only to it")
-            manifest = cls(
-                str(value["name"]),
-                LabelSystem.from_json(value["system"]),
-                tuple(map(str, value["classes"])),
-                InputSpec.from_json(value["input"]),
-                DecisionLimits.from_json(value["limits"]),
-                str(value["precision"]),
-                dict(value["training"]),
-                dict(value["scores"]),
-                tuple(MemberSpec.from_json(m) for m in value["members"]) if ensemble else (),
-                Combiner.from_json(value["combiner"]) if ensemble else None,
-                float(value["temperature"]) if ensemble else 1.0,
-                QualityModel.from_json(value["quality"]) if value.get("quality") is not None else None,
-            )
+            manifest = msgspec.convert(value, _Stored).manifest()
             manifest.check()
-        except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError, CervicyteError) as error:
-            reason = error.one_line if isinstance(error, CervicyteError) else repr(error)
+        except (msgspec.ValidationError, KeyError, TypeError, ValueError, ArithmeticError, CervicyteError) as error:
+            reason = error.one_line if isinstance(error, CervicyteError) else str(error) or repr(error)
             raise BundleError(
                 "the manifest is not of the form that cervicyte writes", reason, "copy the bundle again from its source"
             ) from error
@@ -240,3 +212,69 @@ class Manifest:
         for member in self.graphs:
             for what in member.input.problems():
                 raise BundleError(f"the manifest has {what}")
+
+
+class _StoredInput(msgspec.Struct):
+    """An input as manifest.json has it."""
+
+    kind: str
+    size: int
+    fit: str
+    filters: tuple[str, ...]
+    measurements: tuple[str, ...]
+
+    def spec(self) -> InputSpec:
+        return InputSpec(**msgspec.structs.asdict(self))
+
+
+class _StoredMember(msgspec.Struct):
+    """A member as manifest.json has it."""
+
+    name: str
+    graph: str
+    input: _StoredInput
+    precision: str
+
+    def spec(self) -> MemberSpec:
+        return MemberSpec(self.name, self.graph, self.input.spec(), self.precision)
+
+
+class _Stored(msgspec.Struct):
+    """The contents of manifest.json in formats 1 and 2: which keys there are, and of which kind.
+
+    The members of an ensemble came with format 2; ``quality`` came later, to both, and is absent in older bundles.
+    """
+
+    format: int
+    name: str
+    system: dict[str, Any]
+    classes: tuple[str, ...]
+    input: _StoredInput
+    limits: dict[str, float | None]
+    precision: str
+    training: dict[str, Any]
+    scores: dict[str, Any]
+    members: tuple[_StoredMember, ...] | None = None
+    combiner: dict[str, Any] | None = None
+    temperature: float | None = None
+    quality: dict[str, Any] | None = None
+
+    def manifest(self) -> Manifest:
+        if (self.format == 2) != (self.members is not None):
+            raise ValueError("members belong to format 2, and only to it")
+        if self.members is not None and (self.combiner is None or self.temperature is None):
+            raise ValueError("an ensemble needs a combiner and a temperature")
+        return Manifest(
+            name=self.name,
+            system=LabelSystem.from_json(self.system),
+            classes=self.classes,
+            input=self.input.spec(),
+            limits=DecisionLimits.from_json(self.limits),
+            precision=self.precision,
+            training=self.training,
+            scores=self.scores,
+            members=tuple(member.spec() for member in self.members or ()),
+            combiner=None if self.members is None or self.combiner is None else Combiner.from_json(self.combiner),
+            temperature=1.0 if self.members is None or self.temperature is None else self.temperature,
+            quality=None if self.quality is None else QualityModel.from_json(self.quality),
+        )

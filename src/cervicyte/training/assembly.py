@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields, replace
 from pathlib import Path
 
 from cervicyte.errors import UsageError
@@ -12,8 +11,8 @@ from cervicyte.fields import crops as pool, sharpening
 from cervicyte.images.augmentation import get_augmentation
 from cervicyte.networks.registry import find_weights, get_backbone
 from cervicyte.training.members import Member, make_member
-from cervicyte.training.recipes import Part, load_recipe
-from cervicyte.training.schedule import Schedule
+from cervicyte.training.parts import Distil, Finetune, Linear, Part
+from cervicyte.training.recipes import load_recipe
 
 #: Layers of ResNet50 whose features our own network learns to give: the last two stages.
 _SIGHT = (None, "conv4_block6_out")
@@ -42,11 +41,11 @@ def make_members(
     UsageError, MissingError, DataError : as their messages say
     """
     for part in parts:  # told before the first network is exported, not after the fifth
-        for one in load_recipe(part.teacher).parts if part.method == "distil" else (part,):
-            backbone = get_backbone(one.backbone, one.preprocess or None)
+        for one in teachers_of(part) if isinstance(part, Distil) else (part,):
+            backbone = get_backbone(one.backbone, (one.preprocess or None) if isinstance(one, Linear) else None)
             if backbone.kind == "keras":
                 find_weights(backbone, weights)
-        if part.method == "distil" and not crops:
+        if isinstance(part, Distil) and not crops:
             raise UsageError(
                 "this recipe also learns from cells without labels, and no folder with such was given",
                 part.name,
@@ -54,22 +53,37 @@ def make_members(
             )
     return tuple(
         _distilled(part, weights, precision, seed, copies, crops)
-        if part.method == "distil"
+        if isinstance(part, Distil)
         else make_member(part, weights, precision, seed, copies)
         for part in parts
     )
 
 
+def teachers_of(part: Distil) -> tuple[Linear | Finetune, ...]:
+    """Give the parts of the recipe whose members teach a student.
+
+    Raises
+    ------
+    UsageError : no such recipe, or one that distils itself
+    """
+    parts = tuple(p for p in load_recipe(part.teacher).members if not isinstance(p, Distil))
+    if len(parts) < len(load_recipe(part.teacher).members):
+        raise UsageError(
+            "recipe: a teacher's members are not distilled themselves", part.teacher, 'write teacher = "ensemble"'
+        )
+    return parts
+
+
 def _distilled(
-    part: Part, weights: str | None, precision: str | None, seed: int, copies: str, crops: Sequence[Path | str]
+    part: Distil, weights: str | None, precision: str | None, seed: int, copies: str, crops: Sequence[Path | str]
 ) -> Member:
     from cervicyte.networks.cytonet import Shape
     from cervicyte.training.cytonet.student import DistilledMember
     from cervicyte.training.cytonet.teacher import Seat, Teacher
 
     seats = []
-    for one in load_recipe(part.teacher).parts:
-        upright = replace(one, variants=0, orientations=1) if one.method == "finetune" else one
+    for one in teachers_of(part):
+        upright = one.without_views() if isinstance(one, Finetune) else one
         seats.append(Seat(*(make_member(p, weights, precision, seed, copies) for p in (one, upright))))
     sight = [
         NetworkExtractor(
@@ -84,8 +98,5 @@ def _distilled(
         for layer in _SIGHT
     ]
     unlabelled = sharpening.write(pool.cut(crops, _CROPS, part.seed))
-    schedule = Schedule(**{f.name: getattr(part, f.name) for f in fields(Schedule)})
     shape = Shape(side=part.size) if part.size else Shape()
-    return DistilledMember(
-        part, shape, schedule, Teacher(seats), sight, unlabelled, precision, get_augmentation(copies), seed
-    )
+    return DistilledMember(part, shape, Teacher(seats), sight, unlabelled, precision, get_augmentation(copies), seed)

@@ -13,7 +13,8 @@ from cervicyte.decision.ensemble import get_rule
 from cervicyte.evaluation.results import DIFFERS
 from cervicyte.networks.registry import get_backbone
 from cervicyte.training.members import Member
-from cervicyte.training.recipes import Part, Recipe
+from cervicyte.training.parts import Distil, Finetune, Linear, Part
+from cervicyte.training.recipes import Recipe
 
 
 def describe(
@@ -53,7 +54,7 @@ def _copies(recipe: Recipe, members: Sequence[Member]) -> dict[str, str]:
     """How the published way makes copies, and what else it does that the grouped protocol does not."""
     facts = {"Copies": f"{recipe.copies} {recipe.copies_by} copies of each cell, divided with the originals"}
     differs = []
-    if any(m.part.method == "finetune" for m in members):
+    if any(isinstance(m.part, Finetune) for m in members):
         differs.append(
             "under as-published, fine-tuned members learn from these copies alone and average no flips, where grouped "
             "ones make views of their own and average the orientations of the recipe"
@@ -73,15 +74,15 @@ def _words(part: Part, weights: str) -> dict[str, str]:
     words = {
         "Backbone": part.backbone,
         "Weights": weights,
-        "Layer": part.layer or "last",
-        "Orientations averaged": str(part.orientations),
+        "Layer": (isinstance(part, Linear) and part.layer) or "last",
+        "Orientations averaged": "1" if isinstance(part, Distil) else str(part.orientations),
         "Filters": ", ".join(part.filters) or "none",
     }
     if part.size:
         words["Input size"] = f"{part.size} px"
-    if part.method == "linear":
+    if isinstance(part, Linear):
         return words | {"C": f"fixed at {part.C:g}" if part.C else "chosen by inner folds of the training cells"}
-    if part.method == "distil":
+    if isinstance(part, Distil):
         return words | {
             "Distilled": f"{part.epochs} epochs on training cells and crops without labels",
             "Teacher": f"the members of the recipe {part.teacher}, fitted on the same training cells",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
@@ -30,8 +30,7 @@ from cervicyte.networks.keras import last_blocks
 from cervicyte.networks.orientations import averaged_file
 from cervicyte.networks.registry import get_backbone
 from cervicyte.training.fine_tuning import TailTrainer
-from cervicyte.training.recipes import Part
-from cervicyte.training.schedule import Schedule
+from cervicyte.training.parts import Finetune, Linear, Part
 from cervicyte.training.tail_files import TrainedTail
 
 Extractor = extraction.NetworkExtractor | extraction.MorphologyExtractor
@@ -168,7 +167,7 @@ class LinearMember:
 
     crops: None = None
 
-    def __init__(self, part: Part, extractor: Extractor) -> None:
+    def __init__(self, part: Linear, extractor: Extractor) -> None:
         self.name = part.name
         self.part = part
         self.extractor = extractor
@@ -242,11 +241,10 @@ class FinetunedMember:
 
     crops: None = None
 
-    def __init__(self, part: Part, extractor: PrefixExtractor, schedule: Schedule) -> None:
+    def __init__(self, part: Finetune, extractor: PrefixExtractor) -> None:
         self.name = part.name
         self.part = part
         self.extractor = extractor
-        self.schedule = schedule
         self.precision = extractor.precision
         self.spec = InputSpec("image", extractor.size, part.fit, part.filters)
         self.weights = extractor.weights.description
@@ -266,7 +264,7 @@ class FinetunedMember:
     def trainer(self) -> TailTrainer:
         """Made when first needed: it loads the network into Keras."""
         extractor = self.extractor
-        return TailTrainer(extractor.backbone, extractor.weights, self.table, self.schedule, self.precision)
+        return TailTrainer(extractor.backbone, extractor.weights, self.table, self.part.schedule, self.precision)
 
     def has(self, cells: CellTable) -> np.ndarray:
         """Which cells have activations, bool (n,)."""
@@ -286,7 +284,7 @@ class FinetunedMember:
 
 
 def make_member(
-    part: Part, weights: str | None, precision: str | None, seed: int, copies: str
+    part: Linear | Finetune, weights: str | None, precision: str | None, seed: int, copies: str
 ) -> LinearMember | FinetunedMember:
     """Make a member from its part of a recipe, exporting its network if that was not done before.
 
@@ -300,7 +298,7 @@ def make_member(
     ------
     UsageError, MissingError, DataError : as their messages say
     """
-    if part.method == "linear":
+    if isinstance(part, Linear):
         extractor = extraction.make_extractor(
             part.backbone,
             weights=weights,
@@ -327,8 +325,7 @@ def make_member(
         copies=copies,
         seed=seed,
     )
-    schedule = Schedule(**{f.name: getattr(part, f.name) for f in fields(Schedule)})
-    return FinetunedMember(part, prefix, schedule)
+    return FinetunedMember(part, prefix)
 
 
 def _reasons(cells: CellTable, errors: Mapping[int, Any]) -> dict[str, str]:

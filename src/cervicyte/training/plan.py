@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -20,7 +20,8 @@ from cervicyte.networks.registry import has_weights
 from cervicyte.training.assembly import make_members
 from cervicyte.training.divisions import divide, targeted, warnings_about
 from cervicyte.training.members import Member
-from cervicyte.training.recipes import Part, Recipe
+from cervicyte.training.parts import Distil, Finetune, Linear, Part
+from cervicyte.training.recipes import Recipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,7 +135,7 @@ def plan_with(team: Team, cells: CellTable, recipe: Recipe, options: Options) ->
     for member in team.members:
         if member.crops is not None:
             leakage.check_crops(cells, member.crops)
-    shipped = any(m.part.method == "linear" and m.part.backbone.lower() == "cytonet" for m in team.members)
+    shipped = any(isinstance(m.part, Linear) and m.part.backbone.lower() == "cytonet" for m in team.members)
     seen = {name: leakage.check_backbone(cells, name) if shipped else () for name in options.protocols}
     check_space(((cells, team.members), (with_copies(cells, recipe), team.copiers)))
 
@@ -184,7 +185,7 @@ def make_team(recipe: Recipe, options: Options) -> Team:
 def parts_at_hand(recipe: Recipe, weights: str | None) -> tuple[tuple[Part, ...], tuple[str, ...]]:
     """Give the recipe's parts, stand-ins where weights are not at hand, and a warning for each of these."""
     parts, warnings = [], []
-    for part in recipe.parts:
+    for part in recipe.members:
         if part.stand_in is not None and not has_weights(part.backbone, weights):
             warnings.append(
                 f"STAND-IN: the pretrained weights of {part.backbone} are not at hand, so {part.stand_in.name!r} takes "
@@ -255,7 +256,7 @@ def check_options(recipe: Recipe, options: Options) -> None:
     settings.check_all()
     if options.precision not in (None, "auto", "float32", "bfloat16"):
         raise UsageError("unknown precision", repr(options.precision), "there are: auto, float32, bfloat16")
-    distilled = [p.name for m in recipe.parts for p in (m, m.stand_in) if p and p.method == "distil"]
+    distilled = [p.name for m in recipe.members for p in (m, m.stand_in) if isinstance(p, Distil)]
     if distilled and "as-published" in options.protocols:
         raise UsageError(
             "a student is not taught on copies, so a recipe that distils has no as-published number",
@@ -268,8 +269,10 @@ def check_options(recipe: Recipe, options: Options) -> None:
             f"{len(options.crops)} folder(s), recipe {recipe.name}",
             "leave --crops out, or take a recipe that distils: --recipe cytonet",
         )
-    for part in recipe.parts:
-        if part.backbone.lower() == "morphology" and (part.size or part.fit != "stretch" or part.orientations != 1):
+    for part in recipe.members:
+        if isinstance(part, Distil) or part.backbone.lower() != "morphology":
+            continue
+        if part.size or part.fit != "stretch" or part.orientations != 1:
             raise UsageError(
                 "morphology measures a cell as it is; size, fit and orientations do nothing",
                 f"size {part.size}, fit {part.fit}, orientations {part.orientations}",
@@ -283,4 +286,4 @@ def _divided(cells: CellTable, protocol: str, recipe: Recipe, options: Options) 
 
 def _without_views(parts: Sequence[Part]) -> tuple[Part, ...]:
     """Members for a table that holds the copies already: they make none of their own and average no flips."""
-    return tuple(replace(p, variants=0, orientations=1) if p.method == "finetune" else p for p in parts)
+    return tuple(part.without_views() if isinstance(part, Finetune) else part for part in parts)

@@ -34,7 +34,8 @@ from cervicyte.training.cytonet.teacher import Seat, Teacher
 from cervicyte.training.cytonet.views import view
 from cervicyte.training.fitting import fit_model
 from cervicyte.training.members import make_member
-from cervicyte.training.recipes import Part, Recipe, load_recipe
+from cervicyte.training.parts import Distil, Finetune, Linear, method_of, read_part
+from cervicyte.training.recipes import load_recipe, parse_recipe
 from cervicyte.training.schedule import Schedule
 from support.generated_cells import make_cell
 
@@ -304,16 +305,17 @@ def member(demo_cells, monkeypatch) -> DistilledMember:
     """A tiny student of two small members; the generated cells serve as crops too."""
     monkeypatch.setattr("cervicyte.training.cytonet.student.FOUNDATION", QUICK)
     parts = (
-        Part("frozen", backbone="MobileNetV2", size=32),
-        Part("tuned", method="finetune", backbone="MobileNetV2", size=32, epochs=1, variants=1),
+        Linear(name="frozen", backbone="MobileNetV2", size=32),
+        Finetune(name="tuned", backbone="MobileNetV2", size=32, epochs=1, variants=1),
     )
     seats = [Seat(*(make_member(p, "random", "float32", 0, "geometric") for _ in range(2))) for p in parts]
     sight = [NetworkExtractor(get_backbone("MobileNetV2", size=32), "random", precision="float32")]
     crops = demo_cells.subset(np.arange(0, len(demo_cells), 1).repeat(1))
     crops = crops.with_cells([*crops.cells, *(replace(c, variant=1) for c in crops.cells)])
-    part = Part("cytonet", method="distil", backbone="cytonet", teacher="ensemble")
-    schedule = replace(QUICK, epochs=2)
-    return DistilledMember(part, TINY, schedule, Teacher(seats), sight, crops, "float32", GEOMETRIC, 0)
+    quick = {"epochs": 2, "batch_size": 8, "learning_rate": 3e-3, "averaging": 0.5}
+    part = Distil(name="cytonet", backbone="cytonet", teacher="ensemble", **quick)
+    assert part.schedule == replace(QUICK, epochs=2)
+    return DistilledMember(part, TINY, Teacher(seats), sight, crops, "float32", GEOMETRIC, 0)
 
 
 def test_a_member_is_fitted_and_its_graph_says_what_it_says(member, demo_cells) -> None:
@@ -354,7 +356,7 @@ def test_held_out_cells_are_told_by_students_and_teachers_not_trained_on_them(me
 
 def test_a_whole_model_is_fitted_with_it(member, demo_cells) -> None:
     member.read(demo_cells)
-    model = fit_model(demo_cells, (member,), Recipe("line", inner_folds=2), 0, "grouped")
+    model = fit_model(demo_cells, (member,), parse_recipe("line", {"inner_folds": 2}), 0, "grouped")
     answers = model.answers(demo_cells)
     np.testing.assert_allclose(answers.probabilities.sum(axis=1), 1, atol=1e-6)
 
@@ -375,9 +377,10 @@ def test_the_recipe_asks_for_crops() -> None:
     from cervicyte.training.assembly import make_members
 
     recipe = load_recipe("cytonet")
-    assert (recipe.method, recipe.teacher) == ("distil", "ensemble")
+    (part,) = recipe.members
+    assert (method_of(part), part.teacher) == ("distil", "ensemble")
     with pytest.raises(UsageError, match="--crops"):
-        make_members(recipe.parts, "random", None, 0, "geometric")
+        make_members(recipe.members, "random", None, 0, "geometric")
 
 
 def test_a_few_crops_are_too_few(member, demo_cells) -> None:
@@ -393,7 +396,7 @@ def test_a_few_crops_are_too_few(member, demo_cells) -> None:
 )
 def test_method_backbone_and_teacher_belong_together(changes) -> None:
     with pytest.raises(UsageError, match="distil"):
-        Part("x", **{"method": "distil", "backbone": "cytonet", "teacher": "ensemble", **changes})
+        read_part({"name": "x", "method": "distil", "backbone": "cytonet", "teacher": "ensemble", **changes})
 
 
 def test_teachers_that_differ_in_their_inner_folds_teach_other_students(member, demo_cells, monkeypatch) -> None:

@@ -37,7 +37,7 @@ from cervicyte.training.cytonet.distillation import (
 )
 from cervicyte.training.cytonet.teacher import FittedTeacher, Teacher
 from cervicyte.training.members import FeatureTable, extract_table
-from cervicyte.training.recipes import Part
+from cervicyte.training.parts import Distil
 from cervicyte.training.schedule import Schedule
 
 #: How the network first learns to see.
@@ -140,7 +140,6 @@ class DistilledMember:
     ----------
     part : of the recipe
     shape : of the network
-    schedule : how a student is trained
     teacher : fitted on the same cells
     sight : extractors of the large network's features, which a student learns to give
     crops : without labels
@@ -150,9 +149,8 @@ class DistilledMember:
 
     def __init__(
         self,
-        part: Part,
+        part: Distil,
         shape: Shape,
-        schedule: Schedule,
         teacher: Teacher,
         sight: Sequence[extraction.NetworkExtractor],
         crops: CellTable,
@@ -160,7 +158,7 @@ class DistilledMember:
         augmentation: Augmentation,
         seed: int,
     ) -> None:
-        self.name, self.part, self.shape, self.schedule = part.name, part, shape, schedule
+        self.name, self.part, self.shape = part.name, part, shape
         self.teacher, self.sight, self.crops = teacher, tuple(sight), crops
         wanted = precision or settings.get_str("precision")
         self.bfloat16 = uses_bfloat16(wanted)
@@ -229,7 +227,7 @@ class DistilledMember:
     @cached_property
     def trainer(self) -> StudentTrainer:
         """Made when first needed."""
-        return StudentTrainer(self.foundation, self.shape, self.schedule, Weighing(), self.bfloat16)
+        return StudentTrainer(self.foundation, self.shape, self.part.schedule, Weighing(), self.bfloat16)
 
     @cached_property
     def _taught(self) -> tuple[CellTable, np.ndarray, np.ndarray]:
