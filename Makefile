@@ -5,13 +5,33 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: demo test lint docs lock clean
+# Tests start a hundred processes, and each would compile the package anew.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: demo check test coverage mutation lint docs lock clean
 
 demo: $(VENV)/.core
 	$(BIN)/cervicyte demo --out demo-run
 
+# Two workers; who is done early takes tests of the other.
+PYTEST = $(BIN)/python -m pytest -n 2 --dist worksteal
+
+# While you work: no browser, no database server, nothing that trains.
+check: lint
+	$(PYTEST) -m "not browser and not database and not slow"
+
+# Everything, as continuous integration runs it.
 test: lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(PYTEST)
+
+# Everything, with the share of lines and branches that ran, in child processes too.
+coverage: $(VENV)/.dev
+	$(PYTEST) --cov --cov-report=term
+
+# Change the core one token at a time and see which changes no test notices (docs/testing.md); takes an hour.
+mutation: $(VENV)/.dev
+	$(BIN)/mutmut run
+	$(BIN)/mutmut results
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -48,4 +68,4 @@ lock: $(VENV)/.dev
 	  requirements/torch.in --output-file requirements/dev.txt
 
 clean:
-	rm -rf $(VENV) demo-run build dist src/*.egg-info
+	rm -rf $(VENV) demo-run build dist mutants src/*.egg-info

@@ -36,6 +36,44 @@ os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(Path(__file__).pare
 pytest_plugins = ["support.small_networks"]
 
 
+#: Modules whose tests train, export, or start servers and wait: `make check` leaves them out.
+SLOW = (
+    "audit/test_checks.py",
+    "audit/test_leakage.py",
+    "bundle/test_predictions.py",
+    "decision/test_quality.py",
+    "evaluation/test_report.py",
+    "explain/test_explainer.py",
+    "images/test_augmentation.py",
+    "networks/keras/test_last_blocks.py",
+    "networks/test_registry.py",
+    "networks/test_runtime.py",
+    "runs/",
+    "shipped/",
+    "training/cytonet/test_cytonet.py",
+    "training/test_fine_tuning.py",
+    "web/cases/test_blinding.py",
+    "web/middleware/test_connections.py",
+    "web/test_serve.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs a browser, a database server or time, so that a run can leave it out."""
+    tests = Path(__file__).parent
+    for item in items:
+        place = item.path.relative_to(tests).as_posix()
+        fixtures = set(getattr(item, "fixturenames", ()))
+        if place.startswith("web/browser/"):
+            item.add_marker(pytest.mark.browser)
+        call = getattr(item, "callspec", None)
+        kinds = [value for value in call.params.values() if isinstance(value, str)] if call else []
+        if "postgresql" in fixtures or "postgresql" in kinds:
+            item.add_marker(pytest.mark.database)
+        if place.startswith(SLOW) or "trained" in fixtures:
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(scope="session")
 def demo_cells(tmp_path_factory):
     """A small generated set, 7 classes of 12 cells: read it, do not change its files."""
@@ -54,17 +92,26 @@ def shared() -> Path:
 
 
 @pytest.fixture(scope="session")
-def trained(demo_cells, tmp_path_factory):
+def trained(tmp_path_factory):
     """`cervicyte train --compare` on the generated cells, run once as a real process: its folder and what it said."""
     from types import SimpleNamespace
 
+    from cervicyte.data import synthetic
     from support.commands import cervicyte
+    from support.sharing import made_once
 
-    data = Path(demo_cells.cells[0].path).parents[1]
-    folder = tmp_path_factory.mktemp("trained") / "run"
-    done = cervicyte("train", data, "--out", folder, "--compare", "--folds", "3", "--seed", "3")
-    assert done.returncode == 0, done.stderr
-    return SimpleNamespace(folder=folder, bundle=folder / "bundle", data=data, out=done.stdout, err=done.stderr)
+    def train(folder: Path) -> None:
+        synthetic.generate(folder / "cells", n_per_class=12, seed=0, size=96)
+        options = ("--compare", "--folds", "3", "--seed", "3")
+        done = cervicyte("train", folder / "cells", "--out", folder / "run", *options)
+        assert done.returncode == 0, done.stderr
+        (folder / "out.txt").write_text(done.stdout, encoding="utf-8")
+        (folder / "err.txt").write_text(done.stderr, encoding="utf-8")
+
+    shared = made_once(tmp_path_factory, "trained", train)
+    out, err = ((shared / name).read_text(encoding="utf-8") for name in ("out.txt", "err.txt"))
+    run = shared / "run"
+    return SimpleNamespace(folder=run, bundle=run / "bundle", data=shared / "cells", out=out, err=err)
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ from cervicyte.base import files
 from cervicyte.bundle.folder import Bundle
 from cervicyte.bundle.predictions import Prediction, write_predictions, write_rows
 from cervicyte.errors import StorageError, UsageError
-from support.commands import cervicyte, inside, three_parts
+from support.commands import cervicyte, inside, listen_to_interrupts, three_parts
 
 
 def _rows(text: str) -> list[dict[str, str]]:
@@ -407,11 +407,6 @@ def _rows_in(cache: Path) -> int:
     return found
 
 
-def _listen_to_interrupts() -> None:
-    """A test run in the background of a shell inherits deaf ears, and so would the process under test."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT], ids=["killed", "interrupted"])
 def test_stopped_in_the_middle_no_output_is_there_and_the_repeat_is_the_same(
     trained, many, undisturbed, tmp_path, how
@@ -421,7 +416,7 @@ def test_stopped_in_the_middle_no_output_is_there_and_the_repeat_is_the_same(
     args = ["predict", many, "--model", trained.bundle, "--out", out]
     command = [sys.executable, "-m", "cervicyte", *map(str, args)]
     with subprocess.Popen(
-        command, env=env, stderr=subprocess.PIPE, text=True, preexec_fn=_listen_to_interrupts
+        command, env=env, stderr=subprocess.PIPE, text=True, preexec_fn=listen_to_interrupts
     ) as process:
         deadline = time.monotonic() + 120
         while _rows_in(cache) < 50 and process.poll() is None and time.monotonic() < deadline:

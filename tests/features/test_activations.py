@@ -16,8 +16,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings as hypothesis_settings, strategies as st
 
-pytest.importorskip("torch")
-
 from cervicyte import settings
 from cervicyte.base import files, working_folder
 from cervicyte.base.checkpoints import Computation
@@ -30,6 +28,9 @@ from cervicyte.images import augmentation, decoding
 from cervicyte.networks.orientations import oriented
 from cervicyte.networks.registry import get_backbone
 from support.generated_cells import make_cell, save
+from support.sharing import needs
+
+pytestmark = needs("torch")
 
 NETWORK = get_backbone("MobileNetV2", size=64)
 CUT = (2, 2, 160)

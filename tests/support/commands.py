@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,11 @@ def cervicyte(*args: object, cwd: Path | None = None, **options) -> subprocess.C
     command = [sys.executable, "-m", "cervicyte", *map(str, args)]
     options = {"capture_output": True, "text": True, "encoding": "utf-8", "timeout": 300} | options
     return subprocess.run(command, cwd=cwd, env=env, check=False, **options)
+
+
+def listen_to_interrupts() -> None:
+    """Take SIGINT again: a run in the background of a shell ignores it, and so would the process under test."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def inside(monkeypatch, capsys, *args: object) -> tuple[int, str, str]:

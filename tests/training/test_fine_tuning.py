@@ -14,8 +14,6 @@ import msgspec
 import numpy as np
 import pytest
 
-pytest.importorskip("torch")
-
 from cervicyte import settings
 from cervicyte.base import working_folder
 from cervicyte.base.checkpoints import Computation
@@ -40,6 +38,9 @@ from cervicyte.training.recipes import Recipe
 from cervicyte.training.schedule import Schedule
 from cervicyte.training.tail_files import TrainedTail
 from support.generated_cells import make_cell, save
+from support.sharing import needs
+
+pytestmark = needs("torch")
 
 NETWORK = get_backbone("MobileNetV2", size=64)
 RANDOM = find_weights(NETWORK, "random")

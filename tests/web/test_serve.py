@@ -39,7 +39,7 @@ from cervicyte.web.base.site import Site, open_site
 from cervicyte.web.cases import cases
 from cervicyte.web.middleware.connections import Channel
 from cervicyte.web.serve import THREADS
-from support.commands import cervicyte, inside, three_parts
+from support.commands import cervicyte, inside, listen_to_interrupts, three_parts
 from support.web.client import cell, small_bundle
 from support.web.site import PASSWORD, cheap, make_user
 
@@ -59,6 +59,7 @@ class Server:
             stderr=(folder.parent / "log").open("w"),
             text=True,
             env=environment,
+            preexec_fn=listen_to_interrupts,
         )
         self.log = folder.parent / "log"
         self.said: list[str] = []

@@ -102,10 +102,11 @@ def simplify(model: Any) -> Any:
     Keras networks hold a pair of transposes around every convolution; without this step the
     engine runs them at a third of its speed (docs/architecture.md). The optimiser fuses
     additions but not subtractions, so the subtractions of constants become additions between
-    two passes.
+    two passes; a BatchNorm that no convolution can take in becomes one multiplication and one addition.
     """
     model = _optimised(model)
     _subtractions_to_additions(model)
+    _norms_to_scales(model)
     model = _optimised(model)
     for value in (*model.graph.input, *model.graph.output):
         value.type.tensor_type.shape.dim[0].dim_param = "N"
@@ -262,3 +263,26 @@ def _subtractions_to_additions(model: Any) -> None:
             node.op_type = "Add"
             node.input[1] = name
     model.graph.initializer.extend(negative.values())
+
+
+def _norms_to_scales(model: Any) -> None:
+    from onnx import helper, numpy_helper
+
+    constants = {i.name: i for i in model.graph.initializer}
+    nodes = list(model.graph.node)
+    del model.graph.node[:]
+    for node in nodes:
+        if node.op_type != "BatchNormalization" or not all(name in constants for name in node.input[1:]):
+            model.graph.node.append(node)
+            continue
+        scale, bias, mean, variance = (numpy_helper.to_array(constants[n]).astype(np.float64) for n in node.input[1:])
+        epsilon = next((a.f for a in node.attribute if a.name == "epsilon"), 1e-5)
+        factor = scale / np.sqrt(variance + epsilon)
+        output = node.output[0]
+        values = {f"{output}_factor": factor, f"{output}_shift": bias - mean * factor}
+        for name, value in values.items():
+            channels = value.astype(np.float32).reshape(-1, 1, 1)
+            model.graph.initializer.append(numpy_helper.from_array(channels, name))
+        factor_name, shift_name = values
+        model.graph.node.append(helper.make_node("Mul", [node.input[0], factor_name], [f"{output}_scaled"]))
+        model.graph.node.append(helper.make_node("Add", [f"{output}_scaled", shift_name], [output]))

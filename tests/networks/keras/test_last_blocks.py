@@ -9,8 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytest.importorskip("torch")
-
 from cervicyte.bundle.folder import Bundle, InputSpec, Manifest, save_bundle
 from cervicyte.bundle.graph import network_graph
 from cervicyte.data.labels import BINARY
@@ -24,6 +22,9 @@ from cervicyte.networks.runtime import Engine
 from cervicyte.training.fine_tuning import TailTrainer
 from cervicyte.training.schedule import Schedule
 from support.generated_cells import make_cell, save
+from support.sharing import needs
+
+pytestmark = needs("torch")
 
 
 @dataclass(frozen=True)

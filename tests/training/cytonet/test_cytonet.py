@@ -11,11 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings as hypothesis_settings, strategies as st
-
-pytest.importorskip("torch")
-
 import torch
+from hypothesis import given, settings as hypothesis_settings, strategies as st
 
 from cervicyte import settings
 from cervicyte.data import splits
@@ -38,6 +35,9 @@ from cervicyte.training.parts import Distil, Finetune, Linear, method_of, read_p
 from cervicyte.training.recipes import load_recipe, parse_recipe
 from cervicyte.training.schedule import Schedule
 from support.generated_cells import make_cell
+from support.sharing import needs
+
+pytestmark = needs("torch")
 
 TINY = Shape(side=32, fields=(1, 1, 2, 2), blocks=(1, 1, 1, 1), dimension=8)
 QUICK = Schedule(epochs=3, batch_size=8, learning_rate=3e-3, averaging=0.5)

@@ -29,7 +29,7 @@ from cervicyte.networks.registry import Backbone, Weights, import_keras
 BEFORE_TAIL = "before-tail"
 
 #: Raised when the exported graphs change, so that old files are not taken for new ones.
-EXPORT_FORMAT = 2
+EXPORT_FORMAT = 3
 
 #: Largest difference allowed between the original and the engine. float32: max |a - b| / max |a|.
 PARITY_FLOAT32 = 1e-4
@@ -231,18 +231,14 @@ def _converted(backbone: Backbone, weights: Weights, layer: str | None) -> tuple
     keras = import_keras()
     import torch
 
-    network = traced = build_network(backbone, weights, layer)
-    shape: tuple[int, ...] = (1, backbone.size, backbone.size, 3)
-    if layer == BEFORE_TAIL:
-        # Keras spells each layer out in some fifteen operations; its plain form is traced five times as fast.
-        from cervicyte.networks.keras.torch_blocks import TailNetwork
+    # Keras spells each layer out in some fifteen operations; the plain form is traced five times as fast.
+    from cervicyte.networks.keras.torch_blocks import TailNetwork
 
-        traced, shape = TailNetwork(network), (1, 3, backbone.size, backbone.size)
+    network = build_network(backbone, weights, layer)
+    traced, shape = TailNetwork(network), (1, 3, backbone.size, backbone.size)
     example = torch.zeros(shape)
     with torch.no_grad(), quiet():
         traced.eval()
-        if traced is network:
-            network(example, training=False)
         # One batch size is traced and the axis opened afterwards: Xception cannot be traced with
         # an open one. The parity check runs another batch size, so a stuck one would be seen.
         program = torch.onnx.export(
