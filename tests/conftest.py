@@ -6,6 +6,7 @@ import atexit
 import os
 import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -77,9 +78,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def demo_cells(tmp_path_factory):
     """A small generated set, 7 classes of 12 cells: read it, do not change its files."""
-    from cervicyte.data import synthetic
+    from cervicyte.data import folder_reader, synthetic
+    from support.sharing import made_once
 
-    return synthetic.generate(tmp_path_factory.mktemp("demo") / "cells", n_per_class=12, seed=0, size=96)
+    def draw(folder: Path) -> None:
+        synthetic.generate(folder / "cells", n_per_class=12, seed=0, size=96)
+
+    folder = made_once(tmp_path_factory, "demo", draw) / "cells"
+    return replace(folder_reader.read(folder), name="demo")
 
 
 @pytest.fixture(scope="session")
@@ -92,18 +98,17 @@ def shared() -> Path:
 
 
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory):
+def trained(tmp_path_factory, demo_cells):
     """`cervicyte train --compare` on the generated cells, run once as a real process: its folder and what it said."""
     from types import SimpleNamespace
 
-    from cervicyte.data import synthetic
     from support.commands import cervicyte
     from support.sharing import made_once
 
+    data = Path(demo_cells.cells[0].path).parents[1]
+
     def train(folder: Path) -> None:
-        synthetic.generate(folder / "cells", n_per_class=12, seed=0, size=96)
-        options = ("--compare", "--folds", "3", "--seed", "3")
-        done = cervicyte("train", folder / "cells", "--out", folder / "run", *options)
+        done = cervicyte("train", data, "--out", folder / "run", "--compare", "--folds", "3", "--seed", "3")
         assert done.returncode == 0, done.stderr
         (folder / "out.txt").write_text(done.stdout, encoding="utf-8")
         (folder / "err.txt").write_text(done.stderr, encoding="utf-8")
@@ -111,7 +116,7 @@ def trained(tmp_path_factory):
     shared = made_once(tmp_path_factory, "trained", train)
     out, err = ((shared / name).read_text(encoding="utf-8") for name in ("out.txt", "err.txt"))
     run = shared / "run"
-    return SimpleNamespace(folder=run, bundle=run / "bundle", data=shared / "cells", out=out, err=err)
+    return SimpleNamespace(folder=run, bundle=run / "bundle", data=data, out=out, err=err)
 
 
 @pytest.fixture

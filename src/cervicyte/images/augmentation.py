@@ -7,7 +7,6 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import cv2
 import numpy as np
 
 from cervicyte.errors import UsageError, did_you_mean
@@ -157,6 +156,8 @@ def geometric_copy(image: np.ndarray, variant: int, key: str, seed: int = 0) -> 
 
 def _warp(image: np.ndarray, angle: float, scale: float, shear: float, shift: np.ndarray) -> np.ndarray:
     """Shear, zoom and turn the image about its middle, then shift it by shares of width and height."""
+    import cv2
+
     height, width = image.shape[:2]
     centre = ((width - 1) / 2, (height - 1) / 2)
     matrix = cv2.getRotationMatrix2D(centre, angle, scale)
@@ -169,6 +170,8 @@ def _warp(image: np.ndarray, angle: float, scale: float, shear: float, shift: np
 
 def _restain(image: np.ndarray, means: np.ndarray, spreads: np.ndarray) -> np.ndarray:
     """Change the stain: even draws of +-1/sqrt(3) differ by one standard deviation of real cells."""
+    import cv2
+
     lab = cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
     mean = lab.mean(axis=(0, 1), dtype=np.float64)
     scale = 1 + math.sqrt(3) * spreads * _SPREADS_DIFFER

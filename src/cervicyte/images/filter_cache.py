@@ -13,7 +13,6 @@ from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from cervicyte import settings
@@ -97,6 +96,8 @@ class FilteredImages:
         return self.folder / key[:2] / f"{key}.png"
 
     def _read(self, key: str, shape: tuple[int, ...]) -> np.ndarray | None:
+        import cv2
+
         if not self.limit:
             return None
         path = self._path(key)
@@ -113,6 +114,8 @@ class FilteredImages:
         return image
 
     def _write(self, key: str, image: np.ndarray) -> None:
+        import cv2
+
         if not self._writing:
             return
         whole, encoded = cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 1])
@@ -149,6 +152,8 @@ def _shared_cache(folder: Path, megabytes: int) -> FilteredImages:
 
 
 def _key(image: np.ndarray, text: str) -> str:
+    import cv2
+
     about = repr((_FORMAT, image.shape, text, cv2.__version__)).encode()
     return hashlib.sha256(about + np.ascontiguousarray(image).data).hexdigest()
 

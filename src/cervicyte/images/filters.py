@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-import cv2
 import numpy as np
 
 from cervicyte.errors import UsageError, did_you_mean
@@ -26,6 +25,8 @@ def clahe(image: np.ndarray, clip: float, tiles: int) -> np.ndarray:
 
     Source: Zuiderveld 1994, Contrast limited adaptive histogram equalization, Graphics Gems IV.
     """
+    import cv2
+
     lab = cv2.cvtColor(image, cv2.COLOR_RGB2LAB)
     lab[..., 0] = cv2.createCLAHE(clip, (tiles, tiles)).apply(np.ascontiguousarray(lab[..., 0]))
     return cv2.cvtColor(lab, cv2.COLOR_LAB2RGB)
@@ -33,6 +34,8 @@ def clahe(image: np.ndarray, clip: float, tiles: int) -> np.ndarray:
 
 def median(image: np.ndarray, size: int) -> np.ndarray:
     """Replace each pixel by the median of its square neighbourhood."""
+    import cv2
+
     return cv2.medianBlur(image, size)
 
 
@@ -41,6 +44,8 @@ def nlm(image: np.ndarray, h: float, hcolor: float, template: int, search: int) 
 
     Source: Buades, Coll and Morel 2005, A non-local algorithm for image denoising, 10.1109/CVPR.2005.38.
     """
+    import cv2
+
     return cv2.fastNlMeansDenoisingColored(image, None, h, hcolor, template, search)
 
 
@@ -61,6 +66,8 @@ def reinhard(
     default targets are the medians over crops of 90 px about the 209 annotated nuclei of nine fields of CRIC
     Cervix (conventional smears, Papanicolaou): means 60.6, 12.7, 2.8 and deviations 15.6, 7.1, 10.1, rounded.
     """
+    import cv2
+
     lab = cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
     mean, spread = lab.mean(axis=(0, 1), dtype=np.float64), lab.std(axis=(0, 1), dtype=np.float64)
     scale = np.array((sd_l, sd_a, sd_b)) / np.maximum(spread, _LEAST_SPREAD)
@@ -70,6 +77,8 @@ def reinhard(
 
 def to_rgb(lab: np.ndarray) -> np.ndarray:
     """Convert CIE LAB, float32 (h, w, 3) with L in 0..100, to uint8 RGB; colours out of range are clipped."""
+    import cv2
+
     lab[..., 0] = lab[..., 0].clip(0, 100)
     return np.rint(cv2.cvtColor(lab, cv2.COLOR_LAB2RGB).clip(0, 1) * 255).astype(np.uint8)
 
