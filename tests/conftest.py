@@ -78,7 +78,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def demo_cells(tmp_path_factory):
     """A small generated set, 7 classes of 12 cells: read it, do not change its files."""
-    from cervicyte.data import folder_reader, synthetic
+    from cervicyte.data import synthetic
+    from cervicyte.data.readers import folder as folder_reader
     from support.sharing import made_once
 
     def draw(folder: Path) -> None:

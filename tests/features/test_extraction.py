@@ -317,6 +317,30 @@ def test_two_caches_on_one_file_do_not_disturb_each_other(tmp_path) -> None:
     assert all(np.array_equal(found[k], rows[k]) for k in rows)
 
 
+def test_caches_that_open_one_new_file_at_once_wait_for_each_other(tmp_path) -> None:
+    problems = []
+
+    def write(folder: Path, start: threading.Barrier, key: int) -> None:
+        with FeatureCache("key", folder) as cache:
+            start.wait()
+            try:
+                cache.put(bytes([key]) * 32, np.zeros(4, np.float32))
+                cache.commit()
+            except StorageError as error:
+                problems.append(error)
+
+    for repeat in range(40):
+        start = threading.Barrier(4)
+        threads = [threading.Thread(target=write, args=(tmp_path / str(repeat), start, key)) for key in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        with FeatureCache("key", tmp_path / str(repeat)) as cache:
+            assert len(cache) == 4
+    assert problems == []
+
+
 FULL_DISK = """
 import resource, sys
 import numpy as np

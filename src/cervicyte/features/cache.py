@@ -24,6 +24,8 @@ from cervicyte.images.decoding import Box
 
 _COMMIT_ROWS = 256
 _COMMIT_SECONDS = 1.0
+#: Seconds to wait for another process that writes.
+_PATIENCE = 60.0
 _TABLE = "CREATE TABLE IF NOT EXISTS features (key BLOB PRIMARY KEY, vector BLOB NOT NULL, digest BLOB NOT NULL)"
 #: SQLite allows 999 parameters in its oldest builds.
 _LOOKUP_ROWS = 500
@@ -134,9 +136,9 @@ class FeatureCache:
             self.path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StorageError(f"cannot make the cache folder: {error.strerror}", self.path.parent, _TODO) from error
-        connection = sqlite3.connect(self.path, timeout=60, check_same_thread=False)
+        connection = sqlite3.connect(self.path, timeout=_PATIENCE, check_same_thread=False)
         try:
-            connection.execute("PRAGMA journal_mode=WAL")
+            _write_ahead(connection)
             connection.execute("PRAGMA synchronous=NORMAL")
             connection.execute(_TABLE)
             connection.commit()
@@ -170,6 +172,23 @@ _TODO = "free some space, or set CERVICYTE_CACHE_DIR to another place; what was 
 
 def _digest(key: bytes, vector: bytes) -> bytes:
     return hashlib.blake2b(vector, digest_size=8, key=key).digest()
+
+
+def _write_ahead(connection: sqlite3.Connection) -> None:
+    """Log writes ahead, so that readers need not wait.
+
+    Two connections that switch a new file at once cannot wait for each other: SQLite refuses one of them at once
+    (https://www.sqlite.org/wal.html, "Sometimes Queries Return SQLITE_BUSY In WAL Mode"), and it tries again.
+    """
+    give_up = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if _code(error) != sqlite3.SQLITE_BUSY or time.monotonic() > give_up:
+                raise
+            time.sleep(0.01)
 
 
 def _code(error: sqlite3.Error) -> int:
