@@ -1,4 +1,4 @@
-"""What every room stands on: files, progress, parallel work, the working folder, checkpoints, plots, versions."""
+"""What every room stands on: files, fingerprints, progress, parallel work, checkpoints, plots, versions."""
 
 import lazy_loader
 

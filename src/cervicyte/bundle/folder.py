@@ -7,7 +7,6 @@ calibrated probabilities; ``MODEL_CARD.md`` says the same to people; ``SHA256SUM
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -22,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cervicyte import shipped
-from cervicyte.base import files
+from cervicyte.base import files, fingerprints
 from cervicyte.bundle import inference
 from cervicyte.bundle.card import model_card
 from cervicyte.bundle.manifest import FORMAT, GRAPH, MANIFEST, InputSpec, Manifest, MemberSpec
@@ -117,7 +116,7 @@ class Bundle:
         sums = [files.sha256_file(self.folder / member.graph) for member in m.graphs]
         if m.combiner is None:
             return sums[0]
-        return hashlib.sha256(repr((sums, m.combiner, m.temperature)).encode()).hexdigest()
+        return fingerprints.of_repr((sums, m.combiner, m.temperature))
 
     def extractor(self, precision: str | None = None) -> inference.BundleExtractor:
         """The graphs as an extractor whose vectors `answers` reads, compiled; precision None takes the setting."""

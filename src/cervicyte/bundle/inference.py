@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import math
 from collections.abc import Sequence
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from cervicyte import settings
-from cervicyte.base import files
+from cervicyte.base import files, fingerprints
 from cervicyte.bundle.manifest import MemberSpec
 from cervicyte.errors import BundleError, UsageError
 from cervicyte.features import extraction
@@ -67,7 +66,7 @@ class GraphExtractor:
         sha256 = files.sha256_file(folder / member.graph)
         named = (extraction.FEATURE_FORMAT, sha256, self.engine.engine, self.engine.precision, spec, classes)
         versions = [(name, _version(name)) for name in _VERSIONS]
-        self.key = hashlib.sha256(repr((named, versions)).encode() + code).hexdigest()
+        self.key = fingerprints.of_repr((named, versions), code)
 
     @property
     def layout(self) -> tuple[np.dtype[Any], tuple[int, ...]]:
@@ -111,7 +110,7 @@ class EnsembleExtractor:
         self.parallel = 1
         self.seed = 0
         self.augmentation = GEOMETRIC
-        self.key = hashlib.sha256(repr([part.key for part in self.parts]).encode()).hexdigest()
+        self.key = fingerprints.of_repr([part.key for part in self.parts])
 
     @property
     def layout(self) -> tuple[np.dtype[Any], tuple[int, ...]]:

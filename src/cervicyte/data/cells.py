@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cervicyte.base import fingerprints
 from cervicyte.base.files import sha256_file
 from cervicyte.data.labels import LabelMap, LabelSystem
 from cervicyte.errors import DataError
@@ -146,7 +146,7 @@ class CellTable:
             f"{digest}|{c.box}|{c.label}|{c.source}:{c.group}|{c.variant}"
             for digest, c in zip(self.digests(), self.cells, strict=True)
         )
-        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+        return fingerprints.of_lines(lines)
 
 
 def merge(tables: Sequence[CellTable], name: str = "merged") -> CellTable:

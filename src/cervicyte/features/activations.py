@@ -7,7 +7,6 @@ once, through the fast engine, and training reads its answers from a memory-mapp
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from cervicyte import settings
-from cervicyte.base import files, working_folder
+from cervicyte.base import files, fingerprints, working_folder
 from cervicyte.base.progress import say, track
 from cervicyte.base.versions import version_of
 from cervicyte.data.cells import CellTable
@@ -111,7 +110,7 @@ class PrefixExtractor:
             "variants": [variants, repr(self.view_augmentation)] if variants else [],
             "seed": seed,
         }
-        self.key = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
+        self.key = fingerprints.of_json(described)
 
     def prepare(self, image: np.ndarray) -> np.ndarray:
         """uint8 (h, w, 3) to all its views, uint8 (views, size, size, 3)."""
@@ -182,7 +181,7 @@ def compute(cells: CellTable, extractor: PrefixExtractor) -> tuple[ActivationTab
         ).hexdigest()
         for digest, c in zip(cells.digests(), cells.cells, strict=True)
     ]
-    key = hashlib.sha256("\n".join([extractor.key, *digests]).encode()).hexdigest()
+    key = fingerprints.of_lines([extractor.key, *digests])
     folder = working_folder.folder() / working_folder.ACTIVATIONS
     shape = (len(cells), extractor.views, *extractor.shape)
     maps, done = _opened(folder, key[:40], shape)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from typing import Any, Protocol
 
 import numpy as np
 
+from cervicyte.base import fingerprints
 from cervicyte.data.cells import CellTable
 from cervicyte.features import extraction
 from cervicyte.images.augmentation import Augmentation, get_augmentation
@@ -115,4 +115,4 @@ def _key(*parts: object) -> str:
     import PIL
 
     inputs = (extraction.FEATURE_FORMAT, descriptor_code(), cv2.__version__, PIL.__version__)
-    return hashlib.sha256(repr(("descriptors", inputs, parts)).encode()).hexdigest()
+    return fingerprints.of_repr(("descriptors", inputs, parts))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import json
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,6 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from cervicyte import settings
+from cervicyte.base import fingerprints
 from cervicyte.base.parallel import first_alone
 from cervicyte.base.progress import track
 from cervicyte.base.versions import version_of
@@ -137,7 +137,7 @@ class NetworkExtractor:
             "pixels": {name: version_of(name) for name in ("pillow", "opencv-python-headless")},
             **_augmentation_key(augmentation, seed),
         }
-        self.key = _hash(self.description)
+        self.key = fingerprints.of_json(self.description)
 
     def prepare(self, image: np.ndarray) -> np.ndarray:
         """uint8 (h, w, 3) to uint8 (size, size, 3)."""
@@ -173,7 +173,7 @@ class MorphologyExtractor:
             "pixels": {n: version_of(n) for n in ("pillow", "opencv-python-headless", "scikit-image")},
             **_augmentation_key(augmentation, seed),
         }
-        self.key = _hash(self.description)
+        self.key = fingerprints.of_json(self.description)
 
     def prepare(self, image: np.ndarray) -> np.ndarray:
         """uint8 (h, w, 3) to float32 (dimension,): the measuring itself."""
@@ -419,10 +419,6 @@ def sound_precision(wanted: str, parity: dict[str, Any], backbone: Backbone) -> 
 def _augmentation_key(augmentation: Augmentation, seed: int) -> dict[str, Any]:
     """What the copies depend on; the default is left out, as it was before there were others, and keeps its keys."""
     return {"augmentation_seed": seed} | ({} if augmentation == GEOMETRIC else {"augmentation": augmentation.to_json()})
-
-
-def _hash(description: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()
 
 
 def morphology_code() -> bytes:

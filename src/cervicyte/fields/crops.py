@@ -20,7 +20,7 @@ from typing import TypeVar
 import numpy as np
 
 from cervicyte import settings
-from cervicyte.base import files, working_folder
+from cervicyte.base import files, fingerprints, working_folder
 from cervicyte.base.parallel import first_alone
 from cervicyte.base.progress import track
 from cervicyte.data.cells import Cell, CellTable
@@ -171,7 +171,7 @@ def _key(fields: list[tuple[_File, ...]], most: int, seed: int) -> str:
         "search": {name: value for name, value in vars(nuclei).items() if name.isupper()},
         "pixels": {name: version(name) for name in ("pillow", "opencv-python-headless", "numpy")},
     }
-    return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
+    return fingerprints.of_json(described)
 
 
 def _boxes(copies: tuple[_File, ...], seed: int) -> _Cut:

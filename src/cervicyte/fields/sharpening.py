@@ -8,13 +8,13 @@ features of single cells.
 from __future__ import annotations
 
 import hashlib
-import json
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 
 from cervicyte import settings
+from cervicyte.base import fingerprints
 from cervicyte.base.files import atomic_write, printable
 from cervicyte.base.progress import say, track
 from cervicyte.data.cells import Cell, CellTable
@@ -63,7 +63,7 @@ def write(crops: CellTable) -> CellTable:
     named = [f"{digest}|{c.box}" for digest, c in zip(crops.digests(), crops.cells, strict=True)]
     about = {"format": FORMAT, "crops": named, "side": SIDE, "sharpness": SHARPNESS, "by": [_RADIUS, _MOST, _STEPS]}
     about |= {"pixels": {name: version(name) for name in ("pillow", "opencv-python-headless", "numpy")}}
-    key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
+    key = fingerprints.of_json(about)
     folder = settings.get_path("cache_dir") / "crops" / key[:40]
     made: list[Cell] = []
     lost: dict[str, str] = {}

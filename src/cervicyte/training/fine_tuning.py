@@ -7,7 +7,6 @@ is kept under a key of all its inputs, so that a run that was killed goes on whe
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import time
@@ -17,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from cervicyte.base import fingerprints
 from cervicyte.base.checkpoints import Computation
 from cervicyte.base.progress import track
 from cervicyte.base.versions import version_of
@@ -154,7 +154,7 @@ class TailTrainer:
             for part, some, theirs in (("train", rows, codes), ("held", held, held_codes))
             for r, c in zip(some, theirs, strict=True)
         ]
-        return hashlib.sha256("\n".join([self._key, str(seed), *named]).encode()).hexdigest()
+        return fingerprints.of_lines([self._key, str(seed), *named])
 
 
 class _State:

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from cervicyte import settings, shipped
+from cervicyte.base import fingerprints
 from cervicyte.base.files import atomic_write, sha256_file, write_json
 from cervicyte.base.progress import say
 from cervicyte.base.versions import version_of
@@ -139,7 +140,7 @@ def export_backbone(
     """
     folder = (cache_dir or settings.get_path("cache_dir")) / "exports"
     recipe = _recipe(backbone, weights, layer)
-    key = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
+    key = fingerprints.of_json(recipe)
     stem = backbone.onnx_file.stem if backbone.kind == "onnx" else backbone.name
     path = folder / f"{stem}-{backbone.size}-{key[:16]}.onnx"
     if _whole(path):

@@ -8,8 +8,6 @@ network). No weight is copied from anywhere.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,6 +19,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from cervicyte.base import fingerprints
 from cervicyte.base.checkpoints import Computation
 from cervicyte.base.progress import track
 from cervicyte.decision.linear import LinearHead, fit_linear
@@ -401,5 +400,4 @@ def _arrays(held: Mapping[str, np.ndarray]) -> tuple[np.ndarray, ...]:
 
 
 def _key(*parts: Any) -> str:
-    named = json.dumps([FORMAT, torch.__version__, *parts], sort_keys=True)
-    return hashlib.sha256(named.encode()).hexdigest()
+    return fingerprints.of_json([FORMAT, torch.__version__, *parts])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -13,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from cervicyte import settings
+from cervicyte.base import fingerprints
 from cervicyte.base.files import printable
 from cervicyte.base.progress import say, track
 from cervicyte.bundle import graph as modelgraph
@@ -220,7 +220,7 @@ class DistilledMember:
         """The network that has learnt to see; it has seen no label and none of the cells."""
         crops, pixels, seen = self._crops
         way = f"{_SOURCE_SIDE} {self.part.fit} {self.part.filters} {_TARGETS}"
-        named = _digest([*(e.key for e in self.sight), way, *_pictures(crops)])
+        named = fingerprints.of_lines([*(e.key for e in self.sight), way, *_pictures(crops)])
         targets = self._reduction(seen)
         return train_foundation(pixels, targets, self.shape, FOUNDATION, self.part.seed, named, self.bfloat16)
 
@@ -246,7 +246,7 @@ class DistilledMember:
         """Train a student on all of the cells, and one without each inner fold to know how good it is."""
         trainer = self.trainer  # what is wrong with the crops is told before the teacher is fitted
         teacher = self.teacher.fit(cells, codes, n_classes, seed, folds)
-        told = _digest(
+        told = fingerprints.of_lines(
             [str(_OPINIONS), teacher.key, json.dumps(folds.to_json()), *_pictures(cells), *map(str, cells.labels)]
         )
 
@@ -264,7 +264,7 @@ class DistilledMember:
                 _, pixels, targets = self._taught
                 return of_cells, Lessons(pixels, targets, opinions()[k])
 
-            named = _digest([told, str([seed, k]), *_pictures(some)])
+            named = fingerprints.of_lines([told, str([seed, k]), *_pictures(some)])
             return trainer.train(named, codes[rows], n_classes, number, lessons)
 
         oof = np.full((len(cells), n_classes), np.nan)
@@ -309,7 +309,3 @@ class Reduction:
 def _pictures(cells: CellTable) -> list[str]:
     """Names the pixels of each cell."""
     return [f"{digest}|{c.box}|{c.variant}" for digest, c in zip(cells.digests(), cells.cells, strict=True)]
-
-
-def _digest(parts: Sequence[str]) -> str:
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
