@@ -255,6 +255,24 @@ def test_a_new_bundle_replaces_an_old_one_and_nothing_else(tmp_path) -> None:
         _small(tmp_path / "file")
 
 
+@pytest.mark.parametrize("name", [".DS_Store", "Thumbs.db", "desktop.ini", "._manifest.json", "@eaDir/x.jpg"])
+def test_what_systems_leave_in_a_bundle_is_no_part_of_it(tmp_path, name) -> None:
+    bundle = _small(tmp_path / "bundle")
+    (bundle.folder / name).parent.mkdir(exist_ok=True)
+    (bundle.folder / name).write_bytes(b"x")
+    assert Bundle.load(bundle.folder).classes == bundle.classes
+    (bundle.folder / "other").mkdir()
+    with pytest.raises(BundleError, match="do not name") as raised:
+        Bundle.load(bundle.folder)
+    assert raised.value.received == "other"
+
+
+def test_a_bundle_may_be_written_into_a_folder_that_a_system_looked_at(tmp_path) -> None:
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / ".DS_Store").write_bytes(b"x")
+    assert Bundle.load(_small(tmp_path / "new").folder)
+
+
 def test_a_bundle_that_fails_its_proof_does_not_replace_the_good_one(tmp_path, monkeypatch, demo_cells) -> None:
     from cervicyte.bundle import graph as modelgraph
     from cervicyte.runs import train as training

@@ -236,3 +236,21 @@ def test_the_python_api_is_a_few_names() -> None:
     assert callable(package.train)
     with pytest.raises(AttributeError, match="no attribute"):
         package.fit  # noqa: B018
+
+
+def test_predict_counts_what_it_passes_over(demo_cells, tmp_path, monkeypatch, capsys) -> None:
+    folder, empty = tmp_path / "slide", tmp_path / "empty"
+    (folder / "@eaDir").mkdir(parents=True)
+    empty.mkdir()
+    for place in ("a.png", "b.jfif", "c.jpe", "@eaDir/a.png", "d.gif", "e.svs", "._a.png"):
+        shutil.copy(demo_cells.paths[0], folder / place)
+    code, out, err = inside(monkeypatch, capsys, "predict", folder)
+    assert code == 0
+    assert [line.split(",")[0].rsplit("/", 1)[1] for line in out.splitlines()[1:]] == ["a.png", "b.jfif", "c.jpe"]
+    assert "3 files not named as an image (hidden .png 1, .gif 1, .svs 1)" in err
+    assert "1 image in hidden folders or folders that systems make (@eaDir 1)" in err
+    assert "\n3 images: " in err
+    code, _, err = inside(monkeypatch, capsys, "predict", empty, folder / "a.png")
+    assert code == 3
+    assert "1 image: " in err
+    assert "0 not predicted; 1 folder without images" in err

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings, strategies as st
 
+from cervicyte.data import splits
 from cervicyte.data.cells import Cell, CellTable
 from cervicyte.data.labels import HERLEV
 from cervicyte.data.splits import (
@@ -224,3 +225,42 @@ def test_what_is_no_table_of_folds_is_refused(value: dict[str, object]) -> None:
     with pytest.raises(DataError, match="not a table of folds") as caught:
         Folds.from_json(value)
     parts(caught.value)
+
+
+# --- the division that a data set came with
+
+
+def divided(*marks: str) -> CellTable:
+    cells = (
+        Cell(path=f"{k}.png", label=HERLEV.classes[k % 2], group=f"g{k}", split=mark) for k, mark in enumerate(marks)
+    )
+    return CellTable(cells=tuple(cells), system=HERLEV)
+
+
+@pytest.mark.parametrize(
+    ("marks", "tested", "words"),
+    [
+        (("train", "train", "test", "test"), [[2, 3]], "tests on test"),
+        (("train", "train", "val", "val"), [[2, 3]], "tests on val"),
+        (("", "", "", "test"), [[3]], "tests on test"),
+        (("train", "val", "train", "test"), [[3]], "tests on test"),
+        (("fold1", "fold1", "fold2", "fold2"), [[0, 1], [2, 3]], "each of these folds"),
+    ],
+)
+def test_the_data_sets_own_division_is_used_and_told(marks, tested, words):
+    folds = splits.own_division(divided(*marks), "grouped", 0)
+    assert [test.tolist() for test in folds.test] == tested
+    assert all(sorted([*a, *b]) == [0, 1, 2, 3] for a, b in zip(folds.train, folds.test, strict=True))
+    assert words in splits.division_note(divided(*marks))
+
+
+@pytest.mark.parametrize("marks", [("", ""), ("train", "train"), ("test", "test"), ("train", "")])
+def test_one_mark_for_all_is_no_division(marks):
+    assert splits.own_division(divided(*marks), "grouped", 0) is None
+    assert "came divided" not in splits.division_note(divided(*marks)) or "" in marks
+
+
+def test_a_division_that_leaves_a_class_out_of_training_is_refused():
+    with pytest.raises(DataError, match="leaves a class out") as raised:
+        splits.own_division(divided("train", "test", "train", "test"), "grouped", 0)
+    assert HERLEV.classes[1] in raised.value.received

@@ -319,6 +319,20 @@ def test_a_name_that_is_no_text_works(tmp_path: Path) -> None:
     assert decoding.load(path).shape == (20, 30, 3)
 
 
+@pytest.mark.parametrize("folder", ["@eaDir", ".ipynb_checkpoints", "$RECYCLE.BIN", ".hidden", "a/#recycle/b"])
+def test_folders_that_systems_make_are_not_searched(tmp_path: Path, folder: str) -> None:
+    path = picture(tmp_path / "a" / "cell.png")
+    picture(tmp_path / folder / "cell.png")
+    assert search(tmp_path) == ([path], [])
+    assert search(tmp_path / folder)[0] == [tmp_path / folder / "cell.png"], "a folder that is named is meant"
+
+
+@pytest.mark.parametrize("ending", [".jfif", ".JPE", ".jif", ".jfi", ".mpo", ".dib", ".apng", ".TIF", ".WebP"])
+def test_every_ending_of_the_kinds_that_are_decoded_is_searched(tmp_path: Path, ending: str) -> None:
+    path = picture(tmp_path / f"cell{ending}")
+    assert search(tmp_path) == ([path], [])
+
+
 @pytest.mark.parametrize("name", ["nul\0byte.png", "x" * 5000 + ".png"])
 def test_impossible_names_are_refused(name: str) -> None:
     with pytest.raises(ImageError):

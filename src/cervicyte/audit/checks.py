@@ -16,6 +16,7 @@ from cervicyte.audit.duplicates import DuplicatePair
 from cervicyte.audit.leaks import Leak, join_duplicates, leaks
 from cervicyte.data.cells import CellTable
 from cervicyte.data.pictures import each_picture
+from cervicyte.data.spelling import label_twins, twins
 from cervicyte.errors import DataError, ImageError
 from cervicyte.images import decoding
 
@@ -280,6 +281,27 @@ def _straddling(cells: CellTable, seen: Survey, pairs: Sequence[DuplicatePair]) 
             yield Finding(f"{what} in train and test", "error", len(chosen), message, rows)
 
 
+def _spellings(cells: CellTable, seen: Survey, pairs: Sequence[DuplicatePair]) -> Iterable[Finding]:
+    first = {label: row for row, label in reversed(list(enumerate(cells.labels.tolist())))}
+    if families := label_twins(first):
+        message = f"Classes that differ by spelling only are told apart as if they were different: {_quoted(families)}."
+        rows = tuple(tuple(first[label] for label in family[:2]) for family in families)
+        yield Finding("classes in two spellings", "error", len(families), message, rows)
+    first = {cell.group: row for row, cell in reversed(list(enumerate(cells.cells)))}
+    if families := twins(first) if cells.grouped else []:
+        message = (
+            f"{len(families)} groups are there in more than one spelling ({_quoted(families)}): one patient may stand "
+            "on both sides of a split. Spell each in one way, or join them with --join-duplicates."
+        )
+        rows = tuple(tuple(first[group] for group in family[:2]) for family in families)
+        yield Finding("groups in two spellings", "error", len(families), message, rows)
+
+
+def _quoted(families: Sequence[tuple[str, ...]], limit: int = 5) -> str:
+    shown = "; ".join(" and ".join(map(repr, family)) for family in families[:limit])
+    return shown + (f"; and {len(families) - limit} more" if len(families) > limit else "")
+
+
 def _no_groups(cells: CellTable, seen: Survey, pairs: Sequence[DuplicatePair]) -> Iterable[Finding]:
     if not cells.grouped or len(set(cells.groups)) == len(cells) > 1:
         message = (
@@ -299,6 +321,7 @@ _CHECKS: tuple[_Check, ...] = (
     _masks,
     _blank,
     _straddling,
+    _spellings,
     _no_groups,
 )
 

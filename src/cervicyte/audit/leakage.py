@@ -16,7 +16,7 @@ import numpy as np
 from cervicyte import shipped
 from cervicyte.audit import duplicates, leaks
 from cervicyte.base.files import printable
-from cervicyte.data.cells import CellTable
+from cervicyte.data.cells import CellTable, group_key
 from cervicyte.data.splits import Folds, get_protocol
 from cervicyte.errors import BundleError, LeakageError
 
@@ -50,7 +50,8 @@ def check(cells: CellTable, folds: Folds, pairs: Sequence[duplicates.DuplicatePa
             raise LeakageError(
                 "test cells share a group or a near duplicate with training cells, so no honest number can come of it",
                 names + more,
-                "see `cervicyte data audit`; --join-duplicates makes one group of groups that share duplicates; "
+                "see `cervicyte data audit`; --join-duplicates makes one group of groups that share duplicates, "
+                "or a name in two spellings; "
                 "--protocol random reproduces a published number and marks it",
             )
     return ()
@@ -124,11 +125,13 @@ def known_cells(cells: CellTable, trained: Mapping[str, np.ndarray]) -> dict[int
     if trained["signatures"].shape[1]:  # the network that ships has no thumbnails of what it was trained on
         for match in duplicates.match(trained["signatures"], duplicates.signatures(cells)):
             found[match.second] = f"{match.kind} of a training cell"
-    groups = set(trained["groups"].tolist())
+    groups = {group_key(group): group for group in trained["groups"].tolist()}
     files = set(zip(trained["digests"].tolist(), trained["boxes"].tolist(), strict=True))
     for row, (cell, digest) in enumerate(zip(cells.cells, cells.digests(), strict=True)):
-        if cells.grouped and str(cells.groups[row]) in groups:
-            found[row] = f"its group {cell.group!r} was trained on"
+        group = groups.get(str(cells.group_keys[row])) if cells.grouped else None
+        if group is not None:
+            spelt = "" if group == cells.groups[row] else f", spelt {group.partition(':')[2]!r}"
+            found[row] = f"its group {cell.group!r} was trained on{spelt}"
         if (digest, str(cell.box)) in files:
             found[row] = "the very file was trained on"
     return found

@@ -34,31 +34,34 @@ def leaks(cells: CellTable, train: np.ndarray, test: np.ndarray, pairs: Sequence
     pairs : the duplicates of the whole table, from `duplicates.find_duplicates`
     """
     train, test = np.asarray(train, dtype=np.int64), np.asarray(test, dtype=np.int64)
-    found = []
-    train_groups, test_groups = cells.groups[train].astype(str), cells.groups[test].astype(str)
-    first_train = dict(zip(train_groups[::-1].tolist(), train[::-1].tolist(), strict=True))
-    first_test = dict(zip(test_groups[::-1].tolist(), test[::-1].tolist(), strict=True))
-    for group in shared_groups(train_groups, test_groups):
-        a, b = first_train[group], first_test[group]
-        found.append(Leak("group", a, b, f"the group {group!r} is in both sets ({_name(cells, a)}, {_name(cells, b)})"))
+    problems = []
+    train_keys, test_keys = cells.group_keys[train].astype(str), cells.group_keys[test].astype(str)
+    first_train = dict(zip(train_keys[::-1].tolist(), train[::-1].tolist(), strict=True))
+    first_test = dict(zip(test_keys[::-1].tolist(), test[::-1].tolist(), strict=True))
+    for key in shared_groups(train_keys, test_keys):
+        a, b = first_train[key], first_test[key]
+        one, other = cells.groups[a], cells.groups[b]
+        words = f"the group {one!r} is in both sets" + ("" if one == other else f", in the test set spelt {other!r}")
+        problems.append(Leak("group", a, b, f"{words} ({_name(cells, a)}, {_name(cells, b)})"))
     in_train, in_test = set(train.tolist()), set(test.tolist())
     for pair in pairs:
         for a, b in ((pair.first, pair.second), (pair.second, pair.first)):
             if a in in_train and b in in_test:
                 words = f"{_name(cells, b)} (test) is a copy of {_name(cells, a)} (training): {pair.kind}"
-                found.append(Leak(pair.kind, a, b, words))
+                problems.append(Leak(pair.kind, a, b, words))
                 break
-    return found
+    return problems
 
 
 def join_duplicates(cells: CellTable, pairs: Sequence[DuplicatePair]) -> CellTable:
-    """The same cells, with one group for all groups that duplicates connect.
+    """The same cells, with one group for all groups that duplicates, or spellings of one name, connect.
 
     The joined group takes the name of the first of them by row, and its source where they differ.
     """
     _, codes = np.unique(cells.groups.astype(str), return_inverse=True)
-    links = [replace(p, first=int(codes[p.first]), second=int(codes[p.second])) for p in pairs]
-    families = duplicates.components(len(np.unique(codes)), links)[codes]
+    _, keys = np.unique(cells.group_keys.astype(str), return_inverse=True)
+    links = [replace(p, first=int(keys[p.first]), second=int(keys[p.second])) for p in pairs]
+    families = duplicates.components(len(np.unique(keys)), links)[keys]
     leader: dict[int, int] = {}
     members: defaultdict[int, set[int]] = defaultdict(set)
     for row, (family, code) in enumerate(zip(families.tolist(), codes.tolist(), strict=True)):

@@ -22,6 +22,7 @@ import numpy as np
 
 from cervicyte import shipped
 from cervicyte.base import files, fingerprints
+from cervicyte.base.system_files import own_entries
 from cervicyte.bundle import inference
 from cervicyte.bundle.card import model_card
 from cervicyte.bundle.manifest import FORMAT, GRAPH, MANIFEST, InputSpec, Manifest, MemberSpec
@@ -246,7 +247,7 @@ def save_bundle(
     """
     folder = Path(folder)
     files.check_folder(folder)
-    if folder.exists() and not (folder / MANIFEST).is_file() and any(folder.iterdir()):
+    if folder.exists() and not (folder / MANIFEST).is_file() and own_entries(folder):
         raise UsageError("the folder exists and is not a bundle", folder, "choose another folder")
     with files.storage_errors(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -308,7 +309,7 @@ def _verify(folder: Path) -> None:
             raise BundleError(
                 "a file of the bundle was changed or damaged", folder / name, "copy the bundle again from its source"
             )
-    strangers = sorted(set(os.listdir(folder)) - set(sums) - {SUMS})
+    strangers = sorted(own_entries(folder) - set(sums) - {SUMS})
     if strangers:
         shown = ", ".join(map(files.printable, strangers))
         raise BundleError("the bundle holds files that its checksums do not name", shown, "remove them")

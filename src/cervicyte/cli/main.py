@@ -200,9 +200,12 @@ def predict(
     operating point, whether the model answers at all, whether the picture is a cell that it can judge (quality; if
     not, the label is unsatisfactory), and the error where there is no verdict.
     """
+    from cervicyte.base.files import printable
     from cervicyte.base.progress import track
     from cervicyte.bundle.folder import Bundle
     from cervicyte.bundle.predictions import write_predictions, write_rows
+    from cervicyte.data.readers.base import list_files, not_images, plural
+    from cervicyte.images import decoding
 
     bundle = Bundle.load(model)
     stream = bundle.stream(inputs, precision=precision, cache=cache)
@@ -210,10 +213,12 @@ def predict(
         seen = write_rows(stream, bundle.classes, sys.stdout, bundle.members)
     else:
         seen = write_predictions(track(stream, "Predicting"), bundle.classes, out, bundle.members)
-    total = failed = uncertain = flagged = 0
+    folders = {str(place.path) for place in decoding.expand(inputs) if place.problem is None and place.path.is_dir()}
+    total = failed = uncertain = flagged = empty = 0
     refused: Counter[str] = Counter()
     for prediction in seen:
         total += 1
+        empty += prediction.path in folders
         failed += bool(prediction.error)
         uncertain += bool(prediction.uncertain) and not prediction.refused
         refused.update([prediction.quality] if prediction.refused else [])
@@ -221,9 +226,13 @@ def predict(
         if prediction.error and out is not None and failed <= 20:
             say(f"not predicted: {prediction.row(bundle.classes)['path']}: {prediction.error}")
     reasons = ", ".join(f"{count} {reason}" for reason, count in refused.most_common())
+    for folder in sorted(folders):
+        for note in not_images(list_files(Path(folder))):
+            say(f"{printable(folder)}: {note}")
+    without = f"; {plural(empty, 'folder')} without images" if empty else ""
     say(
-        f"{total} images: {flagged} at or above the operating point, {uncertain} uncertain, "
-        f"{refused.total()} refused{f' ({reasons})' if reasons else ''}, {failed} not predicted"
+        f"{plural(total - empty, 'image')}: {flagged} at or above the operating point, {uncertain} uncertain, "
+        f"{refused.total()} refused{f' ({reasons})' if reasons else ''}, {failed - empty} not predicted{without}"
     )
     if out is not None:
         say(f"Written to {out}")

@@ -21,6 +21,7 @@ from cervicyte.base import files
 from cervicyte.base.files import printable
 from cervicyte.base.parallel import first_alone
 from cervicyte.base.progress import track
+from cervicyte.base.system_files import own_entries
 from cervicyte.data.cells import Cell, CellTable
 from cervicyte.data.readers.table import AUGMENTED_FROM, AUGMENTED_NOTE, AUGMENTED_TABLE, OWN_GROUP
 from cervicyte.data.splits import check_seed
@@ -166,7 +167,7 @@ def _claim(out: Path, made_with: dict[str, Any], data: Path | str | None) -> Non
         for left in out.glob("*/.*.tmp"):  # of a killed run
             with contextlib.suppress(OSError):
                 left.unlink()
-    elif out.exists() and any(out.iterdir()):
+    elif out.exists() and own_entries(out):
         raise UsageError("the folder holds something else", printable(out), "choose a new or an empty folder")
     else:
         files.write_json(note, made_with)

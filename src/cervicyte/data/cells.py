@@ -13,6 +13,7 @@ import numpy as np
 from cervicyte.base import fingerprints
 from cervicyte.base.files import sha256_file
 from cervicyte.data.labels import LabelMap, LabelSystem
+from cervicyte.data.spelling import spelling_key
 from cervicyte.errors import DataError
 from cervicyte.images.decoding import Box, CellImage
 
@@ -97,6 +98,14 @@ class CellTable:
         return np.array([f"{c.source}:{c.group}" for c in self.cells], dtype=object)
 
     @cached_property
+    def group_keys(self) -> np.ndarray:
+        """`groups` without what is spelling only, so that P012 and p12 are one; `groups` where nothing told them."""
+        if not self.grouped:
+            return self.groups
+        keys = {name: group_key(name) for name in set(self.groups.tolist())}
+        return np.array([keys[name] for name in self.groups.tolist()], dtype=object)
+
+    @cached_property
     def codes(self) -> np.ndarray:
         """Index of each cell's class in ``system.classes``, int64 of shape (n,)."""
         index = {name: i for i, name in enumerate(self.system.classes)}
@@ -147,6 +156,16 @@ class CellTable:
             for digest, c in zip(self.digests(), self.cells, strict=True)
         )
         return fingerprints.of_lines(lines)
+
+
+def group_key(name: str) -> str:
+    """What the spellings of a group share that is named as `CellTable.groups` names it, "source:group".
+
+    >>> group_key("folder:012.0") == group_key("folder:12")
+    True
+    """
+    source, colon, group = name.partition(":")
+    return source + colon + spelling_key(group)
 
 
 def merge(tables: Sequence[CellTable], name: str = "merged") -> CellTable:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from cervicyte.data.spelling import label_key, label_twins
 from cervicyte.errors import DataError, UsageError, did_you_mean
 
 
@@ -41,7 +42,9 @@ class LabelSystem:
             raise DataError("abnormal classes that are not classes", unknown, f"classes: {', '.join(self.classes)}")
 
     def canonical(self, label: str) -> str:
-        """Return the class that a label names, whatever its case, spaces or known spelling.
+        """Return the class that a label names, whatever its case, spaces, dashes or known spelling.
+
+        Marks that may change what a label means ("HSIL?", "ASC-US+") are no spelling: such a label is unknown.
 
         Raises
         ------
@@ -49,12 +52,12 @@ class LabelSystem:
         """
         if label in self.classes:
             return label
-        key = _key(label)
+        key = label_key(label)
         for name in self.classes:
-            if _key(name) == key != "":
+            if label_key(name) == key != "":
                 return name
         for alias, name in self.aliases.items():
-            if _key(alias) == key != "":
+            if label_key(alias) == key != "":
                 return name
         hint = did_you_mean(label, self.classes, cutoff=0.5)
         raise DataError(
@@ -90,10 +93,6 @@ class LabelSystem:
             return cls(name=str(value["name"]), classes=classes, abnormal=abnormal, graded=bool(value["graded"]))
         except (KeyError, TypeError) as error:
             raise DataError("not a label system", value, "write name, classes, abnormal and graded") from error
-
-
-def _key(label: str) -> str:
-    return "".join(ch for ch in label.lower() if ch.isalnum())
 
 
 HERLEV = LabelSystem(
@@ -262,6 +261,13 @@ def custom_system(labels: Iterable[str], normal: Iterable[str] = (), name: str =
     unknown = sorted(set(normal) - set(present))
     if unknown:
         raise DataError("normal classes that no cell has", ", ".join(unknown), f"classes: {', '.join(present)}")
+    torn = [family for family in label_twins(present) if len({name in normal for name in family}) > 1]
+    if torn:
+        raise DataError(
+            "classes that differ by their spelling only, some named as normal and some not",
+            "; ".join(" and ".join(map(repr, family)) for family in torn),
+            "spell the class in one way, or name all of its spellings with --normal",
+        )
     first = [c for c in present if c in normal]
     rest = [c for c in present if c not in normal]
     return LabelSystem(name=name, classes=tuple(first + rest), abnormal=frozenset(rest))

@@ -7,6 +7,7 @@ and every output made with them says that it is optimistic or leaking.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -227,6 +228,55 @@ def augmented(cells: CellTable, copies: int) -> CellTable:
         replace(c, variant=k, original=(c.original or c.path) if k else c.original)
         for c in cells.cells
         for k in range(copies + 1)
+    )
+
+
+def own_division(cells: CellTable, protocol: str, seed: int) -> Folds | None:
+    """The division that the data set came with: its folds, or its test cells against all others.
+
+    Cells marked "test" are tested; where there are none, those marked "val". None where no cell, or every one, is.
+
+    Raises
+    ------
+    DataError : some class is in no cell of a training set
+    """
+    marks = np.array([c.split for c in cells.cells], dtype=object)
+    parts = sorted(set(marks.tolist()))
+    if len(parts) < 2:
+        return None
+    tested = [p for p in parts if p.startswith("fold")]
+    if tested != parts:
+        tested = [part for part in ("test", "val") if part in parts][:1]
+    if not tested:
+        return None
+    rows = np.arange(len(cells))
+    folds = [(rows[marks != part], rows[marks == part]) for part in tested]
+    for part, (train, _) in zip(tested, folds, strict=True):
+        absent = [name for name in cells.present if not (cells.labels[train] == name).any()]
+        if absent:
+            raise DataError(
+                "the data set's own division leaves a class out of a training set",
+                f"no {', '.join(map(repr, absent))} outside {part!r}",
+                "use --folds 5 to divide the cells anew",
+            )
+    return _folds(protocol, seed, folds)
+
+
+def division_note(cells: CellTable) -> str:
+    """One sentence on the division that the data set came with and on what is done with it, or ""."""
+    marks = Counter(c.split for c in cells.cells)
+    if set(marks) == {""} or not marks:
+        return ""
+    counts = ", ".join(f"{part or 'unmarked'} {n}" for part, n in sorted(marks.items()))
+    if all(part.startswith("fold") for part in marks) and len(marks) > 1:
+        use = "`train` tests each of these folds in turn"
+    elif len(marks) > 1 and {"test", "val"} & set(marks):
+        use = f"`train` tests on {'test' if 'test' in marks else 'val'} and trains on the rest"
+    else:
+        return f"split: the data set marks all its cells as {counts}, which is no division; `train` divides them itself"
+    return (
+        f"split: the data set came divided ({counts}); {use}, unless --folds or a published protocol divides the "
+        "cells anew; `evaluate` takes all cells, whatever their part"
     )
 
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from cervicyte.base.files import atomic_write, printable
 from cervicyte.base.progress import track
+from cervicyte.base.system_files import own_entries
 from cervicyte.data.cells import CellTable
 from cervicyte.data.labels import HERLEV, SYSTEMS, find_map
 from cervicyte.data.readers import folder as folder_reader
@@ -367,7 +368,7 @@ def _check_folder(folder: Path, mark: str) -> None:
     """Refuse a folder that holds anything but these same cells."""
     if folder.exists() and not folder.is_dir():
         raise DataError("not a folder", printable(folder), "choose another place")
-    if not folder.is_dir() or not any(folder.iterdir()):
+    if not folder.is_dir() or not own_entries(folder):
         return
     found = folder / MARK
     if not found.is_file() or found.read_text(encoding="utf-8", errors="replace") != mark:

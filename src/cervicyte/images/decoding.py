@@ -19,10 +19,28 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from cervicyte import settings
+from cervicyte.base.system_files import is_system_folder
 from cervicyte.errors import CervicyteError, ImageError, MissingError
 
 #: Endings of file names that count as images when a folder is searched.
-SUFFIXES = frozenset({".bmp", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp"})
+SUFFIXES = frozenset(
+    {
+        ".bmp",
+        ".dib",
+        ".png",
+        ".apng",
+        ".jpg",
+        ".jpeg",
+        ".jpe",
+        ".jfif",
+        ".jif",
+        ".jfi",
+        ".mpo",
+        ".tif",
+        ".tiff",
+        ".webp",
+    }
+)
 
 #: Formats that are decoded. Only the content of a file counts, not its name. (MPO is opened as JPEG.)
 FORMATS = ("BMP", "PNG", "JPEG", "TIFF", "WEBP")
@@ -179,27 +197,39 @@ def resize(image: np.ndarray, size: int, fit: str = "stretch") -> np.ndarray:
 
 @dataclass(frozen=True)
 class SearchResult:
-    """One result of a search: a path, and the problem where it cannot be used."""
+    """One result of a search.
+
+    Attributes
+    ----------
+    path : the file, or the folder that cannot be searched
+    problem : why it cannot be used
+    system_folder : the name of the folder above it that a system made, or ""; what lies there is nobody's image
+    """
 
     path: Path
     problem: CervicyteError | None = None
+    system_folder: str = ""
 
 
 def find_images(inputs: Iterable[Path | str]) -> Iterator[SearchResult]:
     """Yield the image files that the inputs (files, folders, glob patterns) name, in a stable order.
 
-    Folders are searched with all their subfolders, each folder once: a link that leads back to
-    its own folder, or to one that was searched already, is reported and not followed. A file
-    that is an input itself is yielded whatever its ending. An input that does not exist, cannot
-    be listed or matches nothing is yielded with its problem.
+    Folders are searched with all their subfolders but hidden ones and those that systems make, each
+    folder once: a link that leads back to its own folder, or to one that was searched already, is
+    reported and not followed. A file that is an input itself is yielded whatever its ending. An
+    input that does not exist, cannot be listed or matches nothing is yielded with its problem.
     """
+    for place in expand(inputs):
+        yield from _walk(place.path) if place.problem is None and os.path.isdir(place.path) else [place]
+
+
+def expand(inputs: Iterable[Path | str]) -> Iterator[SearchResult]:
+    """Yield the files and folders that the inputs name, glob patterns filled in; what names nothing has a problem."""
     import glob
 
     for item in inputs:
         path = Path(item)
-        if os.path.isdir(path):
-            yield from _walk(path)
-        elif os.path.lexists(path):
+        if os.path.lexists(path):
             yield SearchResult(path)
         elif _forbidden(path):
             yield SearchResult(
@@ -211,26 +241,25 @@ def find_images(inputs: Iterable[Path | str]) -> Iterator[SearchResult]:
                 yield SearchResult(
                     path, MissingError("no such file, folder or match", repr(str(item)), "check the name")
                 )
-            for match in matches:
-                yield from _walk(Path(match)) if os.path.isdir(match) else [SearchResult(Path(match))]
+            yield from (SearchResult(Path(match)) for match in matches)
 
 
 def walk(top: Path) -> Iterator[SearchResult]:
     """Yield every file under a folder, whatever its name, in a stable order.
 
     Each folder is searched once: a link that leads back to its own folder or to one that was
-    searched already, and a folder that cannot be listed, are yielded with their problem.
+    searched already, and a folder that cannot be listed, are yielded with their problem. Files in
+    hidden folders below the top, and in those that systems make, say so.
     """
     searched = {os.path.realpath(top)}
-    stack: list[tuple[Path, frozenset[str]]] = [(top, frozenset({os.path.realpath(top)}))]
+    stack: list[tuple[Path, frozenset[str], str]] = [(top, frozenset({os.path.realpath(top)}), "")]
     while stack:
-        folder, above = stack.pop()
+        folder, above, system = stack.pop()
         try:
             entries = sorted(os.scandir(folder), key=lambda e: e.name)
         except OSError as error:
-            yield SearchResult(
-                folder, ImageError(f"cannot list the folder: {error.strerror}", folder, "check permissions")
-            )
+            problem = ImageError(f"cannot list the folder: {error.strerror}", folder, "check permissions")
+            yield SearchResult(folder, problem, system)
             continue
         deeper = []
         for entry in entries:
@@ -239,12 +268,14 @@ def walk(top: Path) -> Iterator[SearchResult]:
                 real = os.path.realpath(path)
                 if real in searched:
                     target = "back to its own folder" if real in above else "to a folder that was searched already"
-                    yield SearchResult(path, ImageError(f"a link that leads {target}", path, "remove the link"))
+                    problem = ImageError(f"a link that leads {target}", path, "remove the link")
+                    yield SearchResult(path, problem, system)
                 else:
                     searched.add(real)
-                    deeper.append((path, above | {real}))
+                    made = entry.name if entry.name.startswith(".") or is_system_folder(entry.name) else ""
+                    deeper.append((path, above | {real}, system or made))
             else:
-                yield SearchResult(path)
+                yield SearchResult(path, system_folder=system)
         stack.extend(reversed(deeper))
 
 
@@ -267,7 +298,7 @@ def named_as_image(path: Path) -> bool:
 def _walk(top: Path) -> Iterator[SearchResult]:
     any_image = False
     for match in walk(top):
-        if match.problem or named_as_image(match.path):
+        if not match.system_folder and (match.problem or named_as_image(match.path)):
             any_image = True
             yield match
     if not any_image:

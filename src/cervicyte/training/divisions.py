@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
-
 from cervicyte.data import splits
 from cervicyte.data.cells import CellTable
 from cervicyte.data.labels import LabelMap, find_map, get_map
@@ -54,17 +52,17 @@ def divide(
     """
     if protocol == "as-published" and published_test and folds is None:
         return splits.random_split(cells.codes, published_test, seed, protocol)
-    provided = np.array([c.split for c in cells.cells], dtype=object)
-    if folds is None and protocol == "grouped" and {"train", "test"} <= set(provided):
-        rows = np.arange(len(cells))
-        return splits.Folds(protocol, seed, (rows[provided != "test"],), (rows[provided == "test"],))
+    if folds is None and protocol == "grouped" and (own := splits.own_division(cells, protocol, seed)):
+        return own
     division = splits.make_folds(cells, protocol, DEFAULT_FOLDS if folds is None else folds, seed)
     return splits.holdout(division) if holdout else division
 
 
-def warnings_about(protocol: str, cells: CellTable) -> tuple[str, ...]:
-    """Say in words what a reader of the numbers must know of the protocol and of missing groups."""
+def warnings_about(protocol: str, cells: CellTable, folds: int | None = None) -> tuple[str, ...]:
+    """Say in words what a reader of the numbers must know of protocol, missing groups, and a division not used."""
     warnings = []
+    if (folds is not None or protocol != "grouped") and len({c.split for c in cells.cells}) > 1:
+        warnings.append("OWN DIVISION NOT USED: the data set came divided, and its cells were divided anew.")
     if splits.get_protocol(protocol).warning:
         warnings.append(splits.get_protocol(protocol).warning)
     if not cells.grouped:

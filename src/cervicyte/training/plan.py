@@ -153,7 +153,7 @@ def plan_with(team: Team, cells: CellTable, recipe: Recipe, options: Options) ->
             members, pairs = team.copiers, ()
         division = _divided(table, protocol, recipe, options)
         leaks = leakage.check(table, division, pairs)
-        warnings = (*warnings_about(protocol, cells), *seen[protocol], *leaks, *team.warnings)
+        warnings = (*warnings_about(protocol, cells, options.folds), *seen[protocol], *leaks, *team.warnings)
         trials.append(Trial(cells=table, members=members, division=division, warnings=warnings))
         describer.read(table)
     return Plan(

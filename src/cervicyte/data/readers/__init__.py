@@ -9,7 +9,9 @@ from pathlib import Path
 from cervicyte.base.files import printable
 from cervicyte.data.cells import CellTable
 from cervicyte.data.readers import cric, folder, grouping, herlev, lbc, rows, sipakmed, table
-from cervicyte.data.readers.base import Dataset, list_files
+from cervicyte.data.readers.base import Dataset, list_files, nothing_here
+from cervicyte.data.readers.names import name_notes
+from cervicyte.data.splits import division_note
 from cervicyte.errors import DataError, MissingError, UsageError, did_you_mean
 from cervicyte.images.decoding import SUFFIXES as IMAGE_SUFFIXES
 
@@ -84,7 +86,9 @@ def load(
         )
     else:
         cells = _regrouped(row.read(path), path, group_from, csv)
-    return replace(cells, notes=(f"reader: {row.name} ({why})", *cells.notes))
+    division = division_note(cells)
+    notes = (f"reader: {row.name} ({why})", *cells.notes, *name_notes(cells), *([division] if division else []))
+    return replace(cells, notes=notes)
 
 
 def _recognised(path: Path) -> tuple[Dataset, str]:
@@ -109,11 +113,7 @@ def _recognised(path: Path) -> tuple[Dataset, str]:
         why = row.recognise(listing)
         if why:
             return row, why
-    raise DataError(
-        "no images in the folder" if not listing.images else "the images have no class: they lie in no class folder",
-        f"{printable(path)}: {len(listing.images)} images, {len(listing.others)} other files",
-        "put each class's images into a folder with the name of the class, or give a CSV table of path and label",
-    )
+    raise folder.classless(listing) if listing.images else nothing_here(listing)
 
 
 def _regrouped(cells: CellTable, path: Path, group_from: str | None, groups_csv: Path | None) -> CellTable:

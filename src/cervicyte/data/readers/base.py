@@ -4,25 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from cervicyte.base.files import printable
 from cervicyte.data.cells import Cell, CellTable
 from cervicyte.data.labels import LabelSystem
+from cervicyte.data.readers.folder_names import segmentation_masks, split_name
 from cervicyte.errors import DataError
-from cervicyte.images.decoding import named_as_image, walk
-
-#: Folder names (and values of a column "split") that divide a data set, and what they mean.
-SPLITS: Mapping[str, str] = {
-    "train": "train",
-    "training": "train",
-    "test": "test",
-    "testing": "test",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-}
+from cervicyte.images.decoding import SUFFIXES, named_as_image, walk
 
 #: What it means that nothing tells the groups.
 UNGROUPED = (
@@ -35,21 +25,25 @@ UNGROUPED = (
 EXAMPLES = 5
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Listing:
     """The files of a folder, walked once; nothing is opened.
 
     Attributes
     ----------
     root : the folder
-    images : files whose ending is an image's
+    images : files whose ending is an image's, without segmentation masks
+    masks : images that are segmentation masks by the names of their files or folders
     others : all other files, hidden ones too
+    system : name of a hidden folder, or one that a system made -> images in it, which are nobody's cells
     problems : one line for each folder that could not be walked
     """
 
     root: Path
     images: tuple[Path, ...]
+    masks: tuple[Path, ...]
     others: tuple[Path, ...]
+    system: Mapping[str, int]
     problems: tuple[str, ...]
 
     def folders(self, path: Path) -> tuple[str, ...]:
@@ -57,8 +51,8 @@ class Listing:
         return path.relative_to(self.root).parts[:-1]
 
     def split(self, path: Path) -> str:
-        """ "train", "test" or "val" where a folder above the file says so, else ""."""
-        return next((SPLITS[name.lower()] for name in self.folders(path) if name.lower() in SPLITS), "")
+        """The split that a folder above the file names (see `folder_names.split_name`), or ""."""
+        return next(filter(None, map(split_name, self.folders(path))), "")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,13 +102,20 @@ def list_files(root: Path) -> Listing:
     """
     if not root.is_dir():
         raise DataError("this reader reads a folder", printable(root), "give the folder that holds the classes")
-    found = list(walk(root))
-    files = [f.path for f in found if f.problem is None]
+    entries = list(walk(root))
+    files = [entry.path for entry in entries if entry.problem is None and not entry.system_folder]
+    images = [path for path in files if named_as_image(path)]
+    masks = segmentation_masks(images, root)
+    system = Counter(
+        printable(entry.system_folder) for entry in entries if entry.system_folder and named_as_image(entry.path)
+    )
     return Listing(
-        root,
-        tuple(p for p in files if named_as_image(p)),
-        tuple(p for p in files if not named_as_image(p)),
-        tuple(printable(f.problem.one_line) for f in found if f.problem is not None),
+        root=root,
+        images=tuple(path for path in images if path not in masks),
+        masks=tuple(path for path in images if path in masks),
+        others=tuple(path for path in files if not named_as_image(path)),
+        system=system,
+        problems=tuple(printable(entry.problem.one_line) for entry in entries if entry.problem is not None),
     )
 
 
@@ -137,6 +138,14 @@ def _canonical(system: LabelSystem, name: str) -> str:
         return system.canonical(name)
     except DataError:
         return ""
+
+
+def under_system(cells: Sequence[Cell], system: LabelSystem) -> tuple[list[Cell], list[str]]:
+    """The cells under the names of their label system, and a note on the labels that got another name."""
+    names = {label: system.canonical(label) for label in dict.fromkeys(c.label for c in cells)}
+    other = [f"{printable(label)!r} as {name}" for label, name in names.items() if label != name]
+    notes = [f"classes: read as the label system {system.name!r}, {', '.join(other)}"] if other else []
+    return [replace(c, label=names[c.label]) for c in cells], notes
 
 
 def examples(names: Iterable[object], limit: int = EXAMPLES) -> str:
@@ -179,14 +188,48 @@ def counted_note(name: str, declared: Mapping[str, int], found: Mapping[str, int
 
 
 def passed_over(listing: Listing, used: Collection[Path]) -> list[str]:
-    """Notes on the files that are not images, and on the folders that could not be walked."""
+    """Notes on masks, on files that are not images, and on the folders that could not be walked."""
+    notes = []
+    if listing.masks:
+        notes.append(
+            f"passed over: {plural(len(listing.masks), 'segmentation mask')}, told by the names of their files or "
+            f"folders; they are not images ({file_examples(listing.masks, listing.root)})"
+        )
+    return [*notes, *not_images(listing, used), *(f"passed over: {problem}" for problem in listing.problems)]
+
+
+def not_images(listing: Listing, used: Collection[Path] = ()) -> list[str]:
+    """Notes on the files that are not named as an image, by ending, and on images in folders that systems make."""
     rest = [p for p in listing.others if p not in used]
     notes = []
     if rest:
-        endings = Counter(printable(p.suffix.lower()) or "no ending" for p in rest).most_common(EXAMPLES)
+        endings = Counter(_ending(p) for p in rest).most_common(EXAMPLES)
         listed = ", ".join(f"{ending} {n}" for ending, n in endings)
+        more = len(rest) - sum(n for _, n in endings)
+        listed += f" and {more} more" if more else ""
         notes.append(f"passed over: {plural(len(rest), 'file')} not named as an image ({listed})")
-    return notes + [f"passed over: {problem}" for problem in listing.problems]
+    if listing.system:
+        folders = ", ".join(f"{name} {n}" for name, n in sorted(listing.system.items()))
+        notes.append(
+            f"passed over: {plural(sum(listing.system.values()), 'image')} in hidden folders or folders that systems "
+            f"make ({folders})"
+        )
+    return notes
+
+
+def _ending(path: Path) -> str:
+    ending = printable(path.suffix.lower()) or "no ending"
+    return f"hidden {ending}" if named_as_image(path.with_name(path.name.lstrip("."))) else ending
+
+
+def nothing_here(listing: Listing) -> DataError:
+    """The error for a folder without an image, which says what was looked for."""
+    passed = "; ".join(passed_over(listing, ())) or "it holds no file"
+    return DataError(
+        "no images in the folder",
+        f"{printable(listing.root)}: {passed}",
+        f"put each class's images into a folder named after it; images end in {', '.join(sorted(SUFFIXES))}",
+    )
 
 
 def left_out(listing: Listing, paths: Sequence[Path], why: str) -> list[str]:

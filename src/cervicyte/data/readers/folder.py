@@ -1,27 +1,46 @@
-"""Any class-per-folder tree: the class is the folder's name; train/, test/ and val/ above the classes are splits."""
+"""Any class-per-folder tree: a folder's name is the class; train/, test/, fold1/ above or below it are splits."""
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from cervicyte.base.files import printable
 from cervicyte.data.cells import Cell, CellTable
-from cervicyte.data.labels import LabelSystem, custom_system
+from cervicyte.data.labels import custom_system
 from cervicyte.data.readers import grouping, table
-from cervicyte.data.readers.base import SPLITS, UNGROUPED, Dataset, Listing, examples, left_out, list_files, passed_over
+from cervicyte.data.readers.base import (
+    UNGROUPED,
+    Dataset,
+    Listing,
+    examples,
+    file_examples,
+    left_out,
+    list_files,
+    nothing_here,
+    passed_over,
+    plural,
+    under_system,
+)
+from cervicyte.data.readers.folder_names import is_image_folder, split_name
 from cervicyte.data.readers.rows import SUFFIXES
 from cervicyte.errors import DataError
 
 #: A table of this name in the data folder tells the groups where no option does.
 GROUPS_FILE = "groups.csv"
 
+#: Endings of files that may say which images are for training.
+LISTS = frozenset({".csv", ".tsv", ".txt", ".json", ".lst", ".xlsx"})
+
 
 def read(
     path: Path, *, group_from: str | None = None, groups_csv: Path | None = None, normal: Sequence[str] = ()
 ) -> CellTable:
-    """Read ``<root>/<class>/...`` or ``<root>/<train|test|val>/<class>/...``; a table file is read as such.
+    """Read ``<root>/<class>/...``, ``<root>/<split>/<class>/...`` or ``<root>/<class>/<split>/...``; a table as such.
+
+    Splits are told by the names of their folders (`folder_names.split_name`), segmentation masks by theirs.
 
     Parameters
     ----------
@@ -39,20 +58,14 @@ def read(
         return table.read(path, group_from=group_from, groups_csv=groups_csv, normal=normal)
     listing = list_files(path)
     if not listing.images:
-        raise DataError(
-            "no images in the folder",
-            f"{printable(path)} with {len(listing.others)} other files",
-            "put each class's images into a folder with the name of the class",
-        )
-    cells, rootless, notes = _cells(listing)
+        raise nothing_here(listing)
+    layout = _layout(listing)
+    cells, rootless = _cells(listing, layout)
     if not cells:
-        raise DataError(
-            "the images have no class: they lie in no class folder",
-            f"{len(rootless)} images directly in {printable(path)}",
-            "put each class's images into a folder with the name of the class, or give a CSV table of path and label",
-        )
+        raise classless(listing)
+    notes = _layout_notes(listing, layout, cells)
     system = custom_system([c.label for c in cells], normal)
-    cells, named = _renamed(cells, system)
+    cells, named = under_system(cells, system)
     cells, used, grouped = _grouped(cells, path, group_from, groups_csv)
     notes = [*notes, *named, *_one_class(cells, path), *grouped]
     notes += left_out(listing, rootless, "in no class folder")
@@ -68,47 +81,106 @@ def read(
 
 def recognise(listing: Listing) -> str:
     """Why a listing looks like class folders, or ""."""
-    divided = _divided(listing)
-    classed = any(_class(listing.folders(image), divided) for image in listing.images)
-    return "images in folders, which are taken for the classes" if classed else ""
+    cells, _ = _cells(listing, _layout(listing))
+    return "images in folders, which are taken for the classes" if cells else ""
 
 
-def _divided(listing: Listing) -> bool:
-    """True where all folders at the top are named like splits."""
-    tops = {listing.folders(image)[0].lower() for image in listing.images if listing.folders(image)}
-    return bool(tops) and tops <= set(SPLITS)
+@dataclass(frozen=True)
+class _Layout:
+    """Which of the folders above an image, counted from the root, names its class, and which its split (or None)."""
+
+    label: int
+    split: int | None = None
 
 
-def _class(folders: tuple[str, ...], divided: bool) -> str:
-    place = 1 if divided else 0
-    return folders[place] if len(folders) > place else ""
+def _layout(listing: Listing) -> _Layout:
+    """See where the classes lie: below the folders of a division, above them, or below one folder "images"."""
+    chains = [folders for image in listing.images if (folders := listing.folders(image))]
+    top = 0
+    if len({c[0] for c in chains}) == 1 and is_image_folder(chains[0][0]) and any(len(c) > 1 for c in chains):
+        top = 1
+    names = {c[top] for c in chains if len(c) > top}
+    above = {c[top]: split for c in chains if len(c) > top + 1 and (split := split_name(c[top]))}
+    below = [split_name(c[top + 1]) if len(c) > top + 1 else "" for c in chains]
+    if names and all(map(split_name, names)):
+        return _Layout(label=top + 1, split=top)
+    if len(set(above.values())) > 1:  # "train" and "test" with classes in them, beside folders of something else
+        return _Layout(label=top + 1, split=top)
+    if chains and all(below):
+        return _Layout(label=top, split=top + 1)
+    return _Layout(label=top)
 
 
-def _cells(listing: Listing) -> tuple[list[Cell], list[Path], list[str]]:
-    """Cells with their folders' names as labels and their paths as groups; images without a class; notes."""
-    divided = _divided(listing)
+def _label(folders: tuple[str, ...], layout: _Layout) -> str:
+    if len(folders) <= max(layout.label, layout.split or 0):
+        return ""
+    if layout.split is not None and not split_name(folders[layout.split]):
+        return ""
+    return folders[layout.label]
+
+
+def _cells(listing: Listing, layout: _Layout) -> tuple[list[Cell], list[Path]]:
+    """Cells with their folders' names as labels and their paths as groups; images without a class."""
     cells, rootless = [], []
     for image in listing.images:
         folders = listing.folders(image)
-        label = _class(folders, divided)
+        label = _label(folders, layout)
         if not label:
             rootless.append(image)
             continue
-        split = SPLITS[folders[0].lower()] if divided else ""
-        group = grouping.relative(image, listing.root)
+        split = "" if layout.split is None else split_name(folders[layout.split])
         # One constant source: a slide that two of the user's folders share is then seen as shared.
-        cells.append(Cell(path=str(image), label=printable(label), group=group, source="folder", split=split))
-    mixed = sorted({c.label for c in cells if c.label.lower() in SPLITS}) if not divided else []
-    notes = [f"classes: {examples(mixed)} stand beside other folders and were taken for classes"] if mixed else []
-    return cells, rootless, notes
+        cells.append(
+            Cell(
+                path=str(image),
+                label=unicodedata.normalize("NFC", printable(label)),  # a Mac's decomposed name is the same name
+                group=grouping.relative(image, listing.root),
+                source="folder",
+                split=split,
+            )
+        )
+    if len({c.label for c in cells}) == 1 and is_image_folder(cells[0].label):
+        return [], list(listing.images)  # "images" by itself is no class
+    return cells, rootless
 
 
-def _renamed(cells: list[Cell], system: LabelSystem) -> tuple[list[Cell], list[str]]:
-    """The cells under the names of their label system, and a note on the folders that got another name."""
-    names = {label: system.canonical(label) for label in dict.fromkeys(c.label for c in cells)}
-    other = [f"{printable(label)!r} as {name}" for label, name in names.items() if label != name]
-    notes = [f"classes: read as the label system {system.name!r}, {', '.join(other)}"] if other else []
-    return [replace(c, label=names[c.label]) for c in cells], notes
+def classless(listing: Listing) -> DataError:
+    """The error for images that lie in no class folder."""
+    if listing.masks:
+        return DataError(
+            "a segmentation set: images beside their masks, and no class",
+            f"{plural(len(listing.images), 'image')} and {plural(len(listing.masks), 'mask')} in "
+            f"{printable(listing.root)} ({examples(p.relative_to(listing.root) for p in listing.masks)})",
+            "put each class's images into a folder with the name of the class, or give a CSV table of path and label",
+        )
+    return DataError(
+        "the images have no class: they lie in no class folder",
+        f"{plural(len(listing.images), 'image')} in {printable(listing.root)} "
+        f"({file_examples(listing.images, listing.root)})",
+        "put each class's images into a folder with the name of the class, or give a CSV table of path and label",
+    )
+
+
+def _layout_notes(listing: Listing, layout: _Layout, cells: list[Cell]) -> list[str]:
+    """What was made of the folders' names, where something else might have been meant."""
+    notes = []
+    chains = [listing.folders(Path(c.path)) for c in cells]
+    if min(layout.label, layout.label if layout.split is None else layout.split):
+        notes.append(f"classes: the folders inside {chains[0][0]!r}, which is no class by its name")
+    if layout.split is not None:
+        folders = sorted({printable(c[layout.split]) for c in chains})
+        notes.append(f"split: by the folders {examples(folders)}, which are no classes")
+    else:
+        mixed = sorted({c.label for c in cells if split_name(c.label)})
+        if mixed:
+            notes.append(f"classes: {examples(mixed)} stand beside other folders and were taken for classes")
+    lists = [p for p in listing.others if p.parent == listing.root and split_name(p.stem) and p.suffix.lower() in LISTS]
+    if lists:
+        notes.append(
+            f"split: {file_examples(lists, listing.root)} may hold the data set's own division and are not read; "
+            "give a table with the columns path, label and split to use it"
+        )
+    return notes
 
 
 def _one_class(cells: list[Cell], path: Path) -> list[str]:
@@ -136,7 +208,7 @@ def _grouped(
 
 DATASET = Dataset(
     name="folder",
-    title="your own images, in one folder for each class (train/, test/ or val/ may stand above the classes)",
+    title="your own images, in one folder for each class (train/, test/, val/ or fold1/ may stand above or below)",
     system=None,
     groups=(
         "what --group-from REGEX finds in the path, or the column group of a groups.csv with the columns path and group"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +12,9 @@ from pathlib import Path
 from cervicyte.base.files import printable
 from cervicyte.data.cells import Cell
 from cervicyte.data.readers.base import examples, plural
+from cervicyte.data.readers.places import Places
 from cervicyte.data.readers.rows import read_rows, require
+from cervicyte.data.spelling import ERRORS
 from cervicyte.errors import DataError, UsageError
 
 
@@ -64,21 +68,24 @@ def by_csv(cells: Sequence[Cell], root: Path, path: Path) -> tuple[list[Cell], l
     require(table, ("path", "group"), path)
     groups: dict[str, str] = {}
     twice = []
+    places = Places(root)
     for _, row in table.rows:
-        place, group = relative(row["path"], root), row["group"].strip()
-        place = Path(place).as_posix()  # "./a.png" and "a.png" are one file
+        group = unicodedata.normalize("NFC", row["group"].strip())
+        group = "" if group.casefold() in ERRORS else group
+        name = row["path"].strip()
+        place = relative(places.find(name) or os.path.normpath(root / name), root)  # "./a.png" and "a.png" are one file
         if group and groups.setdefault(place, group) != group:
             twice.append(place)
     if twice:
         raise DataError(f"{printable(path)} gives a file two groups", examples(twice), "keep one row for each file")
-    places = {c.path: relative(c.path, root) for c in cells}
-    without = list(dict.fromkeys(place for place in places.values() if place not in groups))
+    own = {c.path: relative(os.path.normpath(c.path), root) for c in cells}
+    without = list(dict.fromkeys(place for place in own.values() if place not in groups))
     if without:
         raise DataError(
-            f"{printable(path)} gives no group for {plural(len(without), 'file')} of {len(set(places.values()))}",
+            f"{printable(path)} gives no group for {plural(len(without), 'file')} of {len(set(own.values()))}",
             examples(without),
             "every file needs a row; the paths are relative to the data folder, with / between folders",
         )
-    unused = set(groups) - set(places.values())
+    unused = set(groups) - set(own.values())
     notes = [f"groups: {plural(len(unused), 'row')} of {path.name} name no cell ({examples(sorted(unused))})"]
-    return [replace(c, group=groups[places[c.path]]) for c in cells], notes if unused else []
+    return [replace(c, group=groups[own[c.path]]) for c in cells], notes if unused else []

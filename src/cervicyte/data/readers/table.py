@@ -5,16 +5,20 @@ from __future__ import annotations
 import math
 import os
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from cervicyte.base.files import printable
 from cervicyte.data.cells import Cell, CellTable
 from cervicyte.data.labels import custom_system
 from cervicyte.data.readers import grouping
-from cervicyte.data.readers.base import SPLITS, UNGROUPED, Dataset, Listing, examples, plural
-from cervicyte.data.readers.rows import SUFFIXES, Rows, read_rows, require, rows_note
+from cervicyte.data.readers.base import UNGROUPED, Dataset, Listing, examples, plural, under_system
+from cervicyte.data.readers.folder_names import split_name
+from cervicyte.data.readers.numbers import NumberFormat
+from cervicyte.data.readers.places import Places
+from cervicyte.data.readers.rows import SUFFIXES, Rows, read_notes, read_rows, require, rows_note
+from cervicyte.data.spelling import ERRORS
 from cervicyte.errors import DataError
 from cervicyte.images.decoding import Box, named_as_image
 
@@ -46,13 +50,15 @@ def read(
     """
     path = find_table(Path(path))
     table = read_rows(path)
-    require(table, REQUIRED, path)
+    require(table, (*REQUIRED, *(name for name in ("group", "split", "original") if name in table.columns)), path)
     some = [name for name in BOX if name in table.columns]
-    if some and len(some) < len(BOX):
+    if some:
         require(table, BOX, path)
     cells, notes = _cells(table, path, boxed=bool(some))
+    notes = [*read_notes(table), *notes]
     system = custom_system([c.label for c in cells], normal)
-    cells = [replace(c, label=system.canonical(c.label)) for c in cells]
+    cells, named = under_system(cells, system)
+    notes += named
     copied = [c for c in cells if c.original]
     if copied:
         whole = len({c.original for c in copied})
@@ -145,25 +151,28 @@ def _cells(table: Rows, path: Path, boxed: bool) -> tuple[list[Cell], list[str]]
     again: list[int] = []
     absent: list[str] = []
     contrary: list[str] = []
+    places = Places(path.parent)
+    numbers = NumberFormat(row[name] for _, row in table.rows for name in BOX if boxed)
+    split_column, split_notes = _split_column(table)
     for number, row in table.rows:
-        label, place = row["label"].strip(), row["path"].strip()
+        label, place = _name(row["label"]), row["path"].strip()
         if not place:
             pathless.append(number)
             continue
         if not label:
             unlabelled.append(number)
             continue
-        file = _resolve(place, path.parent)
+        file = places.find(place)
         if file is None:
             absent.append(place)
             continue
         try:
-            box = _box(row) if boxed else None
+            box = _box(row, numbers) if boxed else None
         except ValueError:
             boxless.append(number)
             continue
-        original = _original(row.get("original", "").strip(), file, path.parent)
-        group = row["group"].strip() if "group" in row else row.get(OWN_GROUP, "").strip()
+        original = _original(row.get("original", "").strip(), file, places)
+        group = _name(row["group"] if "group" in row else row.get(OWN_GROUP, ""))
         if "group" not in row and not group:
             group = grouping.relative(original or file, path.parent)
         source = row.get(AUGMENTED_FROM, "").strip() or "folder"
@@ -173,7 +182,7 @@ def _cells(table: Rows, path: Path, boxed: bool) -> tuple[list[Cell], list[str]]
             group=group,
             box=box,
             source=source,
-            split=_split(row.get("split", ""), number, path),
+            split=_split(row.get(split_column, ""), number, path, split_column),
             original=original,
         )
         before = cells.setdefault((file, box), cell)
@@ -184,11 +193,16 @@ def _cells(table: Rows, path: Path, boxed: bool) -> tuple[list[Cell], list[str]]
     if contrary:
         raise DataError("the table gives a cell two labels", examples(dict.fromkeys(contrary)), "keep the right row")
     notes = [
+        *split_notes,
+        *([numbers.words] if numbers.words else []),
         *rows_note(pathless, "without a path"),
         *rows_note(unlabelled, "without a label"),
         *rows_note(boxless, "whose box is not four whole numbers with left < right and top < bottom"),
         *rows_note(again, "that repeat a cell"),
     ]
+    if places.by_case:
+        named = f"{plural(len(places.by_case), 'file')} named in other capitals than on disk"
+        notes.append(f"paths: {named} ({examples(places.by_case)})")
     if absent:
         notes.append(f"kept out: {plural(len(absent), 'row')} whose file is not there ({examples(absent)})")
     if not cells:
@@ -200,50 +214,63 @@ def _cells(table: Rows, path: Path, boxed: bool) -> tuple[list[Cell], list[str]]
     return list(cells.values()), notes
 
 
-def _resolve(place: str, folder: Path) -> str | None:
-    """The file that a row names, also when it was written with \\ between folders; None where there is none."""
-    for text in dict.fromkeys((place, place.replace("\\", "/"))):
-        candidate = os.path.normpath(folder / text)
-        if os.path.isfile(candidate):
-            return candidate
-    return None
+def _name(text: str) -> str:
+    """A label or group as a row gives it; "" for an error of Excel's, which is none."""
+    text = unicodedata.normalize("NFC", text.strip())
+    return "" if text.casefold() in ERRORS else text
 
 
-def _original(place: str, file: str, folder: Path) -> str:
+def _split_column(table: Rows) -> tuple[str, list[str]]:
+    """The column that divides the cells: "split", or another usual name that holds splits only; and a note on it."""
+    if "split" in table.columns:
+        return "split", []
+    for column in ("subset", "set", "partition", "usage", "phase", "fold"):
+        values = {row.get(column, "").strip() for _, row in table.rows} - {""}
+        if len(values) > 1 and all(_split_value(value, column) for value in values):
+            return column, [f"split: from the column {column!r}"]
+    return "split", []
+
+
+def _split_value(text: str, column: str) -> str:
+    return split_name(f"fold{text}" if column == "fold" and text.isdigit() else text)
+
+
+def _original(place: str, file: str, places: Places) -> str:
     """What a copy names as its original; nothing for a row that names itself.
 
     The original need not be there, but then its name must be an image's: a column of this name may mean
     something else ("yes"), and must not make copies of one image of all that it holds.
     """
-    original = _resolve(place, folder) if place else ""
+    original = places.find(place) if place else ""
     if original is None:
         named = named_as_image(Path(_BOX_MARK.sub("", place)))
-        original = os.path.normpath(folder / place) if named else ""
+        original = os.path.normpath(places.folder / place) if named else ""
     return "" if original == file else original
 
 
-def _box(row: dict[str, str]) -> Box | None:
+def _box(row: dict[str, str], numbers: NumberFormat) -> Box | None:
     values = [row[name].strip() for name in BOX]
     if not any(values):
         return None
-    numbers = [float(value) for value in values]
-    if not all(math.isfinite(n) and abs(n) < 1e9 for n in numbers):
+    sides = [numbers.number(value) for value in values]
+    if not all(math.isfinite(n) and abs(n) < 1e9 for n in sides):
         raise ValueError("not a place in an image")
-    left, top, right, bottom = (round(n) for n in numbers)
+    left, top, right, bottom = (round(n) for n in sides)
     if left >= right or top >= bottom:
         raise ValueError("an empty box")
     return left, top, right, bottom
 
 
-def _split(text: str, number: int, path: Path) -> str:
-    name = text.strip().lower()
-    if name and name not in SPLITS:
+def _split(text: str, number: int, path: Path, column: str) -> str:
+    text = text.strip()
+    split = _split_value(text, column)
+    if text and not split:
         raise DataError(
             f"row {number} of {printable(path.name)} has a split that is none",
             repr(text),
-            f"use one of: {', '.join(SPLITS)}, or leave it empty",
+            "use train, val, test or fold1, fold2 ..., or leave it empty",
         )
-    return SPLITS.get(name, "")
+    return split
 
 
 DATASET = Dataset(

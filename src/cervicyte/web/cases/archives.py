@@ -12,13 +12,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO, Any, Literal
 
+from cervicyte.base.system_files import is_system_file, is_system_folder
 from cervicyte.errors import DataError
 
 #: Bytes of an archive's directory for each entry that is allowed; 100 to 300 are usual.
 _PER_ENTRY = 1024
-
-#: What systems leave in archives beside the files that were meant.
-_LITTER = frozenset({".ds_store", "thumbs.db", "desktop.ini"})
 
 #: Bits of an entry's flags: encrypted in one of three ways; named in UTF-8.
 _ENCRYPTED, _UTF8 = 0x2041, 0x800
@@ -91,7 +89,7 @@ class Archive:
             kind: Literal["file", "folder", "litter"] = "file"
             if not name:
                 kind = "folder"
-            elif "__MACOSX" in folders or name.lower() in _LITTER or name.startswith("._"):
+            elif any(map(is_system_folder, folders)) or is_system_file(name):
                 kind = "litter"
             refusal = _forbidden(info, path)
             if not refusal and path in seen:
