@@ -15,7 +15,9 @@ Data = Annotated[
 ]
 Reader = Annotated[
     str | None,
-    typer.Option("--reader", help="herlev, sipakmed, cric, lbc, folder or table; found by itself if left out."),
+    typer.Option(
+        "--reader", help="herlev, sipakmed, cric, lbc, geojson, folder or table; found by itself if left out."
+    ),
 ]
 GroupFrom = Annotated[
     str | None,

@@ -76,7 +76,7 @@ def test_describe_says_counts_citation_licence_and_source():
     assert "917" in text["herlev"]
     assert "CC BY 4.0" in text["cric"]
     assert "10.1109/ICIP.2018.8451588" in text["sipakmed"]
-    assert set(text) == {"herlev", "sipakmed", "cric", "lbc", "folder", "table"}
+    assert set(text) == {"herlev", "sipakmed", "cric", "lbc", "folder", "table", "geojson"}
 
 
 def test_an_unknown_reader_is_answered_with_the_nearest(tmp_path):

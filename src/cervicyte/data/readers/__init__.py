@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cervicyte.base.files import printable
 from cervicyte.data.cells import CellTable
-from cervicyte.data.readers import cric, folder, grouping, herlev, lbc, rows, sipakmed, table
+from cervicyte.data.readers import cric, folder, geojson, grouping, herlev, lbc, rows, sipakmed, table
 from cervicyte.data.readers.base import Dataset, list_files, nothing_here
 from cervicyte.data.readers.names import name_notes
 from cervicyte.data.splits import division_note
@@ -20,6 +20,7 @@ __all__ = ["DATASETS", "Dataset", "describe", "get", "load"]
 #: All readers, in the order in which a folder is compared with them.
 DATASETS: tuple[Dataset, ...] = (
     cric.DATASET,
+    geojson.DATASET,
     sipakmed.DATASET,
     lbc.DATASET,
     herlev.DATASET,
@@ -96,6 +97,8 @@ def _recognised(path: Path) -> tuple[Dataset, str]:
     if path.is_file():
         if cric.is_annotation(path):
             return cric.DATASET, "a file with CRIC's annotations"
+        if path.suffix.lower() == geojson.ENDING:
+            return geojson.DATASET, f"a file that ends in {geojson.ENDING}"
         if path.suffix.lower() in rows.SUFFIXES:
             return table.DATASET, f"a file that ends in {path.suffix.lower()}"
         image = path.suffix.lower() in IMAGE_SUFFIXES

@@ -11,8 +11,8 @@ from cervicyte.base.files import printable
 from cervicyte.data.cells import Cell, CellTable
 from cervicyte.data.labels import LabelSystem
 from cervicyte.data.readers.folder_names import segmentation_masks, split_name
-from cervicyte.errors import DataError
-from cervicyte.images.decoding import SUFFIXES, named_as_image, walk
+from cervicyte.errors import CervicyteError, DataError
+from cervicyte.images.decoding import SUFFIXES, named_as_image, read_bytes, read_header, walk
 
 #: What it means that nothing tells the groups.
 UNGROUPED = (
@@ -138,6 +138,15 @@ def _canonical(system: LabelSystem, name: str) -> str:
         return system.canonical(name)
     except DataError:
         return ""
+
+
+def image_size(image: Path) -> tuple[int, int] | None:
+    """Width and height from the header; None where it cannot be read (its cells report that when they are used)."""
+    try:
+        header = read_header(read_bytes(image), image)
+    except CervicyteError:
+        return None
+    return header.width, header.height
 
 
 def under_system(cells: Sequence[Cell], system: LabelSystem) -> tuple[list[Cell], list[str]]:

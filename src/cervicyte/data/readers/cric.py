@@ -12,11 +12,14 @@ from typing import Any
 from cervicyte.base.files import printable
 from cervicyte.data.cells import Cell, CellTable
 from cervicyte.data.labels import BETHESDA
+from cervicyte.data.readers import geojson
 from cervicyte.data.readers.base import (
+    EXAMPLES,
     Dataset,
     Listing,
     count_note,
     examples,
+    image_size,
     left_out,
     list_files,
     passed_over,
@@ -24,7 +27,7 @@ from cervicyte.data.readers.base import (
 )
 from cervicyte.data.readers.rows import read_rows, require
 from cervicyte.errors import CervicyteError, DataError
-from cervicyte.images.decoding import read_bytes, read_header
+from cervicyte.images.decoding import read_bytes
 
 #: Side of the box about a nucleus, in pixels of the original fields (1376 x 1020).
 CROP = 90
@@ -127,8 +130,19 @@ def recognise(listing: Listing) -> str:
     if files and listing.images:
         return f"a file {printable(files[0].name)} beside images"
     stems = {p.with_suffix("") for p in listing.images}
-    beside = sum(p.suffix.lower() == ".geojson" and p.with_suffix("") in stems for p in listing.others)
-    return f"{plural(beside, 'field')} with a .geojson of the same name" if beside else ""
+    beside = [p for p in listing.others if p.suffix.lower() == ".geojson" and p.with_suffix("") in stems]
+    boxes = any(map(_holds_boxes, beside[:EXAMPLES]))
+    return f"{plural(len(beside), 'field')} with a .geojson of the same name, of boxes about nuclei" if boxes else ""
+
+
+def _holds_boxes(file: Path) -> bool:
+    """Whether a GeoJSON file holds boxes about nuclei as `parse_geojson` reads them, and not outlines of cells."""
+    try:
+        outlines = geojson.parse(_text(file), file)
+    except CervicyteError:
+        return False
+    boxes = [o for o in outlines if o.rectangle and not o.object_type and max(o.sides) <= GEOJSON_BOX]
+    return 0 < len(boxes) == len(outlines) and any(_label(o.label) for o in boxes)
 
 
 def is_annotation(path: Path) -> bool:
@@ -190,7 +204,7 @@ def _cells(listing: Listing, nuclei: Sequence[Nucleus], crop: int) -> tuple[list
             unplaced += 1
         else:
             if image not in sizes:
-                sizes[image] = _size(image)
+                sizes[image] = image_size(image)
             if not _inside(nucleus.x, nucleus.y, sizes[image]):
                 outside.append(nucleus)
                 swapped += _inside(nucleus.y, nucleus.x, sizes[image])
@@ -242,15 +256,6 @@ def _label(text: str) -> str | None:
         return BETHESDA.canonical(text.strip())
     except DataError:
         return None
-
-
-def _size(image: Path) -> tuple[int, int] | None:
-    """Width and height from the header; None where it cannot be read (its cells report that when they are used)."""
-    try:
-        header = read_header(read_bytes(image), image)
-    except CervicyteError:
-        return None
-    return header.width, header.height
 
 
 def _inside(x: float, y: float, size: tuple[int, int] | None) -> bool:
