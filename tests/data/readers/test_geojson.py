@@ -34,9 +34,11 @@ def feature(coordinates, label="HSIL", kind="Polygon", object_type="annotation")
     }
 
 
-def field(
-    folder: Path, *features, name: str = "field", whole=lambda rows: {"type": "FeatureCollection", "features": rows}
-):
+def collection(rows):
+    return {"type": "FeatureCollection", "features": rows}
+
+
+def field(folder: Path, *features, name: str = "field", whole=collection):
     picture(folder / f"{name}.png")
     (folder / f"{name}.geojson").write_text(json.dumps(whole(list(features))), encoding="utf-8")
     return folder
