@@ -1,13 +1,45 @@
-"""Letting several threads start safely."""
+"""Work in several threads: bounded, in order, and started safely."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Lock
 from typing import ParamSpec, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
+R = TypeVar("R")
+
+
+def in_order(function: Callable[[T], R], items: Iterable[T], *, threads: int, ahead: int) -> Generator[R, None, None]:
+    """Apply a function to each item in threads, and yield the results in the order of the items.
+
+    The first call runs alone, see `first_alone`. What a call raises is raised in its place; then, and when the
+    generator is closed, calls that have not begun are dropped and those that have are waited for.
+
+    Parameters
+    ----------
+    items : taken one at a time when there is room, so they may be endless
+    threads : calls at the same time
+    ahead : calls that were begun or queued and whose results were not yielded yet, at most; at least 1
+
+    >>> list(in_order(abs, [-3, 2, -1], threads=2, ahead=2))
+    [3, 2, 1]
+    """
+    careful = first_alone(function)
+    waiting: deque[Future[R]] = deque()
+    pool = ThreadPoolExecutor(threads)
+    try:
+        for item in items:
+            waiting.append(pool.submit(careful, item))
+            if len(waiting) >= ahead:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def first_alone(function: Callable[P, T]) -> Callable[P, T]:
@@ -28,8 +60,8 @@ def first_alone(function: Callable[P, T]) -> Callable[P, T]:
         if done:
             return function(*args, **kwargs)
         with lock:
-            found = function(*args, **kwargs)
+            result = function(*args, **kwargs)
             done = True
-            return found
+            return result
 
     return careful

@@ -7,9 +7,7 @@ import hashlib
 import json
 import os
 import re
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,7 @@ import numpy as np
 from cervicyte import settings
 from cervicyte.base import files
 from cervicyte.base.files import printable
-from cervicyte.base.parallel import first_alone
+from cervicyte.base.parallel import in_order
 from cervicyte.base.progress import track
 from cervicyte.base.system_files import own_entries
 from cervicyte.data.cells import Cell, CellTable
@@ -195,22 +193,13 @@ class _Writer:
         for row, cell in enumerate(self.cells):
             rows.setdefault(cell.path, []).append(row)
         threads = settings.get_int("threads") or settings.available_threads()
-        careful = first_alone(self._file)
-        waiting: deque[Future[list[tuple[int, list[_Copy] | CervicyteError]]]] = deque()
-        with ThreadPoolExecutor(threads) as pool:
-            try:
-                for path, mine in rows.items():
-                    waiting.append(pool.submit(careful, path, mine))
-                    if len(waiting) > 2 * threads:
-                        yield from waiting.popleft().result()
-                while waiting:
-                    yield from waiting.popleft().result()
-            finally:
-                pool.shutdown(wait=True, cancel_futures=True)
+        for answers in in_order(self._file, rows.items(), threads=threads, ahead=2 * threads + 1):
+            yield from answers
 
-    def _file(self, path: str, rows: list[int]) -> list[tuple[int, list[_Copy] | CervicyteError]]:
+    def _file(self, file: tuple[str, list[int]]) -> list[tuple[int, list[_Copy] | CervicyteError]]:
         import cv2
 
+        path, rows = file
         try:
             content = decoding.read_bytes(path)
             picture = decoding.decode(content, path)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 import numpy as np
 
 from cervicyte import settings
 from cervicyte.base import progress
-from cervicyte.base.parallel import first_alone
+from cervicyte.base.parallel import in_order
 from cervicyte.data.cells import CellTable
 from cervicyte.errors import ImageError
 from cervicyte.images import decoding
@@ -53,12 +51,5 @@ def each_picture(
         return found
 
     threads = settings.get_int("threads") or 4
-    waiting: deque[Future[list[tuple[int, T | ImageError]]]] = deque()
-    careful = first_alone(one)
-    with ThreadPoolExecutor(threads) as pool:
-        for path in progress.track(files, label):
-            waiting.append(pool.submit(careful, path))
-            if len(waiting) > 2 * threads:
-                yield from waiting.popleft().result()
-        while waiting:
-            yield from waiting.popleft().result()
+    for answers in in_order(one, progress.track(files, label), threads=threads, ahead=2 * threads + 1):
+        yield from answers

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ import numpy as np
 
 from cervicyte import settings
 from cervicyte.base import fingerprints
-from cervicyte.base.parallel import first_alone
+from cervicyte.base.parallel import in_order
 from cervicyte.base.progress import track
 from cervicyte.base.versions import version_of
 from cervicyte.data.cells import CellTable
@@ -255,7 +255,6 @@ def stream(
     ------
     StorageError : the cache cannot be written (what was committed is kept)
     """
-    workers = max(2, available_threads())
     slots: deque[_Slot] = deque()
     waiting: list[_Slot] = []
     running: deque[tuple[list[_Slot], Future[np.ndarray]]] = deque()
@@ -281,10 +280,10 @@ def stream(
             assert slot.answer is not None
             yield slot.index, slot.answer
 
-    preparers = ThreadPoolExecutor(workers, "prepare")
     runners = ThreadPoolExecutor(extractor.parallel, "engine")
+    chunks = _prepared(pictures, extractor, cache)
     try:
-        for chunk in _prepared(pictures, extractor, cache, preparers, workers):
+        for chunk in chunks:
             for slot in chunk:
                 slots.append(slot)
                 if slot.answer is None:
@@ -306,7 +305,7 @@ def stream(
             yield from finished()
         yield from finished()
     finally:
-        preparers.shutdown(wait=True, cancel_futures=True)
+        chunks.close()
         runners.shutdown(wait=True, cancel_futures=True)
         if cache is not None:
             cache.commit()
@@ -334,22 +333,13 @@ def extract(
 
 
 def _prepared(
-    pictures: Iterable[CellImage],
-    extractor: Extractor,
-    cache: FeatureCache | None,
-    pool: ThreadPoolExecutor,
-    workers: int,
-) -> Iterator[list[_Slot]]:
+    pictures: Iterable[CellImage], extractor: Extractor, cache: FeatureCache | None
+) -> Generator[list[_Slot], None, None]:
     """Chunks of slots in order, prepared ahead of their use, but not far ahead."""
     numbered = enumerate(pictures)
-    ahead: deque[Future[list[_Slot]]] = deque()
-    careful = first_alone(_prepare)
-    while chunk := list(itertools.islice(numbered, _CHUNK)):
-        ahead.append(pool.submit(careful, chunk, extractor, cache))
-        if len(ahead) > workers + 1:
-            yield ahead.popleft().result()
-    while ahead:
-        yield ahead.popleft().result()
+    chunks = iter(lambda: list(itertools.islice(numbered, _CHUNK)), [])
+    threads = max(2, available_threads())
+    return in_order(lambda chunk: _prepare(chunk, extractor, cache), chunks, threads=threads, ahead=threads + 2)
 
 
 def _prepare(chunk: list[tuple[int, CellImage]], extractor: Extractor, cache: FeatureCache | None) -> list[_Slot]:

@@ -9,9 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -21,7 +19,7 @@ import numpy as np
 
 from cervicyte import settings
 from cervicyte.base import files, fingerprints, working_folder
-from cervicyte.base.parallel import first_alone
+from cervicyte.base.parallel import in_order
 from cervicyte.base.progress import track
 from cervicyte.data.cells import Cell, CellTable
 from cervicyte.data.labels import LabelSystem
@@ -274,12 +272,4 @@ def _line(path: Path, error: CervicyteError) -> str:
 def _in_threads(function: Callable[[T], R], items: Sequence[T], label: str) -> Iterator[R]:
     """Results in the order of the items, with few of them held at any time."""
     threads = settings.get_int("threads") or settings.available_threads()
-    careful = first_alone(function)
-    waiting: deque[Future[R]] = deque()
-    with ThreadPoolExecutor(threads) as executor:
-        for item in track(items, label):
-            waiting.append(executor.submit(careful, item))
-            if len(waiting) > 2 * threads:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+    return in_order(function, track(items, label), threads=threads, ahead=2 * threads + 1)

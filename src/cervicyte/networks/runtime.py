@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import queue
 import sys
-from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from cervicyte import settings
+from cervicyte.base.parallel import in_order
 from cervicyte.base.progress import say
 from cervicyte.errors import CervicyteError, DataError, MissingError, UsageError
 from cervicyte.settings import available_threads
@@ -132,14 +131,7 @@ class Engine:
 
         At most ``parallel + 1`` batches are held at any time.
         """
-        pending: deque[Future[dict[str, np.ndarray]]] = deque()
-        with ThreadPoolExecutor(self.parallel, "engine") as pool:
-            for batch in batches:
-                pending.append(pool.submit(self.run, batch))
-                if len(pending) > self.parallel:
-                    yield pending.popleft().result()
-            while pending:
-                yield pending.popleft().result()
+        return in_order(self.run, batches, threads=self.parallel, ahead=self.parallel + 1)
 
 
 class _OpenVINO:

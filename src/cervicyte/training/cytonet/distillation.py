@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -21,6 +20,7 @@ from torch.nn import functional
 
 from cervicyte.base import fingerprints
 from cervicyte.base.checkpoints import Computation
+from cervicyte.base.parallel import in_order
 from cervicyte.base.progress import track
 from cervicyte.decision.linear import LinearHead, fit_linear
 from cervicyte.networks.cytonet import Cytonet, Shape
@@ -364,13 +364,7 @@ class _Run:
             some = order[step :: self.steps]
             return some, _views(pixels, some, side, random), random
 
-        with ThreadPoolExecutor(1) as ahead:
-            coming = ahead.submit(made, 0)
-            for step in range(self.steps):
-                ready = coming.result()
-                if step + 1 < self.steps:
-                    coming = ahead.submit(made, step + 1)
-                yield ready
+        return in_order(made, range(self.steps), threads=1, ahead=2)
 
 
 def _views(pixels: np.ndarray, rows: np.ndarray, side: int, random: np.random.Generator) -> np.ndarray:
