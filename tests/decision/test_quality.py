@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from cervicyte.data import synthetic
 from cervicyte.decision.quality import REASONS, REFUSED, QualityModel, fit_quality, verdicts
 from cervicyte.errors import BundleError
 from cervicyte.evaluation import metrics, report
-from cervicyte.images.descriptors import NAMES, describe
+from cervicyte.images.descriptors import NAMES, beyond_slide, describe
 from cervicyte.runs.evaluate import evaluate
 from support.commands import cervicyte
 from support.foreign_inputs import KINDS, SIDE, Kind
@@ -56,7 +57,7 @@ def test_any_picture_is_described_by_finite_numbers(shape, kind) -> None:
     image = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
     found = describe(np.full_like(image, 255) if kind == "flat" else image)
     assert found.dtype == np.float32
-    assert found.shape == (len(NAMES),)
+    assert found.shape == (len(NAMES) + 1,)
     assert np.isfinite(found).all()
 
 
@@ -102,6 +103,51 @@ def test_the_reason_says_what_is_wrong(model, others) -> None:
     assert share("noise", "not a cell", "blank") > 0.8
 
 
+def _over_an_edge(cell: np.ndarray, part: str) -> np.ndarray:
+    """The cell as OpenSlide and tiffslide give it where a crop reaches over the edge, or lies on what is left out."""
+    black, side = cell.copy(), cell.shape[0]
+    black[
+        {"left": np.s_[:, : side // 5], "below": np.s_[-side // 3 :], "corner": np.s_[: side // 3, side // 2 :]}[part]
+    ] = 0
+    return black
+
+
+@pytest.mark.parametrize("part", ["left", "below", "corner"])
+def test_a_crop_over_the_edge_of_a_slide_gets_no_verdict(model, others, part) -> None:
+    """A part of black made normal cells abnormal."""
+    found = verdicts(model, np.array([describe(_over_an_edge(cell, part)) for cell in others[:20]]))
+    assert set(found) == {"reaches beyond the slide"}
+
+
+def test_jpeg_leaves_the_black_of_an_edge_black(model, others) -> None:
+    stream = io.BytesIO()
+    Image.fromarray(_over_an_edge(others[0], "left")).save(stream, "JPEG", quality=75)
+    assert verdicts(model, describe(np.asarray(Image.open(stream)))[None]).tolist() == ["reaches beyond the slide"]
+
+
+def test_white_and_dark_parts_and_black_lines_are_no_edge(model, others) -> None:
+    cell = others[0].copy()
+    assert beyond_slide(cell) == 0
+    for value in (255, 30):
+        other = cell.copy()
+        other[:40] = value
+        assert beyond_slide(other) == 0
+    cell[:60, :1] = 0
+    assert "beyond" not in verdicts(model, describe(cell)[None])[0]
+    cell[40:80, 40:80] = 0
+    assert beyond_slide(cell) == pytest.approx(60 / 120**2)
+
+
+def test_a_model_of_cells_on_black_ground_takes_such_cells(known, others) -> None:
+    descriptors = np.array([describe(_over_an_edge(make_cell(seed), "left")) for seed in range(40)])
+    found, _ = fit_quality(descriptors, np.arange(40) // 4)
+    assert found.framed
+    assert QualityModel.from_json(json.loads(json.dumps(found.to_json()))) == found
+    assert "reaches beyond the slide" not in verdicts(found, descriptors)
+    with pytest.raises(BundleError, match="not of the form"):
+        QualityModel.from_json(found.to_json() | {"framed": 1})
+
+
 def test_what_cannot_be_described_is_refused(model) -> None:
     assert verdicts(model, np.full((1, len(NAMES)), np.nan)).tolist() == ["not a cell"]
 
@@ -131,7 +177,7 @@ def test_few_cells_set_wide_limits(known, others) -> None:
 
 
 def test_cells_that_could_not_be_described_set_no_limit(known, model) -> None:
-    holes = np.concatenate([known[0], np.full((3, len(NAMES)), np.nan)])
+    holes = np.concatenate([known[0], np.full((3, len(NAMES) + 1), np.nan)])
     assert fit_quality(holes, np.append(known[1], [900, 901, 902]))[0] == model
 
 

@@ -20,6 +20,7 @@ from PIL import Image
 
 from cervicyte.errors import CervicyteError, ImageError, MissingError
 from cervicyte.images import decoding
+from support.tiff_files import tiff
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
 SMOOTH = np.stack(np.broadcast_arrays(np.arange(0, 200, 10)[:, None], np.arange(0, 240, 8), 90), axis=2).astype(
@@ -87,7 +88,9 @@ def test_transparency_is_laid_over_white() -> None:
     assert (two[10:] == 255).all()
     assert (two[:10] != 255).any()
     palette = Image.fromarray(PIXELS).quantize(4)
-    assert (decoding.decode(encode("PNG", palette, transparency=bytes(4))) == 255).all()
+    half = decoding.decode(encode("PNG", palette, transparency=bytes([0, 0, 255, 255])))
+    expected = np.where(np.asarray(palette)[..., None] < 2, 255, np.asarray(palette.convert("RGB")))
+    np.testing.assert_array_equal(half, expected)
 
 
 def test_cmyk_jpeg_has_the_right_colours() -> None:
@@ -104,7 +107,139 @@ def test_exif_orientation_is_applied() -> None:
     assert decoded.shape == (30, 20, 3)
     assert np.abs(decoded.astype(int) - np.rot90(SMOOTH, -1)).mean() < 4
     header = decoding.read_header(data)
-    assert (header.width, header.height, header.format, header.mode) == (30, 20, "JPEG", "RGB")
+    assert (header.width, header.height, header.format, header.mode) == (20, 30, "JPEG", "RGB")
+
+
+TURNS = {
+    1: lambda a: a, 2: lambda a: a[:, ::-1], 3: lambda a: a[::-1, ::-1], 4: lambda a: a[::-1],
+    5: lambda a: a.swapaxes(0, 1), 6: lambda a: np.rot90(a, -1), 7: lambda a: np.rot90(a, 2).swapaxes(0, 1),
+    8: np.rot90,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("orientation", TURNS)
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "TIFF"])
+def test_every_orientation_of_every_format(orientation: int, kind: str) -> None:
+    """The header speaks of the upright image too, to which boxes and points belong."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    options = {"lossless": True} if kind == "WEBP" else {}
+    data = encode(kind, Image.fromarray(SMOOTH), exif=exif.tobytes(), **options)
+    expected = TURNS[orientation](SMOOTH)
+    decoded = decoding.decode(data)
+    assert decoded.shape == expected.shape
+    assert np.abs(decoded.astype(int) - expected).mean() < (4 if kind == "JPEG" else 0.1)
+    header = decoding.read_header(data)
+    assert (header.height, header.width) == expected.shape[:2]
+
+
+def test_an_orientation_behind_the_pixels_of_a_png_counts_too() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    plain = encode("PNG")
+    data = plain[:-12] + chunk(b"eXIf", exif.tobytes().removeprefix(b"Exif\0\0")) + plain[-12:]
+    np.testing.assert_array_equal(decoding.decode(data), np.rot90(PIXELS, -1))
+    assert decoding.read_header(data).width == 20
+
+
+def chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def deep_png(values: np.ndarray, *chunks: bytes) -> bytes:
+    """A PNG of 16-bit values, (h, w, n): grey, grey and alpha, RGB or RGBA."""
+    height, width, n = values.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    head = struct.pack(">IIBBBBB", width, height, 16, (0, 4, 2, 6)[n - 1], 0, 0, 0)
+    parts = [chunk(b"IHDR", head), *chunks, chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+DEEP = PIXELS.astype(np.uint16) * 257
+HALF = np.repeat(np.arange(20) >= 10, 30).reshape(20, 30, 1)
+
+
+@pytest.mark.parametrize("n", [1, 3])
+def test_16_bit_png_with_alpha_and_with_a_transparent_colour(n: int) -> None:
+    expected = np.where(HALF, PIXELS[..., :n], 255).repeat(4 - n if n == 1 else 1, axis=2)
+    deep = DEEP[..., :n]
+    np.testing.assert_array_equal(decoding.decode(deep_png(np.dstack([deep, HALF * 65535]))), expected)
+    opaque = np.dstack([deep, np.zeros((20, 30), np.uint16)])
+    np.testing.assert_array_equal(decoding.decode(deep_png(opaque)), PIXELS[..., :n].repeat(3 if n == 1 else 1, axis=2))
+    keyed = np.where(HALF, deep, 4711)
+    key = chunk(b"tRNS", struct.pack(f">{n}H", *[4711] * n))
+    np.testing.assert_array_equal(decoding.decode(deep_png(keyed, key)), expected)
+
+
+@pytest.mark.parametrize("bits", [10, 12, 14])
+@pytest.mark.parametrize("n", [1, 3])
+def test_a_camera_of_few_bits_in_a_16_bit_png(bits: int, n: int) -> None:
+    shallow = (PIXELS[..., :n].astype(np.uint32) * (2**bits - 1) // 255).astype(np.uint16)
+    refused(deep_png(shallow), "lowest quarter", "nearly black")
+    stated = chunk(b"sBIT", bytes([bits] * n))
+    for values in (shallow, shallow << (16 - bits)):  # as some programs write them, and as the standard wants them
+        decoded = decoding.decode(deep_png(values, stated))
+        assert np.abs(decoded.astype(int) - PIXELS[..., :n]).max() <= 1
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF"])
+def test_an_alpha_channel_of_zeros_is_none(kind: str) -> None:
+    """Graphics cards, cameras and Windows programs leave it so; it made a white picture, trained on or called blank."""
+    options = {"lossless": True, "exact": True} if kind == "WEBP" else {}
+    empty = Image.fromarray(np.dstack([PIXELS, np.zeros((20, 30), np.uint8)]))
+    np.testing.assert_array_equal(decoding.decode(encode(kind, empty, **options)), PIXELS)
+
+
+def bitmap(pixels: bytes, bits: int, size: int, masks: tuple[int, ...]) -> bytes:
+    head = struct.pack("<IiiHHIIiiII", size, 30, 20, 1, bits, 3 if masks else 0, 0, 2835, 2835, 0, 0)
+    head += struct.pack(f"<{len(masks)}I", *masks) + (b"BGRs" + bytes(size - 60) if size > 40 else b"")
+    return b"BM" + struct.pack("<IHHI", 14 + len(head) + len(pixels), 0, 0, 14 + len(head)) + head + pixels
+
+
+def test_bmp_of_32_bits() -> None:
+    four = np.dstack([PIXELS[..., ::-1], np.zeros((20, 30), np.uint8)])[::-1].tobytes()
+    masks = (0xFF0000, 0xFF00, 0xFF)
+    for size, more in ((40, ()), (40, masks), (108, (*masks, 0xFF000000)), (124, (*masks, 0xFF000000))):
+        np.testing.assert_array_equal(decoding.decode(bitmap(four, 32, size, more)), PIXELS)
+    refused(bitmap(four, 32, 40, (0x3FF00000, 0xFFC00, 0x3FF)), "32 bits a pixel", "colour masks")
+
+
+def test_an_alpha_channel_by_which_nothing_could_be_seen_is_refused() -> None:
+    ones = np.dstack([PIXELS, np.ones((20, 30), np.uint8)])
+    refused(encode("PNG", Image.fromarray(ones)), "every pixel is transparent", "multiply")
+    nothing = np.zeros((20, 30, 4), np.uint8)
+    refused(encode("PNG", Image.fromarray(nothing)), "every pixel is transparent")
+
+
+def test_half_transparent_pixels_are_the_same_in_every_format() -> None:
+    alpha = Image.fromarray(np.dstack([PIXELS, np.arange(600).reshape(20, 30) % 256]).astype(np.uint8))
+    png, webp, tif = (
+        decoding.decode(encode(kind, alpha, **more))
+        for kind, more in (("PNG", {}), ("WEBP", {"lossless": True, "exact": True}), ("TIFF", {}))
+    )
+    np.testing.assert_array_equal(png, webp)
+    np.testing.assert_array_equal(png, tif)
+
+
+def test_jpegs_of_other_kinds_are_named() -> None:
+    twelve = bytearray(encode("JPEG"))
+    at = twelve.index(b"\xff\xc0")
+    twelve[at + 4] = 12
+    refused(bytes(twelve), "a JPEG of 12 bits a sample")
+    refused(b"\xff\xd8\xff\xf7\x00\x0b\x08" + bytes(40), "a JPEG-LS file")
+
+
+def test_what_browsers_show_as_it_is_decoded() -> None:
+    grey = Image.fromarray(PIXELS[..., 0])
+    alike = [encode("PNG"), encode("PNG", grey), encode("JPEG"), encode("WEBP")]
+    empty = Image.fromarray(np.dstack([PIXELS, np.zeros((20, 30), np.uint8)]))
+    others = [
+        encode("BMP"), encode("TIFF"), encode("PNG", empty), encode("WEBP", empty), deep_png(DEEP),
+        encode("PNG", grey, transparency=3), encode("JPEG", Image.new("CMYK", (8, 8))),
+        encode("PNG")[:33] + chunk(b"gAMA", struct.pack(">I", 100_000)) + encode("PNG")[33:],
+    ]  # fmt: skip
+    assert all(decoding.shown_alike(data) for data in alike)
+    assert not any(decoding.shown_alike(data) for data in others)
 
 
 def test_float_and_32_bit_pixels_are_refused() -> None:
@@ -147,9 +282,6 @@ def test_truncated_files_are_refused(kind: str) -> None:
 
 def bomb(side: int = 60_000) -> bytes:
     """A whole 1-bit PNG of side x side pixels, all black; zlib shrinks a row to a few bytes."""
-
-    def chunk(kind: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
     packer, packed = zlib.compressobj(6), []
     rows = bytes(100 * (1 + (side + 7) // 8))
@@ -223,12 +355,17 @@ def sample(kind: str) -> bytes:
         "tiff": lambda: encode("TIFF"),
         "lzw": lambda: encode("TIFF", compression="tiff_lzw"),
         "webp": lambda: encode("WEBP"),
+        "deep": lambda: deep_png(DEEP, chunk(b"sBIT", bytes([12] * 3))),
+        "planar": lambda: tiff(DEEP, 2, planar=True, tile=(16, 16), compression=8, tags={274: 6}),
+        "twelve": lambda: tiff(PIXELS[..., 0], 0, bits=12, compression=5, rows=5, pages=({254: 1}, {})),
     }[kind]()
 
 
 @settings(max_examples=250, deadline=None, derandomize=True)
 @given(
-    st.sampled_from(["bmp", "png", "palette", "grey16", "jpeg", "cmyk", "tiff", "lzw", "webp"]),
+    st.sampled_from(
+        ["bmp", "png", "palette", "grey16", "deep", "jpeg", "cmyk", "tiff", "lzw", "planar", "twelve", "webp"]
+    ),
     st.floats(0, 1),
     st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), max_size=6),
 )

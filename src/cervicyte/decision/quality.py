@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any
 
@@ -30,6 +30,9 @@ _BLANK = 0.5
 #: Beyond this many times the limit of distance a picture is no cell, and not only an unusual one.
 _FAR = 1.5
 
+#: A picture of which more than this share is black up to its border reaches beyond the slide.
+_BEYOND = 0.005
+
 #: With fewer cells, or cells of a single group, no limit can be set.
 FEWEST = 20
 
@@ -42,7 +45,7 @@ _LEAST_SPREAD = 0.01
 _FOLDS = 5
 
 #: Why a picture gets no verdict, in the order in which the reasons are looked for.
-REASONS: tuple[str, ...] = ("blank", "blurred", "not a cell", "unlike the training data")
+REASONS: tuple[str, ...] = ("blank", "reaches beyond the slide", "blurred", "not a cell", "unlike the training data")
 
 #: What is said of a picture that a model answers for, and of one that a bundle without limits cannot judge.
 GOOD, UNCHECKED = "good", "not checked"
@@ -61,6 +64,7 @@ class QualityModel:
     focus_from : below this share of detail in its contrast it is blurred
     distance_to : beyond this root mean square deviation it is unlike the training cells
     far_from : beyond this it is no cell
+    framed : the training cells lie on black themselves, so that black at the border says nothing
     """
 
     centre: tuple[float, ...]
@@ -71,10 +75,11 @@ class QualityModel:
     focus_from: float
     distance_to: float
     far_from: float
+    framed: bool = field(default=False, kw_only=True)
 
     def distance(self, descriptors: np.ndarray) -> np.ndarray:
         """How far pictures are from the training cells, in standard deviations: float (n, d) to float64 (n,)."""
-        return self._arrays.distance(descriptors)
+        return self._arrays.distance(descriptors[:, : len(NAMES)])
 
     @cached_property
     def _arrays(self) -> _Shape:
@@ -83,6 +88,8 @@ class QualityModel:
     def to_json(self) -> dict[str, Any]:
         """A plain form for manifests; `from_json` reads it back."""
         plain = {f.name: getattr(self, f.name) for f in fields(self)}
+        if not plain["framed"]:  # absent, as in models from before it was asked
+            del plain["framed"]
         lists = {name: list(plain[name]) for name in ("centre", "scale", "mean")}
         return {"names": list(NAMES), **plain, **lists, "whitening": [list(row) for row in self.whitening]}
 
@@ -107,6 +114,9 @@ class QualityModel:
                 tuple(_vector(row) for row in value["whitening"]),
                 *(_number(value[name]) for name in limits),
             )
+            found = replace(found, framed="framed" in value)
+            if value.get("framed", True) is not True:
+                raise ValueError("framed is not true")
             if len(found.whitening) != len(NAMES):
                 raise ValueError(f"{len(found.whitening)} rows of the whitening for {len(NAMES)} descriptors")
             if not min(found.scale) > 0 or not 0 < found.distance_to <= found.far_from:
@@ -140,6 +150,7 @@ def fit_quality(descriptors: np.ndarray, groups: np.ndarray) -> tuple[QualityMod
 
     known = np.isfinite(descriptors).all(axis=1)
     descriptors, groups = np.asarray(descriptors, dtype=np.float64)[known], np.asarray(groups, dtype=str)[known]
+    beyond, descriptors = _beyond(descriptors), descriptors[:, : len(NAMES)]
     found = len(np.unique(groups))
     if len(descriptors) < FEWEST or found < 2:
         return None, (
@@ -160,15 +171,16 @@ def fit_quality(descriptors: np.ndarray, groups: np.ndarray) -> tuple[QualityMod
         tuple(_rounded(row) for row in shape.whitening),
         *_rounded(np.array([contrast_from, focus_from, distance_to, _FAR * distance_to])),
     )
-    return model, ""
+    return replace(model, framed=bool(beyond.mean() > REFUSED)), ""
 
 
 def verdicts(model: QualityModel, descriptors: np.ndarray) -> np.ndarray:
-    """The reason why each picture is refused, "" for a good one: float (n, d) to object (n,)."""
+    """The reason why each picture is refused, "" for a good one: float (n, d), as `describe` gives, to object (n,)."""
     descriptors = np.asarray(descriptors, dtype=np.float64)
     distance = model.distance(descriptors)
     signs = (
         contrast(descriptors) < model.contrast_from,
+        _beyond(descriptors) & (not model.framed),
         focus(descriptors) < model.focus_from,
         ~(distance <= model.far_from),  # so that what cannot be described is refused too
         distance > model.distance_to,
@@ -177,6 +189,11 @@ def verdicts(model: QualityModel, descriptors: np.ndarray) -> np.ndarray:
     for reason, sign in zip(reversed(REASONS), reversed(signs), strict=True):
         found[sign] = reason
     return found
+
+
+def _beyond(descriptors: np.ndarray) -> np.ndarray:
+    """Whether each picture reaches beyond its slide; not where that was not described: bool (n,)."""
+    return np.asarray((descriptors[:, len(NAMES) :] > _BEYOND).any(axis=1))
 
 
 def contrast(descriptors: np.ndarray) -> np.ndarray:

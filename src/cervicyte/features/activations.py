@@ -29,7 +29,7 @@ from cervicyte.networks.registry import Backbone, find_weights
 from cervicyte.networks.runtime import Engine
 
 #: Raised when the same inputs would give other activations.
-ACTIVATION_FORMAT = 1
+ACTIVATION_FORMAT = 2
 
 #: Pictures whose activations are flushed to disk together.
 _FLUSH = 64

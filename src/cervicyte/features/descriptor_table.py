@@ -25,7 +25,7 @@ class DescriptorExtractor:
 
     batch_size = 1
     parallel = 1
-    dimension = len(NAMES)
+    dimension = len(NAMES) + 1
 
     def __init__(self, seed: int, augmentation: Augmentation) -> None:
         self.seed = seed
@@ -87,7 +87,7 @@ class Described:
 
     def __init__(self, graphs: Graphs) -> None:
         self.graphs = graphs
-        self.dimension = graphs.dimension + len(NAMES)
+        self.dimension = graphs.dimension + len(NAMES) + 1
         self.precision = graphs.precision
         self.batch_size = graphs.batch_size
         self.parallel = graphs.parallel

@@ -33,7 +33,7 @@ from cervicyte.networks.runtime import Engine
 from cervicyte.settings import available_threads
 
 #: Raised when the same inputs would give other features, so that old ones are not taken.
-FEATURE_FORMAT = 1
+FEATURE_FORMAT = 2
 
 #: Pictures that one worker takes at a time.
 _CHUNK = 16

@@ -32,7 +32,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 #: Raised when the same inputs would give other crops.
-POOL_FORMAT = 2
+POOL_FORMAT = 3
 
 #: Side of a single-cell picture over the diameter of its nucleus: (quantile, value). Measured by
 #: `cervicyte.images.segmentation` on 731 Herlev cells (200 and 224 px copies, each padded to a square).

@@ -23,7 +23,7 @@ from cervicyte.fields.crops import drawn
 from cervicyte.images import decoding
 
 #: Raised when the same crops would give other pictures.
-FORMAT = 1
+FORMAT = 2
 
 #: Of the pictures, in pixels.
 SIDE = 128

@@ -16,11 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from cervicyte import settings
 from cervicyte.base.system_files import is_system_folder
 from cervicyte.errors import CervicyteError, ImageError, MissingError
+from cervicyte.images import tiff
+from cervicyte.images.colour import Raster, to_rgb
 
 #: Endings of file names that count as images when a folder is searched.
 SUFFIXES = frozenset(
@@ -80,13 +82,12 @@ class CellImage:
 
 @dataclass(frozen=True, kw_only=True)
 class Header:
-    """The facts that a file states before any pixel is decoded (width and height as stored)."""
+    """The facts that a file states before any pixel is decoded (width and height of the upright image)."""
 
     width: int
     height: int
     format: str
     mode: str
-    frames: int
 
 
 def read_bytes(path: Path | str) -> bytes:
@@ -120,8 +121,15 @@ def read_header(data: bytes, name: object = "image", max_pixels: int | None = No
     ImageError : not an image of a known format, more than ``max_pixels`` pixels (default:
         the setting), or more than one frame
     """
-    with _open(data, name, max_pixels) as image:
-        return _header(image)
+    image = _open(data, name, max_pixels)
+    try:
+        width, height = image.width, image.height
+        if _orientation(image, data) in (5, 6, 7, 8):
+            width, height = height, width
+    except _DAMAGE as error:
+        raise ImageError(f"the image is damaged ({error})", name, "copy it again") from error
+    format = "TIFF" if isinstance(image, tiff.Directory) else image.format or ""
+    return Header(width=width, height=height, format=format, mode=image.mode)
 
 
 def decode(data: bytes, name: object = "image", max_pixels: int | None = None) -> np.ndarray:
@@ -134,14 +142,30 @@ def decode(data: bytes, name: object = "image", max_pixels: int | None = None) -
     ------
     ImageError : as `read_header`, and for truncated or damaged data
     """
-    with _open(data, name, max_pixels) as image:
-        try:
-            ImageOps.exif_transpose(image, in_place=True)
-            return np.ascontiguousarray(_to_rgb(image, name))
-        except ImageError:
-            raise
-        except _DAMAGE as error:
-            raise ImageError(f"the image is damaged or truncated ({error})", name, "copy it again") from error
+    image = _open(data, name, max_pixels)
+    try:
+        return to_rgb(_raster(image, data, name), name)
+    except ImageError:
+        raise
+    except _DAMAGE as error:
+        raise ImageError(f"the image is damaged or truncated ({error})", name, "copy it again") from error
+
+
+def shown_alike(data: bytes, name: object = "image") -> bool:
+    """Whether browsers show an encoded image with the pixels that `decode` gives, whatever lies behind it.
+
+    They do with PNG, JPEG and WebP without transparency, inks, 16 bits or a gamma of its own.
+
+    Raises
+    ------
+    ImageError : as `read_header`
+    """
+    image = _open(data, name, None)
+    if isinstance(image, tiff.Directory) or image.format == "BMP" or image.mode not in ("1", "L", "P", "RGB"):
+        return False
+    if image.format == "PNG" and (data[24] == 16 or _png_chunk(data, b"cICP")):
+        return False
+    return not {"transparency", "gamma"} & set(image.info)
 
 
 def load(path: Path | str, box: Box | None = None) -> np.ndarray:
@@ -306,27 +330,39 @@ def _walk(top: Path) -> Iterator[SearchResult]:
         yield SearchResult(top, MissingError("no images in the folder", top, f"files must end in one of {endings}"))
 
 
-def _open(data: bytes, name: object, max_pixels: int | None) -> Image.Image:
+def _open(data: bytes, name: object, max_pixels: int | None) -> Image.Image | tiff.Directory:
+    """Open what is not too large: the image as Pillow sees it, or the directory of a TIFF."""
     limit = settings.get_int("max_pixels") if max_pixels is None else max_pixels
     too_large = ImageError(
         f"the image has more than {limit:,} pixels and was not decoded",
         name,
         "raise CERVICYTE_MAX_PIXELS if it is real",
     )
+    image: Image.Image | tiff.Directory
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            image = Image.open(io.BytesIO(data), formats=FORMATS)
+        if data[:4] in tiff.BEGINNINGS:
+            image = tiff.directory(data, name)
+        else:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                image = Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.DecompressionBombError as error:
         if limit > 2 * (Image.MAX_IMAGE_PIXELS or limit):
             raise ImageError(f"Pillow refuses the image ({error})", name, "cut it into smaller fields") from error
         raise too_large from error
+    except ImageError:
+        raise
     except _DAMAGE as error:
+        kind = _unread_bmp(data) or _unread_jpeg(data)
+        if kind:
+            raise ImageError(f"an image that is not read: {kind}", name, "save it as an 8-bit image") from error
         raise ImageError("not an image of a known format", name, f"known formats: {', '.join(FORMATS)}") from error
     if image.width * image.height > limit:
         raise too_large
+    if isinstance(image, tiff.Directory):
+        return image
     try:
-        frames = _frames(image)
+        frames = int(getattr(image, "n_frames", 1))
     except _DAMAGE as error:
         raise ImageError(f"the image is damaged ({error})", name, "copy it again") from error
     if frames > 1 and image.format != "MPO":
@@ -334,24 +370,84 @@ def _open(data: bytes, name: object, max_pixels: int | None) -> Image.Image:
     return image
 
 
-def _frames(image: Image.Image) -> int:
-    return int(getattr(image, "n_frames", 1))
+def _unread_bmp(data: bytes) -> str:
+    """Name the kind of a BMP file that Pillow does not open; empty where it is none, or none of those."""
+    if data[:2] != b"BM" or data[14:18] not in (b"\x28\0\0\0", b"\x6c\0\0\0", b"\x7c\0\0\0"):
+        return ""
+    bits, compression = struct.unpack_from("<HI", data, 28)
+    return f"a BMP of {bits} bits a pixel with unusual colour masks" if compression in (3, 6) else ""
 
 
-def _header(image: Image.Image) -> Header:
-    return Header(
-        width=image.width, height=image.height, format=image.format or "", mode=image.mode, frames=_frames(image)
-    )
+def _unread_jpeg(data: bytes) -> str:
+    """Name the kind of a JPEG file that Pillow does not open; empty where it is none, or none of those."""
+    at = 2
+    while data[:2] == b"\xff\xd8" and at + 5 <= len(data) and data[at] == 0xFF:
+        marker = data[at + 1]
+        if marker == 0xF7:
+            return "a JPEG-LS file"
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            return "" if data[at + 4] == 8 else f"a JPEG of {data[at + 4]} bits a sample"
+        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    return ""
 
 
-def _to_rgb(image: Image.Image, name: object) -> np.ndarray:
+def _orientation(image: Image.Image | tiff.Directory, data: bytes) -> int:
+    """How an image must be turned to stand upright, as EXIF counts: 1 to 8."""
+    if isinstance(image, tiff.Directory):
+        return image.orientation
+    if image.format == "PNG":
+        image.info.setdefault("exif", _png_chunk(data, b"eXIf"))
+    # Pillow's own for PNG would decode the pixels to look behind them.
+    return int(Image.Image.getexif(image).get(0x0112, 1))
+
+
+def _png_chunk(data: bytes, kind: bytes) -> bytes:
+    """Return the content of the first chunk of a kind; empty where there is none."""
+    at = 8
+    while at + 8 <= len(data):
+        length = int.from_bytes(data[at : at + 4], "big")
+        if data[at + 4 : at + 8] == kind:
+            return data[at + 8 : at + 8 + length]
+        at += 12 + length
+    return b""
+
+
+def _raster(image: Image.Image | tiff.Directory, data: bytes, name: object) -> Raster:
+    if isinstance(image, tiff.Directory):
+        return tiff.read(image, name)
+    orientation, profile = _orientation(image, data), image.info.get("icc_profile") or b""
     image.load()
-    if image.mode.startswith("I") or image.mode == "F":
-        grey = np.asarray(image).astype(np.float64)
-        if image.mode == "F" or (image.mode == "I" and image.format == "TIFF") or grey.min() < 0 or grey.max() > 65535:
-            raise ImageError("pixel values that are not 8 or 16 bits deep", name, "save it as an 8-bit image")
-        return np.repeat((grey / 257).round().astype(np.uint8)[..., None], 3, axis=2)
+    if image.format == "PNG" and data[24] == 16:
+        return _deep_png(data, orientation, profile)
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        rgba = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", rgba.size, (255, 255, 255, 255)), rgba)
-    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+        image, alpha = image.convert("RGBA"), "straight"
+    else:
+        alpha = ""
+        if image.mode not in ("L", "RGB", "CMYK"):
+            image = image.convert("L" if image.mode == "1" else "RGB")
+    values = np.atleast_3d(np.asarray(image))
+    return Raster(values=values, alpha=alpha, profile=profile, orientation=orientation)
+
+
+def _deep_png(data: bytes, orientation: int, profile: bytes) -> Raster:
+    """Samples of a 16-bit PNG, of which Pillow gives only the upper 8 bits where they are colours."""
+    import cv2
+
+    values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if values is None or values.dtype != np.uint16:
+        raise ValueError("OpenCV does not read it")
+    values = np.atleast_3d(values)
+    key = _png_chunk(data, b"tRNS")
+    if values.shape[2] == 1 and len(key) == 2:  # the grey that is transparent, which OpenCV leaves opaque
+        values = np.dstack([values, np.where(values == int.from_bytes(key, "big"), 0, 65535).astype(np.uint16)])
+    elif values.shape[2] > 2:
+        values = values[..., [2, 1, 0, 3][: values.shape[2]]]
+    bits = _png_chunk(data, b"sBIT")
+    return Raster(
+        values=values,
+        most=65535,
+        stated_bits=max(bits) if bits else None,
+        alpha="straight" if values.shape[2] in (2, 4) else "",
+        profile=profile,
+        orientation=orientation,
+    )

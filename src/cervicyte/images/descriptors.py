@@ -29,7 +29,10 @@ _SIZES = (5, 11, 23, 47)
 #: Number of parts along each side between which the detail of an image is compared.
 _PARTS = 4
 
-#: Names of the descriptors, in the order of `describe`.
+#: Scanners, OpenSlide and tiffslide fill what lies beyond a slide with black; JPEG leaves values of up to this, of 255.
+_BLACK = 4
+
+#: Names of the descriptors, in the order of `describe`, which gives the share beyond the slide behind them.
 NAMES: tuple[str, ...] = (
     *(f"lightness_{q}" for q in ("p5", "p25", "p50", "p75", "p95")),
     "lightness_spread",
@@ -77,9 +80,10 @@ NAMES: tuple[str, ...] = (
 
 
 def describe(image: np.ndarray) -> np.ndarray:
-    """Describe one image as it was decoded, before any filter: the values of `NAMES`, always finite.
+    """Describe one image as it was decoded, before any filter: `NAMES` and `beyond_slide`, always finite.
 
-    Flat margins, as padding to a square leaves them, are left out; the rest is scaled to a longest side of 96 px.
+    For `NAMES`, flat margins, as padding to a square leaves them, are left out, and the rest is scaled to a longest
+    side of 96 px.
 
     Parameters
     ----------
@@ -87,8 +91,9 @@ def describe(image: np.ndarray) -> np.ndarray:
 
     Returns
     -------
-    float32 (len(NAMES),)
+    float32 (len(NAMES) + 1,)
     """
+    beyond = beyond_slide(image)
     if max(image.shape[:2]) > 4 * SIDE:  # shrink a whole field first
         image = segmentation.working_copy(image, (0, 0, image.shape[1], image.shape[0]), 2 * SIDE)
     small = segmentation.working_copy(image, segmentation.content_box(image), SIDE)
@@ -100,7 +105,23 @@ def describe(image: np.ndarray) -> np.ndarray:
     values |= _sizes(lightness, values["lightness_spread"])
     values |= _dark(lab, grey) | _centre(lightness, a, b)
     # Each value is finite by its definition; this makes sure of it.
-    return np.nan_to_num(np.array([values[name] for name in NAMES], dtype=np.float32), posinf=0.0, neginf=0.0)
+    described = np.array([*(values[name] for name in NAMES), beyond], dtype=np.float32)
+    return np.nan_to_num(described, posinf=0.0, neginf=0.0)
+
+
+def beyond_slide(image: np.ndarray) -> float:
+    """Measure the share of an image that is black without any detail and reaches its border, 0 to 1.
+
+    Readers of slides fill with black where a crop reaches over the edge of what was scanned, or lies on a part that was
+    left out. Nothing under a microscope's lamp is that dark.
+    """
+    border = np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
+    if (border.max(axis=1) > _BLACK).all():
+        return 0.0
+    black = cv2.inRange(image, (0, 0, 0), (_BLACK, _BLACK, _BLACK))
+    _, parts, stats, _ = cv2.connectedComponentsWithStats(black, connectivity=4)
+    touching = np.unique(np.concatenate([parts[0], parts[-1], parts[:, 0], parts[:, -1]]))
+    return float(stats[touching[touching > 0], cv2.CC_STAT_AREA].sum()) / black.size
 
 
 def descriptor_code() -> str:

@@ -12,6 +12,7 @@ import zipfile
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 pytest.importorskip("sqlalchemy", reason="the extra 'web' is not installed")
@@ -20,6 +21,7 @@ from PIL import Image as Pillow
 from sqlalchemy import event, func, select
 
 from cervicyte.errors import StorageError, UsageError
+from cervicyte.images import decoding
 from cervicyte.web.accounts import api_tokens, registration, users
 from cervicyte.web.base import rate_limits
 from cervicyte.web.base.schema import AuditRow, Case, Image, PredictionRow, Upload, VerdictRow
@@ -461,6 +463,32 @@ def test_browsers_are_sent_what_they_can_show(site, reader, kind, sent) -> None:
     assert Pillow.open(io.BytesIO(small.data)).size == (40, 40)
     assert Pillow.open(io.BytesIO(pictures.thumbnail(site, reader, image.id, 9999).data)).size == (72, 72)
     assert small.etag != shown.etag
+
+
+def test_the_page_shows_the_ground_that_the_model_saw(site, reader) -> None:
+    """A browser laid what is transparent on the colour of its page, which is dark in the dark theme."""
+    pixels = np.dstack([np.asarray(Pillow.open(io.BytesIO(picture(4)))), np.zeros((72, 72), np.uint8)])
+    empty = Pillow.fromarray(pixels)
+    pixels[20:50, 20:50, 3] = 255
+    half = Pillow.fromarray(pixels)
+    keyed = half.convert("RGB").quantize(8)
+    files = []
+    for name, image, kind, more in (
+        ("half.png", half, "PNG", {}),
+        ("half.webp", half, "WEBP", {"lossless": True}),
+        ("keyed.png", keyed, "PNG", {"transparency": 0}),
+        ("empty.png", empty, "PNG", {}),
+    ):
+        stream = io.BytesIO()
+        image.save(stream, kind, **more)
+        files.append((name, stream.getvalue()))
+    case = cases.create(site, reader)
+    intake.upload(site, reader, case.number, files)
+    for (name, data), row in zip(files, rows(site, case.number), strict=True):
+        assert row.name == name
+        shown = Pillow.open(io.BytesIO(pictures.original(site, reader, row.id).data))
+        assert shown.mode == "RGB"
+        np.testing.assert_array_equal(np.asarray(shown), decoding.decode(data))
 
 
 # ---- removal

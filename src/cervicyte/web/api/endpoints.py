@@ -239,7 +239,11 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         "/cells/{id}/image",
         "cells",
         "The picture of a cell",
-        Answer(200, "As it came; TIFF and BMP as PNG.", (PNG, "image/jpeg", "image/webp")),
+        Answer(
+            200,
+            "As it came where browsers show it as the model saw it; else its pixels as PNG.",
+            (PNG, "image/jpeg", "image/webp"),
+        ),
     ),
     Endpoint(
         "map",

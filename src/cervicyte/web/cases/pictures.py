@@ -10,9 +10,6 @@ from cervicyte.web.base.schema import Image, User
 from cervicyte.web.base.site import Site
 from cervicyte.web.cases.permissions import find_image
 
-#: What browsers show; the others (BMP, TIFF) are sent to them as PNG.
-_SHOWN = ("image/png", "image/jpeg", "image/webp")
-
 #: Sides of a small picture that may be asked for, in pixels.
 _SIDES = (32, 640)
 
@@ -38,7 +35,9 @@ def stored(site: Site, user: User, image_id: str) -> bytes:
 
 
 def original(site: Site, user: User, image_id: str) -> Picture:
-    """A picture as a browser can show it: its own bytes, or the same pixels as PNG.
+    """A picture as the model sees it: its own bytes where browsers show them so, or else its pixels as PNG.
+
+    Thus what is transparent lies on the white that the model was shown, whatever the colour of the page.
 
     Raises
     ------
@@ -47,7 +46,7 @@ def original(site: Site, user: User, image_id: str) -> Picture:
     """
     row = _row(site, user, image_id)
     data = site.image_store.get(row.sha256)
-    if row.media_type in _SHOWN:
+    if decoding.shown_alike(data, row.name):
         return Picture(data, row.media_type, row.sha256)
     return Picture(_encoded(data, row, None, "PNG"), "image/png", f"{row.sha256}-png")
 
