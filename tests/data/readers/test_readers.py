@@ -32,7 +32,9 @@ def touch(*paths, content=b"not decoded by a reader"):
 
 def picture(path, width=300, height=200):
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", (width, height), (200, 180, 200)).save(path)
+    image = Image.new("RGB", (width, height), (200, 180, 200))
+    image.putpixel((0, 0), (90, 60, 130))
+    image.save(path)
 
 
 def note(cells, word):
