@@ -133,7 +133,7 @@ def _streaks(image: np.ndarray) -> tuple[float, float, float]:
     n = side // block
 
     def mean(values: np.ndarray) -> np.ndarray:
-        return values.reshape(n, block, n, block).mean(axis=(1, 3))
+        return np.asarray(values.reshape(n, block, n, block).mean(axis=(1, 3)))
 
     xx, yy, xy, mx, my = mean(dx * dx), mean(dy * dy), mean(dx * dy), mean(dx), mean(dy)
     energy = xx + yy

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,6 +33,9 @@ __all__ = [
     "readable",
     "signatures",
 ]
+
+#: Takes a pair: two rows, its kind and its score.
+_Note = Callable[[int, int, str, float], None]
 
 #: Kinds of pairs, from the surest to the loosest, with what they mean.
 KINDS: dict[str, str] = {
@@ -170,7 +173,7 @@ def declared(cells: CellTable) -> list[tuple[int, int]]:
     return [(leader, row) for leader, row in pairs if leader != row]
 
 
-def _note_exact(cells: CellTable, note) -> list[int]:  # type: ignore[no-untyped-def]
+def _note_exact(cells: CellTable, note: _Note) -> list[int]:
     """Note rows of the same bytes and box; return the first row of each."""
     first: dict[tuple[str, Box | None], int] = {}
     for row, (cell, digest) in enumerate(zip(cells.cells, cells.digests(), strict=True)):
@@ -183,7 +186,7 @@ def _note_exact(cells: CellTable, note) -> list[int]:  # type: ignore[no-untyped
     return [row for row in first.values() if cells.cells[row].variant == 0]
 
 
-def _note_boxes(cells: CellTable, note) -> None:  # type: ignore[no-untyped-def]
+def _note_boxes(cells: CellTable, note: _Note) -> None:
     """Note boxes of one field that mostly overlap."""
     fields: defaultdict[str, list[int]] = defaultdict(list)
     for row, cell in enumerate(cells.cells):
@@ -201,10 +204,10 @@ def _iou(boxes: np.ndarray) -> np.ndarray:
     high = np.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
     common = np.prod(np.clip(high - low, 0, None), axis=2)
     area = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
-    return common / np.maximum(area[:, None] + area[None] - common, 1e-9)
+    return np.asarray(common / np.maximum(area[:, None] + area[None] - common, 1e-9))
 
 
-def _note_augmented(cells: CellTable, looks: Gallery, rows: np.ndarray, note) -> None:  # type: ignore[no-untyped-def]
+def _note_augmented(cells: CellTable, looks: Gallery, rows: np.ndarray, note: _Note) -> None:
     pairs = list(keypoints.candidates(looks.histograms[rows], looks.descriptors[rows], looks.counts[rows]))
     for i, j in progress.track(pairs, "comparing look-alikes"):
         first, second = int(rows[i]), int(rows[j])

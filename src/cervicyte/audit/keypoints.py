@@ -133,7 +133,7 @@ def _words(descriptors: np.ndarray, counts: np.ndarray) -> np.ndarray:
         np.add.at(bags[i], np.argmax(both @ centres.T - half, axis=1), 1)
     rarity = np.log(n / np.maximum(1, (bags > 0).sum(axis=0)))
     bags = np.sqrt(bags) * rarity
-    return bags / np.maximum(np.linalg.norm(bags, axis=1, keepdims=True), 1e-9)
+    return np.asarray(bags / np.maximum(np.linalg.norm(bags, axis=1, keepdims=True), 1e-9))
 
 
 def agree(

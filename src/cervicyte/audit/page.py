@@ -54,7 +54,7 @@ def to_json(audit: Audit, cells: CellTable) -> dict[str, Any]:
         "probes": [asdict(p) for p in audit.probes],
         "paths": cells.paths,
     }
-    return _finite(value)
+    return {name: _finite(part) for name, part in value.items()}
 
 
 def _finite(value: Any) -> Any:

@@ -85,7 +85,7 @@ def signature(image: np.ndarray) -> np.ndarray:
     row = np.concatenate([grey.ravel(), small.mean((0, 1))])
     row = np.clip(row.round(), 0, 255).astype(np.uint8)
     row[-1] = max(row[-1], 1)
-    return row
+    return np.asarray(row)
 
 
 def readable(signatures: np.ndarray) -> np.ndarray:
@@ -199,7 +199,8 @@ def aligned_score(a: np.ndarray, b: np.ndarray, start: np.ndarray | None = None,
         return score
     try:
         criteria = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 40, 1e-4)
-        _, refined = cv2.findTransformECC(x, y, matrix.copy(), cv2.MOTION_AFFINE, criteria, None, 5)
+        # Its annotations forget that there may be no mask.
+        _, refined = cv2.findTransformECC(x, y, matrix.copy(), cv2.MOTION_AFFINE, criteria, None, 5)  # type: ignore[call-overload]
     except cv2.error:  # no convergence: the pictures are not alike
         return score
     return max(score, _score(x, y, refined, loose))
@@ -249,7 +250,7 @@ def _high_pass(grey: np.ndarray, inside: np.ndarray) -> np.ndarray:
 
 def _pooled(grey: np.ndarray, side: int) -> np.ndarray:
     step = SIDE // side
-    return grey.reshape(len(grey), side, step, side, step).mean(axis=(2, 4), dtype=np.float32)
+    return np.asarray(grey.reshape(len(grey), side, step, side, step).mean(axis=(2, 4), dtype=np.float32))
 
 
 def _oriented(grey: np.ndarray, turns: int, mirror: bool) -> np.ndarray:
@@ -260,10 +261,10 @@ def _oriented(grey: np.ndarray, turns: int, mirror: bool) -> np.ndarray:
 def _blurred(grey: np.ndarray) -> np.ndarray:
     from scipy.ndimage import gaussian_filter
 
-    return gaussian_filter(grey, sigma=(0, _MID / 8, _MID / 8), mode="nearest")
+    return np.asarray(gaussian_filter(grey, sigma=(0, _MID / 8, _MID / 8), mode="nearest"))
 
 
 def _unit(grey: np.ndarray) -> np.ndarray:
     flat = np.ascontiguousarray(grey).reshape(len(grey), grey.shape[1] * grey.shape[2])
     flat = flat - flat.mean(axis=1, keepdims=True)
-    return flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-6)
+    return np.asarray(flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-6))

@@ -7,11 +7,12 @@ import io
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cervicyte.base.files import atomic_write
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 # Okabe and Ito 2008: distinct under the common kinds of colour blindness.
@@ -50,8 +51,14 @@ def _render(figure: Figure, kind: str) -> bytes:
     return stream.getvalue()
 
 
-def canvas(width: float, height: float, rows: Sequence[float] = (1,)) -> Any:
-    """A figure of the house style and its axes (a tuple of them where there are several rows)."""
+def canvas(width: float, height: float) -> tuple[Figure, Axes]:
+    """Make a figure of the house style, its sides in inches, with one plot."""
+    figure, (axes,) = stacked(width, height, (1,))
+    return figure, axes
+
+
+def stacked(width: float, height: float, rows: Sequence[float]) -> tuple[Figure, tuple[Axes, ...]]:
+    """Make a figure of the house style, its sides in inches, with a plot for each of the rows' relative heights."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
@@ -64,4 +71,4 @@ def canvas(width: float, height: float, rows: Sequence[float] = (1,)) -> Any:
         axes.tick_params(labelsize=8.5, colors=INK, color=GREY)
         axes.xaxis.label.set(size=9, color=INK)
         axes.yaxis.label.set(size=9, color=INK)
-    return figure, (tuple(every) if len(rows) > 1 else every[0])
+    return figure, tuple(every)

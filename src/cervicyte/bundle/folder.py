@@ -32,6 +32,7 @@ from cervicyte.decision.ensemble import answer, disagreement
 from cervicyte.decision.quality import GOOD, UNCHECKED, verdicts
 from cervicyte.errors import BundleError, CervicyteError, MissingError, UsageError, did_you_mean
 from cervicyte.features import extraction
+from cervicyte.features.cache import FeatureCache
 from cervicyte.images import decoding
 
 __all__ = ["GRAPH", "MANIFEST", "Bundle", "InputSpec", "Manifest", "MemberSpec", "save_bundle"]
@@ -150,11 +151,11 @@ class Bundle:
         if not cache:
             yield from self._verdicts(inputs, extractor, None)
             return
-        with extraction.FeatureCache(extractor.key) as store:
+        with FeatureCache(extractor.key) as store:
             yield from self._verdicts(inputs, extractor, store)
 
     def _verdicts(
-        self, inputs: Iterable[Path | str], extractor: extraction.Extractor, store: extraction.FeatureCache | None
+        self, inputs: Iterable[Path | str], extractor: extraction.Extractor, store: FeatureCache | None
     ) -> Iterator[Prediction]:
         # Inputs in their order: a file to predict, or the reason why there is nothing to predict.
         pending: deque[decoding.SearchResult] = deque()

@@ -180,7 +180,7 @@ def draw(look: Look, slide: Slide, rng: np.random.Generator, size: int) -> np.nd
     blur = slide.blur * rng.uniform(0.7, 1.5) * size / 128
     image = cv2.GaussianBlur(image, (0, 0), max(blur, 0.3))
     image += rng.normal(0, slide.noise, (size, size, 1)) + rng.normal(0, slide.noise / 2, (size, size, 3))
-    return np.clip(image, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(image, 0, 255).astype(np.uint8))
 
 
 def _varied(look: Look, rng: np.random.Generator) -> Look:
@@ -235,7 +235,7 @@ def _clouds(rng: np.random.Generator, size: int, cells: int) -> np.ndarray:
 
     grid = rng.normal(0, 1, (cells + 2, cells + 2)).astype(np.float32)
     noise = cv2.resize(grid, (size, size), interpolation=cv2.INTER_CUBIC)
-    return (noise - noise.mean()) / max(float(noise.std()), 1e-6)
+    return np.asarray((noise - noise.mean()) / max(float(noise.std()), 1e-6))
 
 
 def _cytoplasm(body: np.ndarray, slide: Slide, pink: bool, rng: np.random.Generator) -> np.ndarray:
@@ -248,13 +248,13 @@ def _cytoplasm(body: np.ndarray, slide: Slide, pink: bool, rng: np.random.Genera
         across, along = x * np.cos(turn) + y * np.sin(turn), y * np.cos(turn) - x * np.sin(turn)
         thickness = thickness + rng.uniform(0.1, 0.45) * np.exp(-(((across - place - bend * along**2) / 0.012) ** 2))
     edge = 4 * body * (1 - body)
-    return body * thickness * rng.uniform(0.7, 1.25) + 0.35 * edge
+    return np.asarray(body * thickness * rng.uniform(0.7, 1.25) + 0.35 * edge)
 
 
 def _stain(slide: Slide, pink: bool, rng: np.random.Generator) -> np.ndarray:
     """Colour of one cell's cytoplasm."""
     mix = np.clip(rng.normal(0.88, 0.12), 0, 1) if pink else np.clip(rng.normal(0.10, 0.12), 0, 1)
-    return (mix * slide.warm + (1 - mix) * slide.cool).astype(np.float32)
+    return np.asarray((mix * slide.warm + (1 - mix) * slide.cool).astype(np.float32))
 
 
 def _chromatin(core: np.ndarray, look: Look, radius: float, rng: np.random.Generator) -> np.ndarray:
@@ -264,7 +264,7 @@ def _chromatin(core: np.ndarray, look: Look, radius: float, rng: np.random.Gener
     texture = 0.5 * _clouds(rng, size, across) + 0.5 * _clouds(rng, size, 2 * across)
     clumps = np.clip(_clouds(rng, size, across) - 1.3, 0, 1.2)
     membrane = 4 * core * (1 - core) * (0.1 + 0.6 * look.coarse)
-    return look.dark * (core * np.clip(1 + look.coarse * (texture + clumps), 0.45, 1.8) + membrane)
+    return np.asarray(look.dark * (core * np.clip(1 + look.coarse * (texture + clumps), 0.45, 1.8) + membrane))
 
 
 def _passers_by(x: np.ndarray, y: np.ndarray, nucleus: float, rng: np.random.Generator, pixel: float) -> np.ndarray:

@@ -18,7 +18,7 @@ def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
     scaled = np.asarray(logits, dtype=np.float64) / temperature
     scaled = scaled - scaled.max(axis=1, keepdims=True)
     exponential = np.exp(scaled)
-    return exponential / exponential.sum(axis=1, keepdims=True)
+    return np.asarray(exponential / exponential.sum(axis=1, keepdims=True))
 
 
 def tempered(probabilities: np.ndarray, temperature: float) -> np.ndarray:

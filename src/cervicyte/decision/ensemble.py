@@ -142,7 +142,7 @@ def _mean(p: np.ndarray, combiner: Combiner) -> np.ndarray:
 
 
 def _weighted(p: np.ndarray, combiner: Combiner) -> np.ndarray:
-    return np.einsum("nmk,m->nk", p, np.array(combiner.weights))
+    return np.asarray(np.einsum("nmk,m->nk", p, np.array(combiner.weights)))
 
 
 def _stacked(p: np.ndarray, combiner: Combiner) -> np.ndarray:
@@ -181,7 +181,7 @@ def _fit_stacked(p: np.ndarray, codes: np.ndarray, groups: np.ndarray, seed: int
 
 
 def _log_features(p: np.ndarray) -> np.ndarray:
-    return np.log(np.maximum(p, _LEAST_STACKED)).reshape(len(p), p.shape[1] * p.shape[2])
+    return np.asarray(np.log(np.maximum(p, _LEAST_STACKED)).reshape(len(p), p.shape[1] * p.shape[2]))
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ class LinearHead:
 
     def logits(self, features: np.ndarray) -> np.ndarray:
         """float (n, d) to float64 (n, k)."""
-        return np.asarray(features, dtype=np.float64) @ self.weights + self.bias
+        return np.asarray(np.asarray(features, dtype=np.float64) @ self.weights + self.bias)
 
 
 @dataclass(frozen=True)

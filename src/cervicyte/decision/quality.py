@@ -204,7 +204,7 @@ def contrast(descriptors: np.ndarray) -> np.ndarray:
 
 def focus(descriptors: np.ndarray) -> np.ndarray:
     """How much of each picture's variance is detail of 1.4 to 2.8 of 96 pixels, as a natural logarithm: (n,)."""
-    return -(_column(descriptors, "detail_coarse") + _column(descriptors, "detail_large"))
+    return np.asarray(-(_column(descriptors, "detail_coarse") + _column(descriptors, "detail_large")))
 
 
 def _column(descriptors: np.ndarray, name: str) -> np.ndarray:
@@ -214,7 +214,7 @@ def _column(descriptors: np.ndarray, name: str) -> np.ndarray:
 def _standardised(descriptors: np.ndarray, centre: np.ndarray, scale: np.ndarray) -> np.ndarray:
     z = (np.asarray(descriptors, dtype=np.float64) - centre) / scale
     beyond = np.maximum(np.abs(z) - _KNEE, 0)
-    return np.clip(z, -_KNEE, _KNEE) + np.sign(z) * _KNEE * np.log1p(beyond / _KNEE)
+    return np.asarray(np.clip(z, -_KNEE, _KNEE) + np.sign(z) * _KNEE * np.log1p(beyond / _KNEE))
 
 
 @dataclass(frozen=True)

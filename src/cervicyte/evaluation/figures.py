@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cervicyte.base.plots import BLUE, GREEN, GREY, INK, ORANGE, canvas, class_label
+from cervicyte.base.plots import BLUE, GREEN, GREY, INK, ORANGE, canvas, class_label, stacked
 from cervicyte.evaluation import metrics
 from cervicyte.evaluation.results import Predictions
 
@@ -79,7 +79,7 @@ def confusion_matrix(table: Mapping[str, Any]) -> Figure:
     for i in range(k):
         for j in range(k):
             colour = "white" if share[i, j] > 0.74 else INK
-            kind = {"color": colour, "ha": "center"}
+            kind: dict[str, Any] = {"color": colour, "ha": "center"}
             axes.text(j, i - 0.04, f"{counts[i, j]:.0f}", va="bottom", fontsize=10, weight="bold", **kind)
             axes.text(j, i + 0.08, f"{share[i, j]:.0%}" if rows[i] else "none", va="top", fontsize=7.5, **kind)
     axes.set_xticks(range(k), names, rotation=40 if k > 2 else 0, ha="right" if k > 2 else "center")
@@ -143,7 +143,7 @@ def reliability(correct: np.ndarray, confidence: np.ndarray, what: str, of: str)
 
     ``correct`` bool (n,), ``confidence`` float (n,); ``what`` names the horizontal, ``of`` the vertical axis.
     """
-    figure, (axes, below) = canvas(4.6, 4.8, rows=(4, 1))
+    figure, (axes, below) = stacked(4.6, 4.8, (4, 1))
     bins = metrics.mass_bins(confidence)
     member = np.unique(bins)[:, None] == bins[None, :]
     x, y = metrics.mean(confidence, member), metrics.mean(correct, member)
@@ -155,7 +155,7 @@ def reliability(correct: np.ndarray, confidence: np.ndarray, what: str, of: str)
     _unit(axes, "", of)
     axes.tick_params(labelbottom=False)
     _legend(axes, loc="upper left")
-    below.hist(confidence, bins=np.linspace(0, 1, 26), color=BLUE, alpha=0.75)
+    below.hist(confidence, bins=list(np.linspace(0, 1, 26)), color=BLUE, alpha=0.75)
     below.set_xlim(-0.02, 1.02)
     below.set_xlabel(what)
     below.set_ylabel("cells")
@@ -212,8 +212,8 @@ def per_class(values: Mapping[str, Mapping[str, Any]]) -> Figure:
 
 def training_curves(curves: Mapping[str, Sequence[Sequence[Mapping[str, float | None]]]]) -> Figure:
     """Loss of each training of each fine-tuned member over its epochs: rows as `TrainedTail.history` has them."""
-    figure, every = canvas(6.2, 0.6 + 2.3 * len(curves), rows=[1] * len(curves))
-    for axes, (name, histories) in zip(every if len(curves) > 1 else [every], curves.items(), strict=True):
+    figure, every = stacked(6.2, 0.6 + 2.3 * len(curves), [1] * len(curves))
+    for axes, (name, histories) in zip(every, curves.items(), strict=True):
         for k, history in enumerate(histories):
             first = k == 0
             trained = [(row["epoch"], row["train_loss"]) for row in history if row["train_loss"] is not None]
@@ -222,15 +222,15 @@ def training_curves(curves: Mapping[str, Sequence[Sequence[Mapping[str, float | 
             judged = [r for r in history if r.get("validation_loss") is not None]
             if not judged:
                 continue
-            epochs, losses = [r["epoch"] for r in judged], [r["validation_loss"] for r in judged]
+            epochs, losses = (np.array([r[n] for r in judged], dtype=float) for n in ("epoch", "validation_loss"))
             axes.plot(epochs, losses, color=BLUE, linewidth=1, label="held-out groups, calibrated" if first else None)
             kept = min(range(len(judged)), key=lambda i: judged[i]["brier"] or 0.0)
             axes.plot(epochs[kept], losses[kept], "o", color=BLUE, markersize=4)
         axes.set_title(name, fontsize=9, color=INK, loc="left")
         axes.set_ylabel("loss")
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.locator_params(axis="x", integer=True)
         _legend(axes, loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2, borderaxespad=0)
-    (every[-1] if len(curves) > 1 else every).set_xlabel("epoch (0: the head alone)")
+    every[-1].set_xlabel("epoch (0: the head alone)")
     return figure
 
 
@@ -246,7 +246,7 @@ def protocols(results: Mapping[str, Mapping[str, Any]], shown: Sequence[tuple[st
         x = np.array([c["value"] for c in cells])
         arms = _arms(cells)
         places = np.array(at) + (k - (len(results) - 1) / 2) * (0.62 / max(1, len(results)))
-        kind = {"color": colours[k % 5], "fmt": "osD^v"[k % 5]}
+        kind: dict[str, Any] = {"color": colours[k % 5], "fmt": "osD^v"[k % 5]}
         axes.errorbar(
             x, places, xerr=arms, markersize=6, elinewidth=1.6, capsize=0, label=class_label(protocol), **kind
         )
@@ -316,11 +316,11 @@ def _pr_points(hits: np.ndarray, alarms: np.ndarray) -> tuple[np.ndarray, np.nda
 
 
 def _roc_on_grid(hits: np.ndarray, alarms: np.ndarray) -> np.ndarray:
-    return np.interp(_GRID, *_roc_points(hits, alarms))
+    return np.asarray(np.interp(_GRID, *_roc_points(hits, alarms)))
 
 
 def _pr_on_grid(hits: np.ndarray, alarms: np.ndarray) -> np.ndarray:
-    return np.interp(_GRID, *_pr_points(hits, alarms))
+    return np.asarray(np.interp(_GRID, *_pr_points(hits, alarms)))
 
 
 def _band(p: Predictions, curve: Callable[..., np.ndarray], seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -82,18 +82,18 @@ def accuracy(table: np.ndarray) -> Array:
 
 def recall(table: np.ndarray) -> np.ndarray:
     """Recall of each class, (k,) or (b, k); NaN for a class without cells."""
-    return _ratio(np.diagonal(table, axis1=-2, axis2=-1), table.sum(axis=-1))
+    return np.asarray(_ratio(np.diagonal(table, axis1=-2, axis2=-1), table.sum(axis=-1)))
 
 
 def precision(table: np.ndarray) -> np.ndarray:
     """Precision of each class, (k,) or (b, k); NaN for a class that was never predicted."""
-    return _ratio(np.diagonal(table, axis1=-2, axis2=-1), table.sum(axis=-2))
+    return np.asarray(_ratio(np.diagonal(table, axis1=-2, axis2=-1), table.sum(axis=-2)))
 
 
 def f1(table: np.ndarray) -> np.ndarray:
     """F1 of each class, (k,) or (b, k); NaN for a class that neither occurs nor is predicted."""
     hits = np.diagonal(table, axis1=-2, axis2=-1)
-    return _ratio(2 * hits, table.sum(axis=-1) + table.sum(axis=-2))
+    return np.asarray(_ratio(2 * hits, table.sum(axis=-1) + table.sum(axis=-2)))
 
 
 def macro(values: np.ndarray, table: np.ndarray) -> Array:

@@ -84,7 +84,7 @@ class Predictions:
     @cached_property
     def predicted(self) -> np.ndarray:
         """The most probable class of each cell, object (n,)."""
-        return np.array(self.classes, dtype=object)[self.probabilities.argmax(axis=1)]
+        return np.asarray(np.array(self.classes, dtype=object)[self.probabilities.argmax(axis=1)])
 
     @cached_property
     def abnormal(self) -> np.ndarray | None:

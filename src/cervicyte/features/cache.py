@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -110,7 +111,7 @@ class FeatureCache:
         with self._lock:
             return int(self._execute("SELECT count(*) FROM features", ())[0][0])
 
-    def _execute(self, statement: str, values: Sequence, many: bool = False) -> list[tuple]:
+    def _execute(self, statement: str, values: Sequence[Any], many: bool = False) -> list[tuple[Any, ...]]:
         try:
             return self._attempt(statement, values, many)
         except sqlite3.DatabaseError as error:
@@ -122,7 +123,7 @@ class FeatureCache:
         except sqlite3.DatabaseError as error:
             raise self._storage_error(error) from error
 
-    def _attempt(self, statement: str, values: Sequence, many: bool) -> list[tuple]:
+    def _attempt(self, statement: str, values: Sequence[Any], many: bool) -> list[tuple[Any, ...]]:
         if self._connection is None:
             self._connection = self._connect()
         if not many:

@@ -10,6 +10,7 @@ import numpy as np
 from cervicyte.base import fingerprints
 from cervicyte.data.cells import CellTable
 from cervicyte.features import extraction
+from cervicyte.features.cache import FeatureCache
 from cervicyte.images.augmentation import Augmentation, get_augmentation
 from cervicyte.images.decoding import CellImage
 from cervicyte.images.descriptors import NAMES, describe, descriptor_code
@@ -58,7 +59,7 @@ class Describer:
         """Describe the cells that were not described yet; one that cannot be read gets NaN, which is refused."""
         fresh = cells.subset(np.array([c.picture not in self._rows for c in cells.cells], dtype=bool))
         if len(fresh):
-            cache = extraction.FeatureCache(self._extractor.key)
+            cache = FeatureCache(self._extractor.key)
             values, _ = extraction.extract(fresh, self._extractor, cache, "Describing the pictures")
             self._rows |= {cell.picture: row for cell, row in zip(fresh.cells, values, strict=True)}
 

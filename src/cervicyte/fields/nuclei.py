@@ -122,7 +122,7 @@ def _haematoxylin(field: np.ndarray) -> np.ndarray:
 
     red_green = cv2.GaussianBlur(field, (0, 0), 0.8)[..., :2].astype(np.float32)
     glass = np.maximum(np.percentile(red_green[::4, ::4], 95, axis=(0, 1)), 1)
-    return np.clip((red_green / glass.astype(np.float32)).max(axis=2) * 230, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip((red_green / glass.astype(np.float32)).max(axis=2) * 230, 0, 255).astype(np.uint8))
 
 
 def _regions(light: np.ndarray) -> list[_Region]:
@@ -185,4 +185,4 @@ def _along(light: np.ndarray, points: np.ndarray, centre: tuple[float, float], s
     """Values on a contour that is drawn out from, or in to, its centre."""
     moved = np.rint(np.asarray(centre) + scale * (points - np.asarray(centre))).astype(int)
     height, width = light.shape
-    return light[moved[:, 1].clip(0, height - 1), moved[:, 0].clip(0, width - 1)]
+    return np.asarray(light[moved[:, 1].clip(0, height - 1), moved[:, 0].clip(0, width - 1)])

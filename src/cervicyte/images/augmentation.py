@@ -160,7 +160,7 @@ def _warp(image: np.ndarray, angle: float, scale: float, shear: float, shift: np
 
     height, width = image.shape[:2]
     centre = ((width - 1) / 2, (height - 1) / 2)
-    matrix = cv2.getRotationMatrix2D(centre, angle, scale)
+    matrix: np.ndarray = cv2.getRotationMatrix2D(centre, angle, scale)
     shear_column = matrix[:, 0] * shear  # what is added to the second column: x moves with y
     matrix[:, 1] += shear_column
     matrix[:, 2] -= shear_column * centre[1]

@@ -17,7 +17,7 @@ def normalise(image: np.ndarray, low: float, high: float) -> np.ndarray:
     """Stretch each channel so that two of its percentiles become 0 and 255."""
     bottom, top = np.percentile(image, (low, high), axis=(0, 1))
     span = np.maximum(top - bottom, 1.0)
-    return np.clip((image - bottom) * (255.0 / span), 0, 255).astype(np.uint8)
+    return np.asarray(np.clip((image - bottom) * (255.0 / span), 0, 255).astype(np.uint8))
 
 
 def clahe(image: np.ndarray, clip: float, tiles: int) -> np.ndarray:
@@ -80,7 +80,7 @@ def to_rgb(lab: np.ndarray) -> np.ndarray:
     import cv2
 
     lab[..., 0] = lab[..., 0].clip(0, 100)
-    return np.rint(cv2.cvtColor(lab, cv2.COLOR_LAB2RGB).clip(0, 1) * 255).astype(np.uint8)
+    return np.asarray(np.rint(cv2.cvtColor(lab, cv2.COLOR_LAB2RGB).clip(0, 1) * 255).astype(np.uint8))
 
 
 @dataclass(frozen=True, kw_only=True)

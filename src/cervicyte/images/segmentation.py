@@ -106,7 +106,7 @@ def segment_working(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def find_nucleus(image: np.ndarray) -> np.ndarray:
     """Find the dark region that looks most like a nucleus: bool (h, w), all False if there is none."""
-    mask = np.zeros(image.shape[:2], dtype=np.uint8)
+    mask: np.ndarray = np.zeros(image.shape[:2], dtype=np.uint8)
     smooth = cv2.GaussianBlur(image, (0, 0), 1.2)
     lightness = cv2.cvtColor(smooth, cv2.COLOR_RGB2LAB)[..., 0]
     gradient = _gradient(smooth)
@@ -161,7 +161,7 @@ def _main_part(cell: np.ndarray, nucleus: np.ndarray) -> np.ndarray:
     part = (parts == label).astype(np.uint8)
     contours, _ = cv2.findContours(part, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     cv2.drawContours(part, contours, -1, 1, cv2.FILLED)
-    return part.astype(bool)
+    return np.asarray(part.astype(bool))
 
 
 def _score(contour: np.ndarray, gradient: np.ndarray, darkness: float, beat: float) -> float:
@@ -190,7 +190,7 @@ def _gradient(image: np.ndarray) -> np.ndarray:
     """Return the steepest gradient of the three channels, grey levels per pixel: float32 (h, w)."""
     floats = image.astype(np.float32)
     dx, dy = cv2.Sobel(floats, cv2.CV_32F, 1, 0, scale=1 / 8), cv2.Sobel(floats, cv2.CV_32F, 0, 1, scale=1 / 8)
-    return np.hypot(dx, dy).max(axis=2)
+    return np.asarray(np.hypot(dx, dy).max(axis=2))
 
 
 def _inner(image: np.ndarray) -> tuple[int, int]:

@@ -109,6 +109,9 @@ class _Convolution(torch.nn.Module):
 class _Norm(torch.nn.Module):
     """BatchNorm with one scale and shift for a filter, whatever its orientation."""
 
+    mean: torch.Tensor
+    variance: torch.Tensor
+
     def __init__(self, fields: int, gain: float = 1.0) -> None:
         super().__init__()
         self.weight = torch.nn.Parameter(torch.full((fields,), gain))
@@ -139,7 +142,8 @@ def folded(layer: _Lift | _Convolution, norm: _Norm) -> tuple[torch.Tensor, torc
 def _normed(x: torch.Tensor, layer: _Lift | _Convolution, norm: _Norm) -> torch.Tensor:
     """A convolution and its BatchNorm."""
     if norm.training:
-        return norm(layer(x))
+        y: torch.Tensor = norm(layer(x))
+        return y
     return functional.conv2d(x, *folded(layer, norm), layer.stride, layer.padding)
 
 
@@ -192,7 +196,8 @@ class Cytonet(torch.nn.Module):
         x = functional.relu(_normed(x, self.stem, self.stem_norm))
         x = self.blocks(x)
         x = functional.relu(_normed(x, self.last, self.last_norm))
-        return x.unflatten(1, (-1, ORIENTATIONS)).mean(2)
+        y: torch.Tensor = x.unflatten(1, (-1, ORIENTATIONS)).mean(2)
+        return y
 
     @contextmanager
     def statistics_kept(self) -> Iterator[None]:
@@ -270,6 +275,7 @@ def to_onnx(network: Cytonet) -> Any:
     graph = _Graph()
     x = graph.convolution("pixels", network.stem, network.stem_norm, relu=True)
     for block in network.blocks:
+        assert isinstance(block, _Block)
         y = graph.convolution(x, block.first, block.first_norm, relu=True)
         y = graph.convolution(y, block.second, block.second_norm)
         if block.around is not None:

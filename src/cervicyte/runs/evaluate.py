@@ -24,6 +24,7 @@ from cervicyte.evaluation import metrics, report
 from cervicyte.evaluation.cross_validation import judge
 from cervicyte.evaluation.results import Evaluation
 from cervicyte.features import extraction
+from cervicyte.features.cache import FeatureCache
 from cervicyte.runs.failures import failed_notes, write_failed
 
 
@@ -106,7 +107,7 @@ def judge_bundle(
     trained = leakage.load_training_cells(model.folder / TRAINING_CELLS)
     marks = leakage.check_external(cells, trained, protocol)
     extractor = model.extractor(precision)
-    values, errors = extraction.extract(cells, extractor, extraction.FeatureCache(extractor.key))
+    values, errors = extraction.extract(cells, extractor, FeatureCache(extractor.key))
     failed = {printable(cells.cells[i].path): e.one_line for i, e in sorted(errors.items())}
     good = np.array([i for i in range(len(cells)) if i not in errors], dtype=np.int64)
     if not len(good):

@@ -135,7 +135,7 @@ class TailTrainer:
             # on which trainings were done before it.
             self.tail.set_arrays(self.initial)
             self._frozen = self._features(np.arange(len(self.table.maps)))
-        return self._frozen[rows]
+        return np.asarray(self._frozen[rows])
 
     def _features(self, rows: np.ndarray) -> np.ndarray:
         count = self.table.orientations

@@ -24,6 +24,7 @@ from cervicyte.decision.linear import LinearHead
 from cervicyte.errors import DataError
 from cervicyte.features import activations, extraction
 from cervicyte.features.activations import ActivationTable, PrefixExtractor
+from cervicyte.features.cache import FeatureCache
 from cervicyte.images.augmentation import get_augmentation
 from cervicyte.images.decoding import CellImage
 from cervicyte.networks.keras import last_blocks
@@ -132,7 +133,7 @@ def extract_table(cells: CellTable, extractor: Extractor) -> tuple[FeatureTable,
     ------
     DataError : none can be read
     """
-    values, errors = extraction.extract(cells, extractor, extraction.FeatureCache(extractor.key))
+    values, errors = extraction.extract(cells, extractor, FeatureCache(extractor.key))
     good = [i for i in range(len(cells)) if i not in errors]
     return FeatureTable(values, {cells.cells[i].picture: i for i in good}), _reasons(cells, errors)
 

@@ -44,7 +44,7 @@ class Optimisation:
             weight_decay=weight_decay,
             fused=True,
         )
-        self.parameters = [p for parameters, _ in groups for p in parameters]
+        self.parameters: list[torch.Tensor] = [p for parameters, _ in groups for p in parameters]
         self._means = [p.detach().clone() for p in self.parameters]
 
     def step(self, loss: torch.Tensor) -> float:

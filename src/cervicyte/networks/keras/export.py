@@ -245,6 +245,7 @@ def _converted(backbone: Backbone, weights: Weights, layer: str | None) -> tuple
         program = torch.onnx.export(
             traced, (example,), dynamo=True, optimize=True, verbose=False, opset_version=onnx_graphs.OPSET
         )
+    assert program is not None, "dynamo gives a program"
     model = onnx_graphs.simplify(onnx_graphs.wrap(program.model_proto, backbone.preprocessing, backbone.size))
 
     def reference(images: np.ndarray) -> np.ndarray:

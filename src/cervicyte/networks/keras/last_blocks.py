@@ -45,7 +45,9 @@ def build_tail(backbone: Backbone, weights: Weights) -> TailNetwork:
     network = build_network(backbone, weights)
     tail = keras.Model(network.get_layer(cut_layer(network, backbone.tail)).output, network.output)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    return TailNetwork(tail).to(device, memory_format=torch.channels_last)
+    # Its annotations forget the format.
+    blocks: TailNetwork = TailNetwork(tail).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return blocks
 
 
 def tail_maps(maps: np.ndarray, tail: TailNetwork, bfloat16: bool = False) -> Any:
@@ -106,6 +108,7 @@ def _converted(tail: TailNetwork, shape: tuple[int, ...]) -> Any:
         tail.eval()
         # One batch size is traced and opened afterwards, as for whole networks.
         program = torch.onnx.export(tail, (example,), dynamo=True, optimize=True, verbose=False, opset_version=OPSET)
+    assert program is not None, "dynamo gives a program"
     return program.model_proto
 
 

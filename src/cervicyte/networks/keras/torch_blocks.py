@@ -95,6 +95,9 @@ class _Convolution(torch.nn.Module):
 class _BatchNorm(torch.nn.Module):
     """BatchNormalization with its statistics frozen; scale and shift are trained, where the layer has them."""
 
+    mean: torch.Tensor
+    variance: torch.Tensor
+
     def __init__(self, layer: Any) -> None:
         super().__init__()
         mean, variance = np.asarray(_numpy(layer.moving_mean)), np.asarray(_numpy(layer.moving_variance))

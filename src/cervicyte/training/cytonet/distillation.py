@@ -260,6 +260,9 @@ class StudentTrainer:
 class _Head(torch.nn.Module):
     """Logits from standardised features, so that one learning rate suits all of them; starts as logistic regression."""
 
+    mean: torch.Tensor
+    scale: torch.Tensor
+
     def __init__(self, features: np.ndarray, codes: np.ndarray, n_classes: int) -> None:
         super().__init__()
         head = fit_linear(features, codes, n_classes, _HEAD_C)
@@ -307,7 +310,7 @@ class _Run:
     def features(self, views: torch.Tensor) -> torch.Tensor:
         """float32 (n, d)."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
-            maps = self.network(views)
+            maps: torch.Tensor = self.network(views)
         return maps.float().mean((2, 3))
 
     def all_epochs(

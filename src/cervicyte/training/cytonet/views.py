@@ -46,7 +46,9 @@ def view(image: np.ndarray, side: int, random: np.random.Generator) -> np.ndarra
         quality = [cv2.IMWRITE_JPEG_QUALITY, int(random.integers(*_QUALITY))]
         # JPEG is coarser in colour than in brightness, so the order of the channels matters to it.
         coded = cv2.imencode(".jpg", cv2.cvtColor(seen, cv2.COLOR_RGB2BGR), quality)[1]
-        seen = cv2.cvtColor(cv2.imdecode(coded, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+        decoded = cv2.imdecode(coded, cv2.IMREAD_COLOR)
+        assert decoded is not None, "what was coded just now"
+        seen = cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)
     return np.asarray(seen)
 
 

@@ -9,6 +9,7 @@ from sqlalchemy import update
 from cervicyte.errors import UsageError
 from cervicyte.web.accounts import sessions, users
 from cervicyte.web.base import credentials, rate_limits
+from cervicyte.web.base.database import change
 from cervicyte.web.base.schema import User
 from cervicyte.web.base.site import Site
 from cervicyte.web.errors import DeniedError
@@ -65,13 +66,14 @@ def confirm(site: Site, user_id: str, code: str, token: str) -> None:
     if step is None:
         raise DeniedError("the code is wrong", None, "type the six digits that the authenticator shows now")
     with site.database.write() as session:
-        taken = session.execute(
+        taken = change(
+            session,
             update(User)
             .where(User.id == user_id, User.totp_pending == secret)
             .values(totp_secret=secret, totp_pending="", totp_step=step)
-            .execution_options(synchronize_session=False)
+            .execution_options(synchronize_session=False),
         )
-        if taken.rowcount != 1:  # type: ignore[attr-defined]
+        if taken != 1:
             raise DeniedError("the secret was replaced meanwhile", None, "start again")
         users.end_all(session, user_id, but=credentials.digest(token))
         site.audit_log.append(session, user.email, "authenticator.on", user.email, at=site.clock())

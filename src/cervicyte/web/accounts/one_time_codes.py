@@ -13,7 +13,7 @@ from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
 from cervicyte.web.base import credentials
-from cervicyte.web.base.database import Database
+from cervicyte.web.base.database import Database, change
 from cervicyte.web.base.schema import Code
 from cervicyte.web.errors import DeniedError
 
@@ -93,26 +93,28 @@ def use(session: Session, code: Code, at: datetime) -> None:
     ------
     DeniedError : another used it first, it was withdrawn, or it has become too old
     """
-    taken = session.execute(
+    taken = change(
+        session,
         update(Code)
         .where(Code.id == code.id, Code.used_at.is_(None), Code.expires_at > at)
         .values(used_at=at)
-        .execution_options(synchronize_session=False)
+        .execution_options(synchronize_session=False),
     )
-    if taken.rowcount != 1:  # type: ignore[attr-defined]
+    if taken != 1:
         raise _bad_link()
 
 
 def count_attempt(database: Database, code_id: str, at: datetime) -> bool:
     """Count one attempt at a code, at once and for good; False when it had its last one, was used or is too old."""
     with database.write() as session:
-        counted = session.execute(
+        counted = change(
+            session,
             update(Code)
             .where(Code.id == code_id, Code.attempts < MOST_ATTEMPTS, Code.used_at.is_(None), Code.expires_at > at)
             .values(attempts=Code.attempts + 1)
-            .execution_options(synchronize_session=False)
+            .execution_options(synchronize_session=False),
         )
-    return counted.rowcount == 1  # type: ignore[attr-defined]
+    return counted == 1
 
 
 def check_typed(database: Database, purpose: str, email: str, typed: str, at: datetime) -> Code:

@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from cervicyte.errors import StorageError, UsageError
 from cervicyte.web.accounts import one_time_codes, users
 from cervicyte.web.base import credentials, mail, rate_limits
-from cervicyte.web.base.database import remove_ended
+from cervicyte.web.base.database import change, remove_ended
 from cervicyte.web.base.mail import normal_address
 from cervicyte.web.base.schema import Code, User, UserSession
 from cervicyte.web.base.site import Site
@@ -126,13 +126,14 @@ def second_step(site: Site, ticket: str, code: str, address: str, previous: str 
 
 def take_step(session: Session, user_id: str, step: int) -> bool:
     """Accept a step of a user's authenticator; False when it, or a later one, was accepted before."""
-    taken = session.execute(
+    taken = change(
+        session,
         update(User)
         .where(User.id == user_id, User.totp_step.is_(None) | (User.totp_step < step))
         .values(totp_step=step)
-        .execution_options(synchronize_session=False)
+        .execution_options(synchronize_session=False),
     )
-    return bool(taken.rowcount == 1)  # type: ignore[attr-defined]
+    return taken == 1
 
 
 def load(site: Site, token: str) -> SignedIn | None:

@@ -19,7 +19,21 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Executable, create_engine, delete, event, exc, func, select, text
+from sqlalchemy import (
+    Connection,
+    CursorResult,
+    Delete,
+    Engine,
+    Executable,
+    Update,
+    create_engine,
+    delete,
+    event,
+    exc,
+    func,
+    select,
+    text,
+)
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.orm import Session
 
@@ -231,7 +245,14 @@ def remove_ended(session: Session, id_column: Any, *ended: Any) -> int:
     One that another transaction has in hand stays for the next time: whoever tidies waits for nobody.
     """
     rows = select(id_column).where(*ended).with_for_update(skip_locked=True)
-    return session.execute(delete(id_column.class_).where(id_column.in_(rows))).rowcount  # type: ignore[attr-defined]
+    return change(session, delete(id_column.class_).where(id_column.in_(rows)))
+
+
+def change(session: Session, statement: Update | Delete) -> int:
+    """Execute an UPDATE or DELETE, and return how many rows it met."""
+    result = session.execute(statement)
+    assert isinstance(result, CursorResult)
+    return result.rowcount
 
 
 def after_commit(session: Session, act: Callable[[], None]) -> None:

@@ -14,6 +14,7 @@ from cervicyte.bundle.predictions import Prediction
 from cervicyte.errors import CervicyteError
 from cervicyte.features.extraction import odd_cells
 from cervicyte.images import decoding
+from cervicyte.web.base.database import change
 from cervicyte.web.base.schema import Case, Image, PredictionRow
 from cervicyte.web.base.site import Site
 from cervicyte.web.cases import blinding
@@ -72,7 +73,7 @@ def store(site: Site, bundle: Bundle, answers: Sequence[Answer]) -> int:
             failed = answer.prediction is None
             waits = update(Image).where(Image.id == answer.image.id, Image.state == "waiting")
             values = {"state": "failed" if failed else "done", "reason": answer.reason[:_REASON]}
-            if not session.execute(waits.values(values)).rowcount:  # type: ignore[attr-defined]
+            if not change(session, waits.values(values)):
                 continue
             counted[answer.image.case_id][failed] += 1
             if answer.prediction is not None:

@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 from cervicyte.errors import UsageError
 from cervicyte.web.accounts.users import may
 from cervicyte.web.base import rate_limits
-from cervicyte.web.base.database import lock
+from cervicyte.web.base.database import change, lock
 from cervicyte.web.base.schema import Case, Image, Upload, User
 from cervicyte.web.base.site import Site
 from cervicyte.web.cases.permissions import check, find, hold
@@ -224,4 +224,4 @@ def _kept(found: Accepted) -> Kept:
 def _wait_again(session: Session, *conditions: Any) -> int:
     failed = select(Image.id).where(Image.state == "failed", *conditions).order_by(Image.id).with_for_update()
     again = update(Image).where(Image.id.in_(failed)).values(state="waiting", reason="")
-    return session.execute(again).rowcount  # type: ignore[attr-defined]
+    return change(session, again)

@@ -50,7 +50,7 @@ class Parser(HTTPRequestParser):
     def too_slow(self) -> bool:
         """Whether it has taken longer to come in than `GRACE_S` and `SLOWEST` say."""
         count = self.header_bytes_received + self.body_bytes_received
-        return time.monotonic() - self._since > GRACE_S + count / SLOWEST
+        return bool(time.monotonic() - self._since > GRACE_S + count / SLOWEST)
 
 
 class Channel(HTTPChannel):
@@ -98,7 +98,7 @@ class Channel(HTTPChannel):
             if self._silent_for() > self.adj.channel_timeout / 2:  # well before waitress ends it for its silence
                 # Called writable is only what has much room: who reads slowly makes a little, and that counts.
                 self._flush_exception(self._flush_some_if_lockable, do_close=False)
-            return self._silent_for() > self.adj.channel_timeout
+            return bool(self._silent_for() > self.adj.channel_timeout)
 
     def _silent_for(self) -> float:
         """Seconds since anything was read or sent."""

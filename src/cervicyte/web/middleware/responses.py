@@ -7,7 +7,7 @@ from urllib.parse import quote
 from flask import Response, request
 
 from cervicyte.web.cases.pictures import Picture
-from cervicyte.web.reports.exports import Download
+from cervicyte.web.reports.spreadsheet import Download
 
 
 def picture(found: Picture) -> Response:

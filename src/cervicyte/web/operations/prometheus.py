@@ -35,7 +35,7 @@ class Metrics:
             buckets=_SECONDS,
             registry=self._registry,
         )
-        self._registry.register(_Running(running))  # type: ignore[arg-type]
+        self._registry.register(_Running(running))
 
     def count(self, method: str, endpoint: str, status: int, seconds: float) -> None:
         """Count one request."""

@@ -125,7 +125,7 @@ def _counts(p: Sequence[float]) -> np.ndarray:
 
 
 def _tenths(tables: np.ndarray) -> np.ndarray:
-    return tables.reshape(*tables.shape[:-1], BINS, -1).sum(axis=-1)
+    return np.asarray(tables.reshape(*tables.shape[:-1], BINS, -1).sum(axis=-1))
 
 
 def _psi(a: np.ndarray, b: np.ndarray) -> np.ndarray:

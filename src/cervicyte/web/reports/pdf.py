@@ -144,7 +144,7 @@ def _document(view: View) -> Any:
     signed = view.signed_at is not None
     number, version = view.case.number, view.version
 
-    class Document(FPDF):  # type: ignore[misc]  # its pages begin and end as ours must
+    class Document(FPDF):  # its pages begin and end as ours must
         def header(self) -> None:
             if not signed:
                 self.set_font(_FONT, "B", 90)
