@@ -93,7 +93,7 @@ def _most(colours: np.ndarray, raster: Raster, name: object) -> int:
     if raster.most != 65535:
         return raster.most
     if raster.stated_bits and raster.stated_bits < 16 and colours.max() < 2**raster.stated_bits:
-        return 2**raster.stated_bits - 1
+        return (1 << raster.stated_bits) - 1
     highest = colours.max() if raster.inverted else np.percentile(colours, 99)
     if highest < _DARK:
         raise ImageError(
