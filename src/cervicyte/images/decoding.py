@@ -21,7 +21,7 @@ from PIL import Image
 from cervicyte import settings
 from cervicyte.base.system_files import is_system_folder
 from cervicyte.errors import CervicyteError, ImageError, MissingError
-from cervicyte.images import tiff
+from cervicyte.images import png, tiff
 from cervicyte.images.colour import Raster, to_rgb
 
 #: Endings of file names that count as images when a folder is searched.
@@ -163,7 +163,7 @@ def shown_alike(data: bytes, name: object = "image") -> bool:
     image = _open(data, name, None)
     if isinstance(image, tiff.Directory) or image.format == "BMP" or image.mode not in ("1", "L", "P", "RGB"):
         return False
-    if image.format == "PNG" and (data[24] == 16 or _png_chunk(data, b"cICP")):
+    if image.format == "PNG" and (data[24] == 16 or png.chunk(data, b"cICP")):
         return False
     return not {"transparency", "gamma"} & set(image.info)
 
@@ -396,20 +396,9 @@ def _orientation(image: Image.Image | tiff.Directory, data: bytes) -> int:
     if isinstance(image, tiff.Directory):
         return image.orientation
     if image.format == "PNG":
-        image.info.setdefault("exif", _png_chunk(data, b"eXIf"))
+        image.info.setdefault("exif", png.chunk(data, b"eXIf"))
     # Pillow's own for PNG would decode the pixels to look behind them.
     return int(Image.Image.getexif(image).get(0x0112, 1))
-
-
-def _png_chunk(data: bytes, kind: bytes) -> bytes:
-    """Return the content of the first chunk of a kind; empty where there is none."""
-    at = 8
-    while at + 8 <= len(data):
-        length = int.from_bytes(data[at : at + 4], "big")
-        if data[at + 4 : at + 8] == kind:
-            return data[at + 8 : at + 8 + length]
-        at += 12 + length
-    return b""
 
 
 def _raster(image: Image.Image | tiff.Directory, data: bytes, name: object) -> Raster:
@@ -418,7 +407,7 @@ def _raster(image: Image.Image | tiff.Directory, data: bytes, name: object) -> R
     orientation, profile = _orientation(image, data), image.info.get("icc_profile") or b""
     image.load()
     if image.format == "PNG" and data[24] == 16:
-        return _deep_png(data, orientation, profile)
+        return png.deep(data, orientation, profile)
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         image, alpha = image.convert("RGBA"), "straight"
     else:
@@ -427,27 +416,3 @@ def _raster(image: Image.Image | tiff.Directory, data: bytes, name: object) -> R
             image = image.convert("L" if image.mode == "1" else "RGB")
     values = np.atleast_3d(np.asarray(image))
     return Raster(values=values, alpha=alpha, profile=profile, orientation=orientation)
-
-
-def _deep_png(data: bytes, orientation: int, profile: bytes) -> Raster:
-    """Samples of a 16-bit PNG, of which Pillow gives only the upper 8 bits where they are colours."""
-    import cv2
-
-    values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    if values is None or values.dtype != np.uint16:
-        raise ValueError("OpenCV does not read it")
-    values = np.atleast_3d(values)
-    key = _png_chunk(data, b"tRNS")
-    if values.shape[2] == 1 and len(key) == 2:  # the grey that is transparent, which OpenCV leaves opaque
-        values = np.dstack([values, np.where(values == int.from_bytes(key, "big"), 0, 65535).astype(np.uint16)])
-    elif values.shape[2] > 2:
-        values = values[..., [2, 1, 0, 3][: values.shape[2]]]
-    bits = _png_chunk(data, b"sBIT")
-    return Raster(
-        values=values,
-        most=65535,
-        stated_bits=max(bits) if bits else None,
-        alpha="straight" if values.shape[2] in (2, 4) else "",
-        profile=profile,
-        orientation=orientation,
-    )

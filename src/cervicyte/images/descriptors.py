@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from cervicyte.images import segmentation
@@ -93,6 +92,8 @@ def describe(image: np.ndarray) -> np.ndarray:
     -------
     float32 (len(NAMES) + 1,)
     """
+    import cv2
+
     beyond = beyond_slide(image)
     if max(image.shape[:2]) > 4 * SIDE:  # shrink a whole field first
         image = segmentation.working_copy(image, (0, 0, image.shape[1], image.shape[0]), 2 * SIDE)
@@ -115,6 +116,8 @@ def beyond_slide(image: np.ndarray) -> float:
     Readers of slides fill with black where a crop reaches over the edge of what was scanned, or lies on a part that was
     left out. Nothing under a microscope's lamp is that dark.
     """
+    import cv2
+
     border = np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
     if (border.max(axis=1) > _BLACK).all():
         return 0.0
@@ -132,6 +135,8 @@ def descriptor_code() -> str:
 
 def _colours(lab: np.ndarray, grey: np.ndarray) -> dict[str, float]:
     """Describe light and colour (CIELAB): their means, spreads and correlations."""
+    import cv2
+
     below = np.cumsum(np.bincount(grey.ravel(), minlength=256)) / grey.size
     quantile = {q: int(np.searchsorted(below, q / 100)) for q in (5, 10, 25, 50, 75, 90, 95)}
     mean, spread = (x.ravel() for x in cv2.meanStdDev(lab))
@@ -164,6 +169,8 @@ def _colours(lab: np.ndarray, grey: np.ndarray) -> dict[str, float]:
 
 def _extremes(small: np.ndarray, grey: np.ndarray) -> dict[str, float]:
     """Compute the shares of pixels that are white, black, or of the commonest lightness."""
+    import cv2
+
     return {
         "commonest": float(np.bincount(grey.ravel() >> 1).max()) / grey.size,
         "white": cv2.mean(cv2.inRange(small, (250, 250, 250), (255, 255, 255)))[0] / 255,
@@ -173,6 +180,8 @@ def _extremes(small: np.ndarray, grey: np.ndarray) -> dict[str, float]:
 
 def _detail(lightness: np.ndarray, spread: float) -> dict[str, float]:
     """Describe how detail is spread over scales, relative to the contrast, and how much is noise."""
+    import cv2
+
     energies, finer = [], lightness
     for scale in (0.7, 1.4, 2.8, 5.6):
         coarser = cv2.GaussianBlur(lightness, (0, 0), scale)
@@ -190,6 +199,8 @@ def _detail(lightness: np.ndarray, spread: float) -> dict[str, float]:
 
 def _edges(lightness: np.ndarray) -> dict[str, float]:
     """Describe how few pixels hold the edges and in how few directions they run (upright in buildings and letters)."""
+    import cv2
+
     dx = cv2.Sobel(lightness, cv2.CV_32F, 1, 0, scale=1 / 8)
     dy = cv2.Sobel(lightness, cv2.CV_32F, 0, 1, scale=1 / 8)
     size = np.sqrt(dx * dx + dy * dy)
@@ -205,6 +216,8 @@ def _edges(lightness: np.ndarray) -> dict[str, float]:
 
 def _dark(lab: np.ndarray, grey: np.ndarray) -> dict[str, float]:
     """Describe the dark parts, by Otsu's threshold: their number, sizes, shape, place and colour."""
+    import cv2
+
     _, mask = cv2.threshold(grey, 0, 1, cv2.THRESH_BINARY_INV + cv2.THRESH_OTSU)
     n = grey.size
     count, _, stats, centres = cv2.connectedComponentsWithStats(mask, connectivity=4)
@@ -237,6 +250,8 @@ def _dark(lab: np.ndarray, grey: np.ndarray) -> dict[str, float]:
 
 def _centre(lightness: np.ndarray, a: np.ndarray, b: np.ndarray) -> dict[str, float]:
     """Compare the middle with the rim in light, colour and detail, and describe how unevenly detail is spread."""
+    import cv2
+
     down, across = lightness.shape
     y, x = down // 4, across // 4
     inner = np.s_[y : down - y, x : across - x]
@@ -252,6 +267,8 @@ def _centre(lightness: np.ndarray, a: np.ndarray, b: np.ndarray) -> dict[str, fl
 
 def _sizes(lightness: np.ndarray, spread: float) -> dict[str, float]:
     """Measure how much of the dark and of the light parts is smaller than squares of several sizes (granulometry)."""
+    import cv2
+
     values = {}
     for side in _SIZES:
         kernel = np.ones((side, side), np.uint8)

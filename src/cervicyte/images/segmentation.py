@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 
 from cervicyte.images.decoding import Box
@@ -63,6 +62,8 @@ def segment(image: np.ndarray) -> Segmentation:
     -------
     masks of the image's own height and width
     """
+    import cv2
+
     box = content_box(image)
     left, top, right, bottom = box
     nucleus, cytoplasm = segment_working(working_copy(image, box))
@@ -80,6 +81,8 @@ def content_box(image: np.ndarray) -> Box:
 
     For a wholly flat image the box is the whole image.
     """
+    import cv2
+
     top, bottom = _inner(cv2.transpose(image))
     left, right = _inner(image)
     if bottom - top < 2 or right - left < 2:
@@ -89,6 +92,8 @@ def content_box(image: np.ndarray) -> Box:
 
 def working_copy(image: np.ndarray, box: Box, side: int = WORKING_SIZE) -> np.ndarray:
     """Scale a box of the image so that its longest side is ``side`` pixels and its shortest at least 8: uint8."""
+    import cv2
+
     left, top, right, bottom = box
     inner = np.ascontiguousarray(image[top:bottom, left:right])
     height, width = inner.shape[:2]
@@ -106,6 +111,8 @@ def segment_working(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def find_nucleus(image: np.ndarray) -> np.ndarray:
     """Find the dark region that looks most like a nucleus: bool (h, w), all False if there is none."""
+    import cv2
+
     mask: np.ndarray = np.zeros(image.shape[:2], dtype=np.uint8)
     smooth = cv2.GaussianBlur(image, (0, 0), 1.2)
     lightness = cv2.cvtColor(smooth, cv2.COLOR_RGB2LAB)[..., 0]
@@ -133,6 +140,8 @@ def find_nucleus(image: np.ndarray) -> np.ndarray:
 
 def find_cell(image: np.ndarray, nucleus: np.ndarray) -> np.ndarray:
     """Find the cell about a nucleus: bool (h, w); the whole crop where no clear glass is visible."""
+    import cv2
+
     lab = cv2.cvtColor(cv2.GaussianBlur(image, (0, 0), 1.5).astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
     rim = 2 * max(2, round(0.25 * float(np.sqrt(nucleus.sum() / np.pi)))) + 1
     outside = ~cv2.dilate(nucleus.astype(np.uint8), np.ones((rim, rim), np.uint8)).astype(bool)
@@ -154,6 +163,8 @@ def find_cell(image: np.ndarray, nucleus: np.ndarray) -> np.ndarray:
 
 def _main_part(cell: np.ndarray, nucleus: np.ndarray) -> np.ndarray:
     """Smooth a ragged mask and keep only the part that holds the nucleus (or the largest part), without holes."""
+    import cv2
+
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5))
     mask = cv2.morphologyEx(cell.astype(np.uint8), cv2.MORPH_OPEN, kernel) | nucleus.astype(np.uint8)
     _, parts, stats, _ = cv2.connectedComponentsWithStats(mask)
@@ -169,6 +180,8 @@ def _score(contour: np.ndarray, gradient: np.ndarray, darkness: float, beat: flo
 
     Most regions cannot score more than ``beat``; for these the function returns 0 early.
     """
+    import cv2
+
     height, width = gradient.shape
     if len(contour) < 2 * np.sqrt(_SMALLEST * height * width):
         return 0.0
@@ -188,6 +201,8 @@ def _score(contour: np.ndarray, gradient: np.ndarray, darkness: float, beat: flo
 
 def _gradient(image: np.ndarray) -> np.ndarray:
     """Return the steepest gradient of the three channels, grey levels per pixel: float32 (h, w)."""
+    import cv2
+
     floats = image.astype(np.float32)
     dx, dy = cv2.Sobel(floats, cv2.CV_32F, 1, 0, scale=1 / 8), cv2.Sobel(floats, cv2.CV_32F, 0, 1, scale=1 / 8)
     return np.asarray(np.hypot(dx, dy).max(axis=2))
@@ -195,6 +210,8 @@ def _gradient(image: np.ndarray) -> np.ndarray:
 
 def _inner(image: np.ndarray) -> tuple[int, int]:
     """Return the first column that is not a flat margin, and the one after the last."""
+    import cv2
+
     plain = image.reshape(len(image), -1)
     low, high = (cv2.reduce(plain, 0, end).reshape(-1, 3) for end in (cv2.REDUCE_MIN, cv2.REDUCE_MAX))
     columns = np.flatnonzero((high - low).max(axis=1) > _FLAT)
