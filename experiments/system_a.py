@@ -43,7 +43,6 @@ TUNED_FILTERED = _tuned("ResNet50 normalise clahe median", filters=("normalise",
 TUNED_SEED = _tuned("ResNet50 seed 1", seed=1)
 MOBILE = _tuned("MobileNetV2", "MobileNetV2")
 MOBILE_LARGE = _tuned("MobileNetV2 288 px", "MobileNetV2", size=288)
-MOBILE_FILTERED = _tuned("MobileNetV2 normalise clahe median", "MobileNetV2", filters=("normalise", "clahe", "median"))
 MORPHOLOGY = Linear(name="morphology")
 ENSEMBLE = (TUNED, MOBILE, FROZEN_CONV4, MORPHOLOGY)
 

@@ -14,12 +14,12 @@ import pytest
 from cervicyte.audit import artefacts
 from cervicyte.audit.checks import SEVERITIES, Audit, audit, join_duplicates, leaks
 from cervicyte.audit.duplicates import DuplicatePair
-from cervicyte.audit.page import read_audit, write_audit
+from cervicyte.audit.page import write_audit
 from cervicyte.data import labels as taxonomy
 from cervicyte.data.cells import Cell, CellTable
 from cervicyte.data.labels import BETHESDA, BINARY, HERLEV
 from cervicyte.errors import DataError
-from cervicyte.images.augmentation import geometric_copy
+from cervicyte.images.augmentation import augmented_copy
 from support.generated_cells import jpeg, make_cell, save
 from support.paths import SHARED
 
@@ -132,7 +132,7 @@ def test_smears_in_one_class_are_an_error(tmp_path: Path) -> None:
     for s in range(60):
         image = np.vstack([np.hstack([make_cell(500 + 4 * s + k, 100) for k in pair]) for pair in ((0, 1), (2, 3))])
         label = ("normal", "abnormal")[s % 2]
-        image = geometric_copy(image, s % 2, str(s))
+        image = augmented_copy(image, s % 2, str(s))
         cells.append(
             Cell(path=save(image, tmp_path / f"{s}.png"), label=label, group=f"g{s // 2}-{s % 2}", source="made")
         )
@@ -206,7 +206,7 @@ def test_joining_duplicates_joins_whole_groups(clean: CellTable) -> None:
 def test_written_audit_is_complete_and_self_contained(dirty: tuple[CellTable, Audit], tmp_path: Path) -> None:
     cells, found = dirty
     write_audit(found, cells, tmp_path / "out")
-    value = read_audit(tmp_path / "out" / "audit.json")
+    value = json.loads((tmp_path / "out" / "audit.json").read_text(encoding="utf-8"))
     assert [f["check"] for f in value["findings"]] == [f.check for f in found.findings]
     assert "NaN" not in json.dumps(value)
     with open(tmp_path / "out" / "findings.csv", encoding="utf-8", newline="") as stream:

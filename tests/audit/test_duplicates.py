@@ -14,7 +14,7 @@ from cervicyte.audit.duplicates import KINDS, components, find_duplicates, match
 from cervicyte.audit.signatures import LENGTH, signature
 from cervicyte.data import labels
 from cervicyte.data.cells import Cell, CellTable
-from cervicyte.images.augmentation import geometric_copy
+from cervicyte.images.augmentation import augmented_copy
 from support.generated_cells import jpeg, make_cell, save
 from support.paths import SHARED
 
@@ -100,7 +100,7 @@ def test_augmented_copies_are_found_by_their_geometry(tmp_path: Path) -> None:
         cells = [make_cell(1000 + 9 * i + k, 100) for k in range(9)]
         fields.append(np.vstack([np.hstack(cells[3 * r : 3 * r + 3]) for r in range(3)]))
     paths = [save(x, tmp_path / f"{i}.png") for i, x in enumerate(fields)]
-    paths += [save(geometric_copy(x, 1, f"key{i}"), tmp_path / f"{i}_a.png") for i, x in enumerate(fields)]
+    paths += [save(augmented_copy(x, 1, f"key{i}"), tmp_path / f"{i}_a.png") for i, x in enumerate(fields)]
     found = find_duplicates(table(paths))
     pairs = {(p.first, p.second) for p in found}
     assert pairs <= {(i, i + 12) for i in range(12)}

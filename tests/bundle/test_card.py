@@ -8,12 +8,12 @@ from dataclasses import replace
 from cervicyte.bundle.card import model_card
 from cervicyte.bundle.folder import CARD, Bundle
 from cervicyte.bundle.manifest import InputSpec, Manifest
-from cervicyte.data.labels import get_system
+from cervicyte.data.labels import SYSTEMS
 from cervicyte.decision.calibration import DecisionLimits
 
 
 def made(scores=None, training=None, system="herlev") -> Manifest:
-    found = get_system(system)
+    found = next(row for row in SYSTEMS if row.name == system)
     limits = DecisionLimits(0.4, 0.95, 0.2, 0.6, 0.0, 0.05)
     return Manifest("m", found, found.classes, InputSpec("image", 96), limits, "float32", training or {}, scores or {})
 

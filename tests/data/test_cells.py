@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
-from cervicyte.data.cells import Cell, CellTable, merge
-from cervicyte.data.labels import BETHESDA, BINARY, HERLEV, get_map
+from cervicyte.data.cells import Cell, CellTable
+from cervicyte.data.labels import BINARY, HERLEV, get_map
 from cervicyte.errors import DataError
 
 N = 8
@@ -117,20 +117,3 @@ def test_unknown_labels_are_refused_in_three_parts() -> None:
     assert "to do:" in text
     assert "normal, abnormal" in caught.value.one_line
     assert "\n" not in caught.value.one_line
-
-
-def test_merge_keeps_groups_of_two_sources_apart(table: CellTable) -> None:
-    other = table.with_cells(replace(c, source="other") for c in table.cells)
-    both = merge([table, other], "both")
-    assert len(both) == 2 * N
-    assert len(set(both.groups)) == 2 * len(set(table.groups))
-    assert both.name == "both"
-    assert not merge([table, replace(other, grouped=False)]).grouped
-
-
-def test_what_cannot_be_merged_says_so(table: CellTable) -> None:
-    with pytest.raises(DataError, match="nothing to merge"):
-        merge([])
-    with pytest.raises(DataError, match="different label systems") as caught:
-        merge([table, CellTable(cells=(), system=BETHESDA)])
-    assert caught.value.todo

@@ -29,7 +29,6 @@ from cervicyte.images.augmentation import (
     PRESETS,
     Augmentation,
     augmented_copy,
-    geometric_copy,
     get_augmentation,
 )
 from cervicyte.images.decoding import CellImage
@@ -65,7 +64,6 @@ def test_geometric_copies_are_those_of_the_published_numbers(cell) -> None:
     for image in (cell, cell[:40, :51], cell[:1, :1]):
         for variant in range(1, 30):
             expected = published_copy(image, variant, "key", 7)
-            np.testing.assert_array_equal(geometric_copy(image, variant, "key", 7), expected)
             np.testing.assert_array_equal(augmented_copy(image, variant, "key", 7), expected)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import csv
 import io
-import json
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
@@ -157,8 +156,3 @@ def _probe_table(audit: Audit) -> dict[str, Any]:
         found = [cell.get((target, family)) for family in families]
         rows.append((target, [None if p is None else (p, max(0.0, min(1.0, 2 * p.low - 1))) for p in found]))
     return {"families": families, "rows": rows}
-
-
-def read_audit(path: Path | str) -> dict[str, Any]:
-    """Read an ``audit.json`` back, for reports that sum it up."""
-    return dict(json.loads(Path(path).read_text(encoding="utf-8")))

@@ -168,27 +168,6 @@ def group_key(name: str) -> str:
     return source + colon + spelling_key(group)
 
 
-def merge(tables: Sequence[CellTable], name: str = "merged") -> CellTable:
-    """One table of several with the same label system.
-
-    Raises
-    ------
-    DataError : no table, or tables of different label systems
-    """
-    if not tables:
-        raise DataError("nothing to merge", "0 tables", "name at least one data set")
-    systems = {t.system.name for t in tables}
-    if len(systems) > 1:
-        raise DataError("tables of different label systems", ", ".join(sorted(systems)), "map them to one first")
-    return CellTable(
-        cells=tuple(c for t in tables for c in t.cells),
-        system=tables[0].system,
-        name=name,
-        notes=tuple(n for t in tables for n in t.notes),
-        grouped=all(t.grouped for t in tables),
-    )
-
-
 def _digest(path: str) -> str | None:
     try:
         return sha256_file(Path(path))

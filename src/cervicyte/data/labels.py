@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TypeVar
 
 from cervicyte.data.spelling import label_key, label_twins
 from cervicyte.errors import DataError, UsageError, did_you_mean
@@ -63,16 +62,6 @@ class LabelSystem:
         raise DataError(
             f"label unknown to the label system {self.name!r}", repr(label), f"{hint}it has: {', '.join(self.classes)}"
         )
-
-    def is_abnormal(self, label: str) -> bool:
-        """True for an abnormal class; raises DataError where normal and abnormal are not defined."""
-        if self.abnormal is None:
-            raise DataError(
-                f"the label system {self.name!r} does not say which classes are normal",
-                ", ".join(self.classes),
-                "name the normal classes with --normal CLASS[,CLASS...]",
-            )
-        return label in self.abnormal
 
     def to_json(self) -> dict[str, object]:
         """A plain form for manifests; `from_json` reads it back."""
@@ -204,14 +193,6 @@ MAPS: tuple[LabelMap, ...] = (
 )
 
 
-Row = TypeVar("Row", LabelSystem, LabelMap)
-
-
-def get_system(name: str) -> LabelSystem:
-    """Return a label system by name; an unknown one is answered with those that exist."""
-    return _named(SYSTEMS, name, "label system")
-
-
 def get_map(name: str) -> LabelMap:
     """Return a label map by name; an unknown one is answered with those that exist.
 
@@ -220,7 +201,11 @@ def get_map(name: str) -> LabelMap:
     >>> get_map("sipakmed-to-binary-published")(["Metaplastic"])
     ['abnormal']
     """
-    return _named(MAPS, name, "label map")
+    for row in MAPS:
+        if row.name == name:
+            return row
+    names = [row.name for row in MAPS]
+    raise UsageError("unknown label map", repr(name), f"{did_you_mean(name, names)}there are: {', '.join(names)}")
 
 
 def find_map(origin: LabelSystem, target: str) -> LabelMap:
@@ -271,11 +256,3 @@ def custom_system(labels: Iterable[str], normal: Iterable[str] = (), name: str =
     first = [c for c in present if c in normal]
     rest = [c for c in present if c not in normal]
     return LabelSystem(name=name, classes=tuple(first + rest), abnormal=frozenset(rest))
-
-
-def _named(rows: tuple[Row, ...], name: str, kind: str) -> Row:
-    for row in rows:
-        if row.name == name:
-            return row
-    names = [row.name for row in rows]
-    raise UsageError(f"unknown {kind}", repr(name), f"{did_you_mean(name, names)}there are: {', '.join(names)}")

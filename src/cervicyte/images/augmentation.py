@@ -149,11 +149,6 @@ def augmented_copy(
     return np.ascontiguousarray(moved)
 
 
-def geometric_copy(image: np.ndarray, variant: int, key: str, seed: int = 0) -> np.ndarray:
-    """Make a copy with the preset ``geometric``, as `augmented_copy` does."""
-    return augmented_copy(image, variant, key, seed)
-
-
 def _warp(image: np.ndarray, angle: float, scale: float, shear: float, shift: np.ndarray) -> np.ndarray:
     """Shear, zoom and turn the image about its middle, then shift it by shares of width and height."""
     import cv2
