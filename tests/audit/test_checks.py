@@ -132,7 +132,8 @@ def test_smears_in_one_class_are_an_error(tmp_path: Path) -> None:
     for s in range(60):
         image = np.vstack([np.hstack([make_cell(500 + 4 * s + k, 100) for k in pair]) for pair in ((0, 1), (2, 3))])
         label = ("normal", "abnormal")[s % 2]
-        image = augmented_copy(image, s % 2, str(s))
+        noise = np.random.default_rng(s).normal(0, 8, (*image.shape[:2], 1))  # of a camera, which a smear stretches
+        image = augmented_copy(np.clip(image + noise, 0, 255).astype(np.uint8), s % 2, str(s))
         cells.append(
             Cell(path=save(image, tmp_path / f"{s}.png"), label=label, group=f"g{s // 2}-{s % 2}", source="made")
         )

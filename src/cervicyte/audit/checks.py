@@ -12,10 +12,13 @@ from typing import Any
 import numpy as np
 
 from cervicyte.audit import artefacts, duplicates, keypoints, signatures
+from cervicyte.audit.box_scale import better_fit
 from cervicyte.audit.duplicates import DuplicatePair
 from cervicyte.audit.leaks import Leak, join_duplicates, leaks
+from cervicyte.audit.nuclei import nuclei_seen
 from cervicyte.data.cells import CellTable
 from cervicyte.data.pictures import each_picture
+from cervicyte.data.readers.lbc import SOURCE as FIELDS_SOURCE
 from cervicyte.data.spelling import label_twins, twins
 from cervicyte.errors import DataError, ImageError
 from cervicyte.images import decoding
@@ -40,6 +43,10 @@ MASK_FLATNESS = 0.97
 
 #: Share of background-only crops from which the boxes themselves are in doubt.
 _DOUBTFUL_BOXES = 0.05
+
+#: Share of images with a nucleus in the middle under which they are no crops of cells, and how many say so.
+#: Herlev and CRIC have 0.90 and 0.95; crops of CRIC cut from other fields 0.23; whole fields of LBC 0.11.
+_NUCLEI_SEEN, _LEAST_NUCLEI = 0.6, 20
 
 #: Lower end of the probe's interval from which an artefact is a warning and an error. Herlev, which was
 #: made in one way for all classes, stays under 0.67; the LBC copy has 0.94 (smears) and 1.00 (file).
@@ -260,11 +267,43 @@ def _blank(cells: CellTable, seen: Survey, pairs: Sequence[DuplicatePair]) -> It
     if empty.any():
         share = (empty | blank).sum() / len(cells)
         boxes = any(c.box is not None for c in cells.cells)
-        doubt = " The boxes are probably wrong: x and y may be swapped." if boxes and share > _DOUBTFUL_BOXES else ""
+        doubt = " The boxes are probably wrong: see 'scale of the boxes'." if boxes and share > _DOUBTFUL_BOXES else ""
         message = f"{empty.sum()} images show background only: nothing in them is as dark as a nucleus.{doubt}"
         severity = "error" if share > _DOUBTFUL_BOXES else "warning"
         rows = sorted(_where(empty), key=lambda r: seen.darkness[r])
         yield Finding("background only", severity, len(rows), message, tuple((r,) for r in rows))
+
+
+def _wrong_places(cells: CellTable, seen: Survey, pairs: Sequence[DuplicatePair]) -> Iterable[Finding]:
+    fit = better_fit(cells)
+    if fit is not None:
+        message = (
+            f"The boxes do not lie on the nuclei: {fit.change}, and their centres are {fit.after:.1f} standard "
+            f"deviations darker than their fields, where now it is {fit.before:.1f} ({fit.boxes} boxes in {fit.fields} "
+            "fields). As they are, labels stand beside other cells than those that were labelled."
+        )
+        details = {"scale": list(fit.scale), "change": fit.change, "before": fit.before, "after": fit.after}
+        yield Finding("scale of the boxes", "error", fit.boxes, message, details=details)
+
+
+def _no_nucleus(cells: CellTable, seen: Survey, pairs: Sequence[DuplicatePair]) -> Iterable[Finding]:
+    if all(c.source == FIELDS_SOURCE for c in cells.cells):  # whole fields, as their reader says
+        return
+    nuclei = nuclei_seen(cells)
+    n = nuclei.looked_at
+    if n < _LEAST_NUCLEI:
+        return
+    # The upper end of Wilson's 95 % interval of the share.
+    share = nuclei.seen / n
+    upper = (share + 1.92 / n + 1.96 * np.sqrt(share * (1 - share) / n + 0.96 / n**2)) / (1 + 3.84 / n)
+    if upper < _NUCLEI_SEEN:
+        message = (
+            f"Of {n} images only {nuclei.seen} ({share:.0%}) show a nucleus in their middle; of crops of single cells "
+            "90 % and more do. Either they are no crops of single cells, or they were cut at other places, or from "
+            "other fields, than those that were labelled."
+        )
+        rows = tuple((row,) for row in nuclei.without)
+        yield Finding("no nucleus in the middle", "error", n - nuclei.seen, message, rows, {"share": round(share, 3)})
 
 
 def _straddling(cells: CellTable, seen: Survey, pairs: Sequence[DuplicatePair]) -> Iterable[Finding]:
@@ -320,6 +359,8 @@ _CHECKS: tuple[_Check, ...] = (
     _label_conflict,
     _masks,
     _blank,
+    _wrong_places,
+    _no_nucleus,
     _straddling,
     _spellings,
     _no_groups,
@@ -344,6 +385,13 @@ def _probes(cells: CellTable, seen: Survey) -> list[artefacts.Probe]:
     return artefacts.probe(seen.features[rows], labels, cells.groups[rows], targets)
 
 
+def _is_target(cells: CellTable, target: str) -> np.ndarray:
+    """Which cells belong to a target of the probe: a class, or the abnormal ones."""
+    if target in cells.present:
+        return np.asarray(cells.labels == target)
+    return np.isin(cells.labels.astype(str), list(cells.system.abnormal or ()))
+
+
 def _artefact_findings(cells: CellTable, seen: Survey, probes: Sequence[artefacts.Probe]) -> Iterable[Finding]:
     if not probes:
         message = "The artefact probe needs two classes with two groups each; it was not run."
@@ -351,6 +399,8 @@ def _artefact_findings(cells: CellTable, seen: Survey, probes: Sequence[artefact
     for family in artefacts.FAMILIES:
         low, high = (_ARTEFACT_WARNING, _ARTEFACT_ERROR) if family.artefact else (_CONTENT_INFO, _CONTENT_WARNING)
         telling = sorted((p for p in probes if p.family == family.name and p.low >= low), key=lambda p: -p.auroc)
+        if family.name == artefacts.SMEARS:
+            telling = [p for p in telling if artefacts.smeared(seen.features, _is_target(cells, p.target))]
         if not telling:
             continue
         best = telling[0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,9 @@ from cervicyte.images.decoding import read_bytes
 
 #: Side of the box about a nucleus, in pixels of the original fields (1376 x 1020).
 CROP = 90
+
+#: Widths of the original fields, in pixels.
+WIDTHS = (1376, 1384, 1388)
 
 #: Side of the boxes in GeoJSON files, in pixels.
 GEOJSON_BOX = 64
@@ -192,7 +195,7 @@ def _cells(listing: Listing, nuclei: Sequence[Nucleus], crop: int) -> tuple[list
     find = _finder(listing)
     sizes: dict[Path, tuple[int, int] | None] = {}
     cells: list[Cell] = []
-    missing, unknown, unplaced, outside, swapped = [], [], 0, [], 0
+    missing, unknown, unplaced, outside = [], [], 0, []
     for nucleus in nuclei:
         image = find(nucleus.field)
         label = _label(nucleus.label)
@@ -207,7 +210,6 @@ def _cells(listing: Listing, nuclei: Sequence[Nucleus], crop: int) -> tuple[list
                 sizes[image] = image_size(image)
             if not _inside(nucleus.x, nucleus.y, sizes[image]):
                 outside.append(nucleus)
-                swapped += _inside(nucleus.y, nucleus.x, sizes[image])
                 continue
             left, top = round(nucleus.x - crop / 2), round(nucleus.y - crop / 2)
             group = printable(image.relative_to(listing.root).with_suffix("").as_posix())
@@ -215,7 +217,7 @@ def _cells(listing: Listing, nuclei: Sequence[Nucleus], crop: int) -> tuple[list
             cells.append(
                 Cell(path=str(image), label=label, group=group, box=box, source="cric", split=listing.split(image))
             )
-    notes = []
+    notes = _size_note(sizes.values())
     if missing:
         fields = sorted(set(missing))
         notes.append(f"kept out: {plural(len(missing), 'cell')} of {len(fields)} absent images ({examples(fields)})")
@@ -229,16 +231,46 @@ def _cells(listing: Listing, nuclei: Sequence[Nucleus], crop: int) -> tuple[list
         notes.append(
             f"kept out: {plural(len(outside), 'cell')} whose nucleus lies outside its image ({examples(places)})"
         )
-    if outside and swapped * 2 > len(outside):
-        notes.append(
-            f"SWAPPED? {swapped} of these {len(outside)} would lie inside with x and y exchanged; if so, "
-            "the cells that remain show wrong places too"
-        )
+        notes.append(_other_places(nuclei, outside, find, sizes))
     unread = [p for p, size in sizes.items() if size is None]
     if unread:
         notes.append(f"unreadable: the size of {plural(len(unread), 'image')} ({examples(p.name for p in unread)})")
     bare = [p for p in listing.images if p not in sizes]
     return cells, notes + left_out(listing, bare, "without annotations")
+
+
+def _size_note(sizes: Iterable[tuple[int, int] | None]) -> list[str]:
+    """A note on fields of another size than the original's, or none."""
+    other = [size for size in sizes if size is not None and size[0] not in WIDTHS]
+    if not other:
+        return []
+    return [
+        f"copy: {plural(len(other), 'field')} not as wide as the original's, {' or '.join(map(str, WIDTHS))} px "
+        f"(such as {other[0][0]} x {other[0][1]}); annotations must be in pixels of these images, which "
+        "`cervicyte data audit` checks"
+    ]
+
+
+def _other_places(
+    nuclei: Sequence[Nucleus],
+    outside: Sequence[Nucleus],
+    find: Callable[[str], Path | None],
+    sizes: Mapping[Path, tuple[int, int] | None],
+) -> str:
+    """What may be wrong where nuclei lie outside their images: exchanged coordinates, or images of another size."""
+    images = {find(n.field) for n in outside}
+    fields = [(n, size) for n in nuclei if (image := find(n.field)) in images and image and (size := sizes.get(image))]
+    placed = [(n, size) for n, size in fields if math.isfinite(n.x) and math.isfinite(n.y)]
+    if all(_inside(n.y, n.x, size) for n, size in placed):
+        return (
+            f"SWAPPED? {len(outside)} of these {len(outside)} would lie inside with x and y exchanged; if so, "
+            "the cells that remain show wrong places too; `cervicyte data audit` looks"
+        )
+    far = max(max(n.x / size[0], n.y / size[1]) for n, size in placed)
+    return (
+        f"SCALE? the annotations may be those of larger images: some lie at {far:.2f} times the side of these; if so, "
+        "the cells that remain show wrong places too; `cervicyte data audit` estimates the scale"
+    )
 
 
 def _finder(listing: Listing) -> Callable[[str], Path | None]:

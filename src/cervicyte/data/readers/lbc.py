@@ -18,6 +18,9 @@ _PLAIN = re.compile(r"NL_(\d+)_(\d+)", re.IGNORECASE)
 #: "HSIL_1010_0_4446": slide and picture run together, then the mark of an augmented variant.
 _AUGMENTED = re.compile(r"([A-Za-z]+_(\d+))_0_\d+")
 
+#: Source of its cells, which are whole fields.
+SOURCE = "lbc"
+
 #: Fields of each class, as the file names of the data set count them.
 COUNTS = {"NILM": 613, "LSIL": 113, "HSIL": 163, "SCC": 74}
 
@@ -58,7 +61,7 @@ def read(path: Path) -> CellTable:
                     label=label,
                     group=f"{label}-{slide}",
                     box=None,
-                    source="lbc",
+                    source=SOURCE,
                     split=listing.split(image),
                     original=original,
                 )
