@@ -1,6 +1,6 @@
 """The unlabelled pool: crops about nuclei of whole fields, on which a small network learns what a large one says.
 
-No label is read. A third of a field's crops are framed like single-cell pictures, from a nucleus that nearly fills the
+No label is read. A third of a field's crops are framed like single-cell images, from a nucleus that nearly fills the
 frame to a small one in a wide cell. Fields show a cell in few pixels, so the others are wider: their detail is real.
 """
 
@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TypeVar
@@ -34,7 +34,7 @@ R = TypeVar("R")
 #: Raised when the same inputs would give other crops.
 POOL_FORMAT = 3
 
-#: Side of a single-cell picture over the diameter of its nucleus: (quantile, value). Measured by
+#: Side of a single-cell image over the diameter of its nucleus: (quantile, value). Measured by
 #: `cervicyte.images.segmentation` on 731 Herlev cells (200 and 224 px copies, each padded to a square).
 FRAMING = ((0.05, 1.35), (0.1, 1.44), (0.25, 1.68), (0.5, 2.16), (0.75, 3.08), (0.9, 8.4), (0.95, 11.96))
 
@@ -59,7 +59,7 @@ _MOST_SMEARED = 0.02
 _VARIANT = re.compile(r"(.+)_0_\d+")
 
 
-#: Of crops, whose class nobody told.
+#: The labels of crops, of which no class is known.
 UNLABELLED = LabelSystem(name="unlabelled", classes=("unlabelled",), abnormal=None)
 
 
@@ -70,7 +70,7 @@ class _File:
 
 
 @dataclass(frozen=True)
-class _Cut:
+class _FieldBoxes:
     """The boxes of one field, in the order in which they are taken, and what could not be used."""
 
     file: _File | None
@@ -105,14 +105,14 @@ def cut(folders: Sequence[Path | str], most: int = 16_000, seed: int = 0) -> Cel
     fields, problems = _distinct(folders)
     key = _key(fields, most, seed)
     paths = {f.digest: str(f.path) for copies in fields for f in copies}
-    kept = _read(key, paths)
-    if kept is not None:
-        return kept
-    found = list(_in_threads(lambda copies: _boxes(copies, seed), fields, "nuclei of fields"))
-    problems += [p for one in found for p in one.problems]
-    used = [one for one in found if one.file and one.boxes]
-    allowed = _spread([len(one.boxes) for one in used], most)
-    used = [_Cut(one.file, one.boxes[:n], ()) for one, n in zip(used, allowed, strict=True) if n]
+    earlier = _read(key, paths)
+    if earlier is not None:
+        return earlier
+    rows = list(_in_threads(lambda copies: _boxes(copies, seed), fields, "nuclei of fields"))
+    problems += [problem for row in rows for problem in row.problems]
+    used = [row for row in rows if row.file and row.boxes]
+    allowed = _spread([len(row.boxes) for row in used], most)
+    used = [replace(row, boxes=row.boxes[:n]) for row, n in zip(used, allowed, strict=True) if n]
     if not used:
         raise DataError(
             "no nucleus was found in the fields",
@@ -121,20 +121,20 @@ def cut(folders: Sequence[Path | str], most: int = 16_000, seed: int = 0) -> Cel
         )
     copies = sum(len(f) for f in fields)
     notes = (
-        f"{sum(len(one.boxes) for one in used)} crops of {len(used)} fields",
+        f"{sum(len(row.boxes) for row in used)} crops of {len(used)} fields",
         f"{copies} files show {len(fields)} distinct fields; {len(fields) - len(used)} of them gave no crop",
         *problems,
     )
-    boxes = {one.file.digest: one.boxes for one in used if one.file}
+    boxes = {row.file.digest: row.boxes for row in used if row.file}
     files.write_json(_path(key), {"boxes": boxes, "notes": notes})
     return _table(boxes, notes, paths)
 
 
 def _distinct(folders: Sequence[Path | str]) -> tuple[list[tuple[_File, ...]], list[str]]:
-    """Each field as the files that are copies of it, both in the order of their content; and what cannot be read."""
-    found = {f.path: f.problem for f in decoding.find_images(folders)}
-    problems = [_line(path, problem) for path, problem in found.items() if problem]
-    paths = [path for path, problem in found.items() if problem is None]
+    """Group the files that are copies of one field, in the order of their content; and list what cannot be read."""
+    results = {row.path: row.problem for row in decoding.find_images(folders)}
+    problems = [_line(path, problem) for path, problem in results.items() if problem]
+    paths = [path for path, problem in results.items() if problem is None]
     groups: dict[tuple[Path, str], list[_File]] = {}
     seen: set[str] = set()
     for path, digest in zip(paths, _in_threads(_digest, paths, "reading fields"), strict=True):
@@ -172,8 +172,8 @@ def _key(fields: list[tuple[_File, ...]], most: int, seed: int) -> str:
     return fingerprints.of_json(described)
 
 
-def _boxes(copies: tuple[_File, ...], seed: int) -> _Cut:
-    """The boxes of one field, in its copy with the least smear."""
+def _boxes(copies: tuple[_File, ...], seed: int) -> _FieldBoxes:
+    """Put boxes about the nuclei of one field, in its copy with the least smear."""
     problems = []
     best: tuple[float, _File, np.ndarray, np.ndarray] | None = None
     for file in copies:
@@ -186,7 +186,7 @@ def _boxes(copies: tuple[_File, ...], seed: int) -> _Cut:
         if best is None or smear.mean() < best[0]:
             best = (float(smear.mean()), file, field, smear)
     if best is None:
-        return _Cut(None, (), tuple(problems))
+        return _FieldBoxes(None, (), tuple(problems))
     _, file, field, smear = best
     boxes = []
     for nucleus in nuclei.find_nuclei(field):
@@ -195,11 +195,16 @@ def _boxes(copies: tuple[_File, ...], seed: int) -> _Cut:
         inside = left >= 0 and top >= 0 and right <= field.shape[1] and bottom <= field.shape[0]
         if inside and smear[top:bottom, left:right].mean() <= _MOST_SMEARED:
             boxes.append((_fraction(f"order|{name}"), box))
-    return _Cut(file, tuple(box for _, box in sorted(boxes)[:PER_FIELD]), tuple(problems))
+    return _FieldBoxes(file, tuple(box for _, box in sorted(boxes)[:PER_FIELD]), tuple(problems))
 
 
 def frame(nucleus: nuclei.Nucleus, random: np.random.Generator) -> Box:
-    """A box about a nucleus, as wide as single-cell pictures are (`FRAMING`) or as `WIDE_SIDES` tells."""
+    """Put a box about a nucleus, as wide as single-cell images are (`FRAMING`) or as `WIDE_SIDES` says.
+
+    Returns
+    -------
+    left, top, right and bottom in pixels of the field; the box may reach outside it
+    """
     factor = drawn(FRAMING, random)
     wide = float(np.exp(random.uniform(*np.log(WIDE_SIDES))))
     side = max(LEAST_SIDE, wide if random.random() < WIDE else factor * nucleus.diameter)
@@ -210,23 +215,23 @@ def frame(nucleus: nuclei.Nucleus, random: np.random.Generator) -> Box:
 
 
 def drawn(table: Sequence[tuple[float, float]], random: np.random.Generator) -> float:
-    """A positive number, spread as a table of (quantile, value) says, and evenly in its logarithm in between."""
+    """Draw a positive number, spread as a table of (quantile, value) says and evenly in its logarithm in between."""
     quantiles, values = zip(*table, strict=True)
     return float(np.exp(np.interp(random.uniform(quantiles[0], quantiles[-1]), quantiles, np.log(values))))
 
 
 def _number(text: str) -> int:
-    """A whole number that follows from a text and looks drawn."""
+    """Make a whole number that follows from a text and looks drawn."""
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6])
 
 
 def _fraction(text: str) -> float:
-    """A number in [0, 1) that follows from a text and looks drawn."""
+    """Make a number in [0, 1) that follows from a text and looks drawn."""
     return _number(text) / 2**48
 
 
 def _spread(counts: Sequence[int], most: int) -> list[int]:
-    """How many of each field's crops are taken, so that they are at most ``most`` and as even as can be."""
+    """Say how many crops of each field are taken: at most ``most`` together, as evenly as can be."""
     low, high = 0, max(counts, default=0)
     while low < high:  # the largest bound under which all fit
         middle = (low + high + 1) // 2
@@ -251,14 +256,14 @@ def _table(boxes: Mapping[str, Sequence[Sequence[int]]], notes: Sequence[str], p
 
 
 def _read(key: str, paths: Mapping[str, str]) -> CellTable | None:
-    """The crops that were found before under a key, or None where the file is not there or not whole."""
+    """Read the crops of an earlier run by their key; None where the file is not there or not whole."""
     try:
         about = json.loads(_path(key).read_text(encoding="utf-8"))
-        found = _table(about["boxes"], about["notes"], paths)
+        crops = _table(about["boxes"], about["notes"], paths)
     except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError):
         return None
     working_folder.used(_path(key))
-    return found
+    return crops
 
 
 def _path(key: str) -> Path:
@@ -270,6 +275,6 @@ def _line(path: Path, error: CervicyteError) -> str:
 
 
 def _in_threads(function: Callable[[T], R], items: Sequence[T], label: str) -> Iterator[R]:
-    """Results in the order of the items, with few of them held at any time."""
+    """Apply a function in threads; its results come in the order of the items, few of them held at any time."""
     threads = settings.get_int("threads") or settings.available_threads()
     return in_order(function, track(items, label), threads=threads, ahead=2 * threads + 1)

@@ -3,7 +3,7 @@
 Haematoxylin, the stain of nuclei, absorbs red and green. Eosin and orange G let red pass and light green lets green
 pass, so the lighter of the two channels is dark where haematoxylin is and hardly elsewhere (absorbances: Ruifrok and
 Johnston 2001, PMID 11531144). Dark regions at many thresholds of it propose nuclei, and of those that overlap the one
-with the sharpest, roundest rim and the darkest inside is kept: the choice among extremal regions of Arteta et al.
+with the sharpest, roundest rim and the darkest inside is taken: the choice among extremal regions of Arteta et al.
 2012 (10.1007/978-3-642-33415-3_43), with `cervicyte.images.segmentation`'s idea of a score instead of a trained one.
 """
 
@@ -35,7 +35,7 @@ _LEAST_CONTRAST = 35.0
 #: score and 196 in that of their solidity; what lies below either bound is mostly debris, folds and blur.
 _LEAST_SCORE = 6.0
 
-#: Of two nuclei whose centres are nearer than this share of the larger diameter, the better one is kept.
+#: Of two nuclei whose centres are nearer than this share of the larger diameter, the better one is taken.
 _APART = 0.6
 
 #: What has less than this share of the median diameter in its field is debris.
@@ -66,7 +66,7 @@ class _Region:
 
 
 def find_nuclei(field: np.ndarray) -> list[Nucleus]:
-    """The nuclei of a field, best first, so that cells can be cut out where no one marked any.
+    """Find the nuclei of a field, best first, so that cells can be cut out where no one marked any.
 
     Parameters
     ----------
@@ -77,21 +77,21 @@ def find_nuclei(field: np.ndarray) -> list[Nucleus]:
     nuclei of `SMALLEST` to `LARGEST` pixels in diameter that do not touch the border; none in a blank field
     """
     regions = sorted(_regions(_haematoxylin(field)), key=lambda r: (-r.score, r.nucleus.y, r.nucleus.x))
-    kept = np.zeros((0, 3))
+    rows = np.zeros((0, 3))
     for region in regions:
         row = np.array([[region.nucleus.x, region.nucleus.y, region.nucleus.diameter]])
-        apart = np.hypot(*(kept[:, :2] - row[:, :2]).T)
-        if (apart > _APART * np.maximum(kept[:, 2], row[0, 2])).all():
-            kept = np.concatenate([kept, row])
-    if len(kept):
-        kept = kept[kept[:, 2] >= _LEAST_SHARE * np.median(kept[:, 2])]
-    return [Nucleus(*map(float, row)) for row in kept]
+        apart = np.hypot(*(rows[:, :2] - row[:, :2]).T)
+        if (apart > _APART * np.maximum(rows[:, 2], row[0, 2])).all():
+            rows = np.concatenate([rows, row])
+    if len(rows):
+        rows = rows[rows[:, 2] >= _LEAST_SHARE * np.median(rows[:, 2])]
+    return [Nucleus(*map(float, row)) for row in rows]
 
 
 def smeared(field: np.ndarray) -> np.ndarray:
-    """Where a shift or rotation filled a field's border by repeating its last pixels: bool (h, w).
+    """Mark where a shift or rotation filled a field's border by repeating its last pixels: bool (h, w).
 
-    There the picture changes across the direction of the smear and not along it, so the structure tensor (Bigun and
+    There the image changes across the direction of the smear and not along it, so the structure tensor (Bigun and
     Granlund 1987) of a small window has one direction only. Blank corners have none and are not found.
     """
     import cv2
@@ -117,7 +117,7 @@ def smeared(field: np.ndarray) -> np.ndarray:
 
 
 def _haematoxylin(field: np.ndarray) -> np.ndarray:
-    """How light a field is to haematoxylin: uint8 (h, w), about 230 on glass."""
+    """Measure how light a field is to haematoxylin: uint8 (h, w), about 230 on glass."""
     import cv2
 
     red_green = cv2.GaussianBlur(field, (0, 0), 0.8)[..., :2].astype(np.float32)
@@ -126,7 +126,7 @@ def _haematoxylin(field: np.ndarray) -> np.ndarray:
 
 
 def _regions(light: np.ndarray) -> list[_Region]:
-    """All dark regions that have the shape and the rim of a nucleus; those of several thresholds overlap."""
+    """List all dark regions with the shape and the rim of a nucleus; those of several thresholds overlap."""
     import cv2
 
     dx, dy = cv2.Sobel(light, cv2.CV_32F, 1, 0, scale=1 / 8), cv2.Sobel(light, cv2.CV_32F, 0, 1, scale=1 / 8)
@@ -134,7 +134,7 @@ def _regions(light: np.ndarray) -> list[_Region]:
     height, width = light.shape
     low, high = np.percentile(light[::2, ::2], (0.2, _LIGHTEST))
     least_area = 0.8 * np.pi / 4 * SMALLEST**2
-    found = []
+    regions = []
     for level in np.unique(np.linspace(low, high, _LEVELS).astype(int)):
         _, parts, stats, _ = cv2.connectedComponentsWithStats((light <= level).astype(np.uint8), connectivity=4)
         x, y, w, h, area = stats.T
@@ -147,12 +147,12 @@ def _regions(light: np.ndarray) -> list[_Region]:
             mask = (parts[top : top + high_, left : left + wide] == part).astype(np.uint8)
             region = _judged(mask, (left, top), light, gradient)
             if region is not None:
-                found.append(region)
-    return found
+                regions.append(region)
+    return regions
 
 
 def _judged(mask: np.ndarray, corner: tuple[int, int], light: np.ndarray, gradient: np.ndarray) -> _Region | None:
-    """The region as a nucleus with its score, or None where it cannot be one."""
+    """Score a region as a nucleus; None where it cannot be one."""
     import cv2
 
     contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE, offset=corner)
@@ -182,7 +182,7 @@ def _judged(mask: np.ndarray, corner: tuple[int, int], light: np.ndarray, gradie
 
 
 def _along(light: np.ndarray, points: np.ndarray, centre: tuple[float, float], scale: float) -> np.ndarray:
-    """Values on a contour that is drawn out from, or in to, its centre."""
+    """Read the values on a contour that is drawn out from, or in to, its centre."""
     moved = np.rint(np.asarray(centre) + scale * (points - np.asarray(centre))).astype(int)
     height, width = light.shape
     return np.asarray(light[moved[:, 1].clip(0, height - 1), moved[:, 0].clip(0, width - 1)])

@@ -1,6 +1,6 @@
-"""Crops of fields as single-cell pictures look: on a square of one size, and about as sharp.
+"""Crops of fields as single-cell images look: on a square of one size, and about as sharp.
 
-A field shows a cell in a few dozen pixels. Enlarged as it is, it is far smoother than a picture of one cell, and what a
+A field shows a cell in a few dozen pixels. Enlarged as it is, it is far smoother than an image of one cell, and what a
 network learns to see in it does not hold there: features learnt on such crops explained nothing of a large network's
 features of single cells.
 """
@@ -22,13 +22,13 @@ from cervicyte.errors import DataError, ImageError
 from cervicyte.fields.crops import drawn
 from cervicyte.images import decoding
 
-#: Raised when the same crops would give other pictures.
+#: Raised when the same crops would give other images.
 FORMAT = 2
 
-#: Of the pictures, in pixels.
+#: Side of the images, in pixels.
 SIDE = 128
 
-#: Standard deviation of a picture's Laplacian in grey levels: (quantile, value). Measured on 733 Herlev cells (200 and
+#: Standard deviation of an image's Laplacian in grey levels: (quantile, value). Measured on 733 Herlev cells (200 and
 #: 224 px copies) at 128 px.
 SHARPNESS = ((0.05, 3.7), (0.25, 5.1), (0.5, 6.7), (0.75, 8.9), (0.95, 12.8))
 
@@ -40,7 +40,7 @@ _STEPS = 6
 
 
 def write(crops: CellTable) -> CellTable:
-    """Write the picture of each crop, or find those that were written before.
+    """Write the image of each crop, or find those that were written before.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ def write(crops: CellTable) -> CellTable:
 
     Returns
     -------
-    the same crops as files of their own, in the same order; those that cannot be made are left out, and it is said
+    the same crops as files of their own, in the same order; those that cannot be made are left out, with a message
 
     Raises
     ------
@@ -68,7 +68,7 @@ def write(crops: CellTable) -> CellTable:
     made: list[Cell] = []
     lost: dict[str, str] = {}
     opened, field = "", np.empty(0)
-    for name, crop in track(list(zip(named, crops.cells, strict=True)), "pictures of crops"):
+    for name, crop in track(list(zip(named, crops.cells, strict=True)), "images of crops"):
         file = folder / f"{hashlib.sha256(name.encode()).hexdigest()[:24]}.png"
         if not file.exists():
             try:
@@ -88,12 +88,12 @@ def write(crops: CellTable) -> CellTable:
 
 
 def level(name: str) -> float:
-    """How sharp a crop becomes: drawn as `SHARPNESS` tells, and the same each time for the same name."""
+    """Draw how sharp a crop becomes, as `SHARPNESS` says: a float, the same each time for the same name."""
     return drawn(SHARPNESS, np.random.default_rng(list(hashlib.sha256(name.encode()).digest())))
 
 
 def crisp(image: np.ndarray, wanted: float) -> np.ndarray:
-    """A crop on a square of its border's median colour, in one size, and sharpened where it is smoother than wanted.
+    """Lay a crop on a square of its border's median colour, in one size, and sharpen it where it is too smooth.
 
     What is far too smooth becomes sharper, but not as sharp as wanted: detail is enhanced to a limit, not invented.
 
@@ -130,7 +130,7 @@ def crisp(image: np.ndarray, wanted: float) -> np.ndarray:
 
 
 def sharpness(image: np.ndarray) -> float:
-    """Standard deviation of the Laplacian of the brightness of uint8 (h, w, 3), in grey levels."""
+    """Measure the standard deviation of the Laplacian of the brightness of uint8 (h, w, 3), in grey levels."""
     import cv2
 
     return float(cv2.Laplacian(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32), cv2.CV_32F).std())

@@ -31,6 +31,9 @@ _ROWS = frozenset({1, 5, 8, 32946, 32773, 34925, 50000})
 #: Compressions that are left to Pillow as they are: CCITT of bilevel images, and JPEG.
 _CCITT, _JPEG = frozenset({2, 3, 4}), 7
 
+#: Most samples of a pixel; and how many times as large as the image its tiles may be, beyond a few megapixels.
+_MOST_SAMPLES, _MOST_PADDING, _FREE_PADDING = 8, 4, 1 << 23
+
 #: Tags from here on say nothing of how samples are laid out; one that is broken does not matter.
 _FIRST_PRIVATE = 1000
 
@@ -169,11 +172,11 @@ def directory(data: bytes, name: object) -> Directory:
     ------
     ImageError : several images, raw data of a camera, or a chain of directories that leads back
     """
-    found = _directories(data, name)
-    whole = [page for page in found if page.value(254, 0) & 5 == 0 and page.value(255, 1) != 2]
-    if any(50706 in page.entries for page in found) or (not whole and 330 in found[0].entries):
+    directories = _directories(data, name)
+    whole = [page for page in directories if page.value(254, 0) & 5 == 0 and page.value(255, 1) != 2]
+    if any(50706 in page.entries for page in directories) or (not whole and 330 in directories[0].entries):
         raise ImageError("raw data of a camera (DNG or alike)", name, "develop it to an 8-bit RGB image")
-    pages = whole or found
+    pages = whole or directories
     stack = re.search(rb"(?m)^images=(\d+)", pages[0].text(270))
     frames = max(len(pages), int(stack[1]) if stack and pages[0].text(270).startswith(b"ImageJ") else 1)
     if frames > 1:
@@ -220,9 +223,9 @@ def _directories(data: bytes, name: object) -> list[Directory]:
     big = data[:4] in BEGINNINGS[2:]
     word, head, size, inline = ("Q", "Q", 20, 8) if big else ("I", "H", 12, 4)
     at = struct.unpack_from(order + word, data, 8 if big else 4)[0]
-    found: dict[int, Directory] = {}
+    directories: dict[int, Directory] = {}
     while at:
-        if at in found:
+        if at in directories:
             raise ImageError("the image is damaged (its list of pages leads back to itself)", name, "copy it again")
         count = struct.unpack_from(order + head, data, at)[0]
         start = at + struct.calcsize(order + head)
@@ -240,11 +243,11 @@ def _directories(data: bytes, name: object) -> list[Directory]:
                         continue
                     raise ImageError(f"the image is damaged or truncated (tag {tag} is cut off)", name, "copy it again")
             entries[tag] = (kind, number, place)
-        found[at] = Directory(data, order, at, entries)
+        directories[at] = Directory(data, order, at, entries)
         at = struct.unpack_from(order + word, data, start + count * size)[0]
-    if not found:
+    if not directories:
         raise ImageError("the image is damaged (a TIFF without a page)", name, "copy it again")
-    return list(found.values())
+    return list(directories.values())
 
 
 def _problem(page: Directory) -> str:
@@ -255,6 +258,8 @@ def _problem(page: Directory) -> str:
         page.photometric,
         page.samples - _COLOURS.get(page.photometric, 0),
     )
+    if page.samples > _MOST_SAMPLES:
+        return f"{page.samples} samples a pixel"
     if len(set(bits)) > 1:
         return f"samples of different depths, {bits} bits"
     if photometric in _PHOTOMETRICS:
@@ -291,7 +296,7 @@ def _alpha(page: Directory) -> str:
     extra = page.samples - _COLOURS.get(page.photometric, page.samples)
     if extra < 1 or page.photometric in (5, 6):
         return ""
-    # A fourth sample that nothing is said of is alpha to Pillow, and to those who write so; 999 is Corel Draw's number.
+    # A fourth sample without ExtraSamples is alpha to Pillow, and to those who write so; 999 is Corel Draw's number.
     return {1: "premultiplied", 2: "straight", 999: "straight"}.get(page.value(338, 2), "")
 
 
@@ -325,6 +330,8 @@ def _plane(page: Directory, plane: int, name: object) -> np.ndarray:
     if min(page.width, page.height, wide, high) < 1:
         raise ImageError("the image is damaged (a size of 0)", name, "copy it again")
     across, down = -(-page.width // wide), -(-page.height // high)
+    if across * wide * down * high > max(_FREE_PADDING, _MOST_PADDING * page.width * page.height):
+        raise ImageError("the image is damaged (its tiles are far larger than it)", name, "copy it again")
     length = -(-wide * samples * page.bits // 8)
     part = slice(plane * across * down, (plane + 1) * across * down)
     offsets = page.values(324 if page.tiled else 273)[part]
