@@ -1,7 +1,8 @@
 """Make the pictures of the web application's pages in docs/images from generated cells, with a real server and browser.
 
 Run: python docs/write_screenshots.py; with --weights FOLDER (Keras' ResNet50) the model is a network and has heat maps.
-It needs the extra 'dev' and a Chromium. Every cell in the pictures is generated and every name made up of a role.
+It needs the extra 'dev' and a Chromium with its chromedriver. Every cell in the pictures is generated and every name
+made up of a role.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from cervicyte.web.accounts import registration
 from cervicyte.web.base import site
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-from support.web.preview import LOAD, find_chromium
+from support.web.browser import find_programs
+from support.web.preview import LOAD
 from support.web.process import Person, serving
 from support.web.site import PASSWORD
 
@@ -52,16 +54,16 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, help="folder with Keras' ResNet50 weights; left out: measurements")
     parser.add_argument("--folder", type=Path, default=IMAGES)
     options = parser.parse_args()
-    program = find_chromium()
-    if program is None:
-        raise SystemExit("no Chromium is installed: no pictures taken")
+    programs = find_programs()
+    if programs is None:
+        raise SystemExit("Chromium or its chromedriver is not installed: no pictures taken")
     options.folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         bundle = _train(folder, options.weights)
         plan = _pictures(folder / "new")
         with serving(folder / "data", "--model", bundle) as server:
-            person = Person(program, server.root, folder / "downloads")
+            person = Person(programs, server.root, folder / "downloads")
             try:
                 _walk(person, server.link, folder / "data", plan, options.folder)
                 if person.errors:

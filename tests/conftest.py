@@ -65,7 +65,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         place = item.path.relative_to(tests).as_posix()
         fixtures = set(getattr(item, "fixturenames", ()))
-        if place.startswith("web/browser/"):
+        if "chromium" in fixtures:
             item.add_marker(pytest.mark.browser)
         call = getattr(item, "callspec", None)
         kinds = [value for value in call.params.values() if isinstance(value, str)] if call else []
@@ -96,6 +96,18 @@ def shared() -> Path:
     if not (folder / "data").is_dir():
         pytest.skip(f"real data: {folder.parent.name}/shared/data is not here")
     return folder
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    """The programs of a browser; a test that needs one is skipped, loudly, where one of them is not installed."""
+    from support.web.browser import find_programs
+
+    pytest.importorskip("selenium", reason="a browser is driven by selenium, which is not installed")
+    programs = find_programs()
+    if programs is None:
+        pytest.skip("Chromium or its chromedriver is not installed: nothing here was tested in a browser")
+    return programs
 
 
 @pytest.fixture(scope="session")

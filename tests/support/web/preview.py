@@ -1,6 +1,6 @@
 """Look at the pages: render every template with invented contexts, and take pictures of them with Chromium.
 
-    python tests/web_preview.py FOLDER [--pages reading,case] [--widths 360,1280,2560] [--themes light,dark]
+    PYTHONPATH=tests python -m support.web.preview FOLDER [--pages reading,case] [--widths 360,1280] [--themes dark]
 
 Writes FOLDER/NAME.html and, where a Chromium is installed, FOLDER/NAME-WIDTH-THEME.png, and prints what a browser can
 measure: pages wider than the window, targets below 24 pixels (WCAG 2.2, 2.5.8), errors of scripts and of the policy.
@@ -17,21 +17,16 @@ import io
 import itertools
 import json
 import re
-import shutil
-import subprocess
 import sys
-import tempfile
 import threading
-import time
-import urllib.request
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 from PIL import Image
 
 from support.generated_cells import make_cell
+from support.web.browser import Browser, find_programs
 from support.web.contexts import VARIANTS, WEB, contexts, environment
 
 POLICY = (
@@ -116,80 +111,6 @@ class Site(http.server.BaseHTTPRequestHandler):
         """Say nothing."""
 
 
-def find_chromium() -> str | None:
-    """The path of a Chromium, or None where there is none."""
-    return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-
-
-class Browser:
-    """One headless Chromium, spoken to over its own protocol."""
-
-    def __init__(self, program: str) -> None:
-        import websocket  # a dependency of selenium, which the tests in a browser use
-
-        self._folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
-        flags = [
-            "--headless=new",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--hide-scrollbars",
-            "--no-first-run",
-            "--mute-audio",
-        ]
-        self._process = subprocess.Popen(
-            [program, *flags, "--remote-debugging-port=0", f"--user-data-dir={self._folder.name}", "about:blank"],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        port_file = Path(self._folder.name) / "DevToolsActivePort"
-        until = time.monotonic() + 60
-        while not port_file.exists() or not port_file.read_text().strip():
-            if time.monotonic() > until or self._process.poll() is not None:
-                raise SystemExit("Chromium did not start")
-            time.sleep(0.1)
-        port = port_file.read_text().split()[0]
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/json/list") as answer:
-            target = next(row for row in json.load(answer) if row["type"] == "page")
-        self._socket = websocket.create_connection(target["webSocketDebuggerUrl"], timeout=60, suppress_origin=True)
-        self._count = itertools.count(1)
-        self.said: list[str] = []
-        for name in ("Page", "Runtime", "Log"):
-            self.call(f"{name}.enable")
-
-    def call(self, method: str, **parameters: Any) -> dict[str, Any]:
-        number = next(self._count)
-        self._socket.send(json.dumps({"id": number, "method": method, "params": parameters}))
-        while True:
-            message = self._receive()
-            if message.get("id") == number:
-                if "error" in message:
-                    raise SystemExit(f"{method}: {message['error']}")
-                return message["result"]
-
-    def open(self, address: str) -> None:
-        self.said.clear()
-        self.call("Page.navigate", url=address)
-        while self._receive().get("method") != "Page.loadEventFired":
-            pass
-
-    def evaluate(self, script: str) -> Any:
-        return self.call("Runtime.evaluate", expression=script, awaitPromise=True)["result"].get("value")
-
-    def close(self) -> None:
-        self._socket.close()
-        self._process.terminate()
-        self._process.wait(20)
-        self._folder.cleanup()
-
-    def _receive(self) -> dict[str, Any]:
-        message = json.loads(self._socket.recv())
-        if message.get("method") == "Runtime.exceptionThrown":
-            self.said.append(str(message["params"]["exceptionDetails"].get("exception", {}).get("description")))
-        if message.get("method") == "Log.entryAdded":
-            self.said.append(message["params"]["entry"]["text"])
-        return message
-
-
 def main() -> None:
     """Render, and take pictures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -204,13 +125,13 @@ def main() -> None:
     Site.html = pages()
     for name, html in Site.html.items():
         (chosen.folder / f"{name}.html").write_text(html, encoding="utf-8")
-    program = find_chromium()
-    if program is None:
-        raise SystemExit("no Chromium: the pages are rendered, no pictures taken")
+    programs = find_programs()
+    if programs is None:
+        raise SystemExit("no Chromium or no chromedriver: the pages are rendered, no pictures taken")
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Site)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     names = chosen.pages.split(",") if chosen.pages else list(Site.html)
-    browser = Browser(program)
+    browser = Browser(programs, f"http://127.0.0.1:{server.server_port}")
     faults = 0
     try:
         for name, width in itertools.product(names, map(int, chosen.widths.split(","))):
@@ -221,12 +142,13 @@ def main() -> None:
             for theme in chosen.themes.split(","):
                 feature = [{"name": "prefers-color-scheme", "value": theme}]
                 browser.call("Emulation.setEmulatedMedia", media=chosen.media, features=feature)
-                browser.open(f"http://127.0.0.1:{server.server_port}/{name}")
+                browser.log()
+                browser.visit(f"/{name}")
                 if chosen.script:
                     browser.evaluate(chosen.script)
                 browser.evaluate(LOAD)
                 found = json.loads(browser.evaluate(MEASURE))
-                said = [line for line in browser.said if not line.startswith("[DOM]")]
+                said = [entry["message"] for entry in browser.log() if "[DOM]" not in entry["message"]]
                 if found["wide"] > 0 or found["small"] or said:
                     faults += 1
                     print(name, width, theme, {k: v for k, v in found.items() if k != "height"}, said)

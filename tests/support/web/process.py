@@ -11,13 +11,9 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from cervicyte.web.reading.categories import CATEGORIES
-from support.web.preview import Browser
-
-#: Windows' numbers of keys that have no character; Chromium acts on Tab and Enter only with them.
-_CODES = {"Backspace": 8, "Tab": 9, "Enter": 13, "Escape": 27, "ArrowLeft": 37, "ArrowRight": 39}
+from support.web.browser import Browser, Programs
 
 #: The keys of the verdicts.
 _KEYS = {category.code: category.key for category in CATEGORIES}
@@ -107,36 +103,18 @@ def serving(data_dir: Path, *options: object, env: dict[str, str] | None = None)
 class Person(Browser):
     """Somebody with a browser: opens pages, types, presses keys, and notes every error that the browser logs."""
 
-    def __init__(self, program: str, root: str, downloads: Path) -> None:
-        self.errors: list[str] = []
-        self.root, self.downloads = root, downloads
-        super().__init__(program)
+    def __init__(self, programs: Programs, root: str, downloads: Path) -> None:
+        super().__init__(programs, root)
+        self._errors: list[str] = []
+        self.downloads = downloads
         downloads.mkdir(parents=True, exist_ok=True)
         self.call("Page.setDownloadBehavior", behavior="allow", downloadPath=str(downloads))
 
-    def visit(self, path: str) -> None:
-        """Open a page of the server."""
-        self.open(path if path.startswith("http") else self.root + path)
-
     @property
-    def path(self) -> str:
-        return str(self.evaluate("location.pathname"))
-
-    @property
-    def text(self) -> str:
-        """What the page says, as it is shown."""
-        return str(self.evaluate("document.body.innerText"))
-
-    def wait(self, script: str, seconds: float = 15) -> None:
-        """Until a script is true; while one page gives way to the next nothing is."""
-        until = time.monotonic() + seconds
-        while True:
-            with contextlib.suppress(SystemExit):  # the page was left while it was asked
-                if self.evaluate(script):
-                    return
-            if time.monotonic() > until:
-                raise AssertionError(f"never true: {script}\non {self.path}:\n{self.text[:2000]}")
-            time.sleep(0.03)
+    def errors(self) -> list[str]:
+        """Every error that the browser logged until now; what is cleared is forgotten."""
+        self._errors += [entry["message"] for entry in self.log() if entry["level"] == "SEVERE"]
+        return self._errors
 
     def leave(self, script: str) -> None:
         """Do what leads to another page, and wait for that."""
@@ -162,14 +140,6 @@ class Person(Browser):
         if chosen is None:
             self.call("Input.insertText", text=text)
 
-    def press(self, key: str) -> None:
-        """Press one key."""
-        more: dict[str, Any] = {"text": key} if len(key) == 1 else {"windowsVirtualKeyCode": _CODES[key], "code": key}
-        if key == "Enter":
-            more["text"] = "\r"
-        self.call("Input.dispatchKeyEvent", type="keyDown", key=key, **more)
-        self.call("Input.dispatchKeyEvent", type="keyUp", key=key)
-
     def tab_to(self, words: str, most: int = 60) -> None:
         """Press Tab until what has the keyboard says these words."""
         for _ in range(most):
@@ -192,12 +162,6 @@ class Person(Browser):
             here = self.path
             self.press(_KEYS[verdicts[self.cell]])
             self.wait(f"location.pathname !== {here!r}")
-
-    def choose_files(self, selector: str, files: list[Path]) -> None:
-        """Choose files of this machine, as in the window that the browser opens."""
-        root = self.call("DOM.getDocument")["root"]["nodeId"]
-        node = self.call("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
-        self.call("DOM.setFileInputFiles", nodeId=node, files=[str(path) for path in files])
 
     def download(self, script: str, ending: str, seconds: float = 15) -> Path:
         """Do what downloads a file, and wait until it is whole."""
@@ -224,21 +188,3 @@ class Person(Browser):
                 bad.append(found)
         self.evaluate("document.activeElement.blur()")  # what is typed next goes into no field
         return bad
-
-    def evaluate(self, script: str) -> Any:
-        """The value of a script in the page."""
-        found = self.call("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
-        if "exceptionDetails" in found:
-            raise AssertionError(f"{script[:200]}: {found['exceptionDetails'].get('exception', {}).get('description')}")
-        return found["result"].get("value")
-
-    def _receive(self) -> dict[str, Any]:
-        message = super()._receive()
-        method, parameters = message.get("method"), message.get("params", {})
-        if method == "Runtime.exceptionThrown":
-            self.errors.append(str(parameters["exceptionDetails"].get("exception", {}).get("description")))
-        elif method == "Log.entryAdded" and parameters["entry"]["level"] == "error":
-            self.errors.append(f"{parameters['entry']['text']} {parameters['entry'].get('url', '')}")
-        elif method == "Runtime.consoleAPICalled" and parameters["type"] in ("error", "assert"):
-            self.errors.append(str(parameters["args"]))
-        return message

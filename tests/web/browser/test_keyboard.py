@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 pytest.importorskip("waitress", reason="the extra 'web' is not installed")
-pytest.importorskip("websocket", reason="reading in a browser: websocket-client is not installed")
 
 import waitress
 from sqlalchemy import func, select
@@ -22,8 +21,8 @@ from cervicyte.web.base.site import Site
 from cervicyte.web.middleware.current import Running
 from cervicyte.web.reading import verdicts
 from cervicyte.web.reading.categories import CATEGORIES
+from support.web.browser import Programs
 from support.web.cases import until
-from support.web.preview import find_chromium
 from support.web.process import Person
 from support.web.records import CLASSES, make_case, predict
 from support.web.site import PASSWORD, make_site, make_user
@@ -91,8 +90,7 @@ class Lab:
 
     def type(self, keys: Iterable[str]) -> None:
         """Press keys one after the other, without waiting for what they do."""
-        for key in keys:
-            self.person.press(key)
+        self.person.press(*keys)
 
     def wait(self, decided: int, of: int) -> None:
         """Until the page says that so many are decided."""
@@ -112,10 +110,7 @@ class Lab:
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    program = find_chromium()
-    if program is None:
-        pytest.skip("reading in a browser: no Chromium is installed")
+def lab(chromium: Programs, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     folder = tmp_path_factory.mktemp("keys")
     failed: list[str] = []
     with socket.create_server(("127.0.0.1", 0)) as listening:
@@ -131,7 +126,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
             return answer
 
         with closing(site.database), running(waitress.create_server(app, sockets=[listening], threads=4)):
-            person = Person(program, root, folder / "downloads")
+            person = Person(chromium, root, folder / "downloads")
             try:
                 person.visit("/sign-in")
                 person.submit("main form", email=owner.email, password=PASSWORD)

@@ -13,13 +13,12 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("waitress", reason="the extra 'web' is not installed")
-pytest.importorskip("websocket", reason="a walk in a browser: websocket-client is not installed")
 
 import cervicyte
 from support.commands import cervicyte as command
 from support.generated_cells import make_cell, save
+from support.web.browser import Programs
 from support.web.pdf import words_of_pdf
-from support.web.preview import find_chromium
 from support.web.process import LACKS, Person, Server, serving
 from support.web.site import PASSWORD
 
@@ -48,11 +47,8 @@ def server(trained, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server
 
 
 @pytest.fixture(scope="module")
-def person(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Person]:
-    program = find_chromium()
-    if program is None:
-        pytest.skip("a walk in a browser: no Chromium is installed")
-    found = Person(program, server.root, tmp_path_factory.mktemp("downloads"))
+def person(chromium: Programs, server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Person]:
+    found = Person(chromium, server.root, tmp_path_factory.mktemp("downloads"))
     try:
         yield found
     finally:
