@@ -202,6 +202,8 @@ def test_bmp_of_32_bits() -> None:
     for size, more in ((40, ()), (40, masks), (108, (*masks, 0xFF000000)), (124, (*masks, 0xFF000000))):
         np.testing.assert_array_equal(decoding.decode(bitmap(four, 32, size, more)), PIXELS)
     refused(bitmap(four, 32, 40, (0x3FF00000, 0xFFC00, 0x3FF)), "32 bits a pixel", "colour masks")
+    for length in range(2, 60):
+        refused(bitmap(four, 32, 40, (0x3FF00000, 0xFFC00, 0x3FF))[:length])
 
 
 def test_an_alpha_channel_by_which_nothing_could_be_seen_is_refused() -> None:
@@ -253,8 +255,20 @@ def test_several_frames_are_refused(kind: str) -> None:
     refused(encode(kind, frames[0], save_all=True, append_images=frames[1:]), "3 frames")
 
 
-def test_gif_is_not_taken() -> None:
-    refused(encode("GIF"), "known format")
+@pytest.mark.parametrize(
+    ("data", "name"),
+    [
+        (b"GIF89a" + bytes(40), "a GIF image"),
+        (bytes(128) + b"DICM" + bytes(40), "a DICOM file"),
+        (b"\0\0\0\x18ftypheic" + bytes(40), "HEIC"),
+        (b"\0\0\0\x0cjP  \r\n\x87\n", "a JPEG 2000 image"),
+        (b"\xff\x0a" + bytes(40), "a JPEG XL image"),
+        (b"ZISRAWFILE" + bytes(40), "a Zeiss CZI file"),
+        (b"PK\x03\x04" + bytes(40), "a ZIP archive"),
+    ],
+)
+def test_other_formats_are_named(data: bytes, name: str) -> None:
+    refused(data, "not an image of a known format, but", name, "known formats: BMP")
 
 
 # --- no image, half an image, a bomb -------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from PIL import Image
 from cervicyte import settings
 from cervicyte.base.system_files import is_system_folder
 from cervicyte.errors import CervicyteError, ImageError, MissingError
-from cervicyte.images import png, tiff
+from cervicyte.images import png, tiff, unread
 from cervicyte.images.colour import Raster, to_rgb
 
 #: Endings of file names that count as images when a folder is searched.
@@ -353,10 +353,10 @@ def _open(data: bytes, name: object, max_pixels: int | None) -> Image.Image | ti
     except ImageError:
         raise
     except _DAMAGE as error:
-        kind = _unread_bmp(data) or _unread_jpeg(data)
-        if kind:
-            raise ImageError(f"an image that is not read: {kind}", name, "save it as an 8-bit image") from error
-        raise ImageError("not an image of a known format", name, f"known formats: {', '.join(FORMATS)}") from error
+        variant = unread.variant(data)
+        if variant:
+            raise ImageError(f"an image that is not read: {variant}", name, "save it as an 8-bit image") from error
+        raise ImageError(unread.sentence(data), name, f"known formats: {', '.join(FORMATS)}") from error
     if image.width * image.height > limit:
         raise too_large
     if isinstance(image, tiff.Directory):
@@ -368,27 +368,6 @@ def _open(data: bytes, name: object, max_pixels: int | None) -> Image.Image | ti
     if frames > 1 and image.format != "MPO":
         raise ImageError(f"the file holds {frames} frames, not one picture", name, "save the frame you mean by itself")
     return image
-
-
-def _unread_bmp(data: bytes) -> str:
-    """Name the kind of a BMP file that Pillow does not open; empty where it is none, or none of those."""
-    if data[:2] != b"BM" or data[14:18] not in (b"\x28\0\0\0", b"\x6c\0\0\0", b"\x7c\0\0\0"):
-        return ""
-    bits, compression = struct.unpack_from("<HI", data, 28)
-    return f"a BMP of {bits} bits a pixel with unusual colour masks" if compression in (3, 6) else ""
-
-
-def _unread_jpeg(data: bytes) -> str:
-    """Name the kind of a JPEG file that Pillow does not open; empty where it is none, or none of those."""
-    at = 2
-    while data[:2] == b"\xff\xd8" and at + 5 <= len(data) and data[at] == 0xFF:
-        marker = data[at + 1]
-        if marker == 0xF7:
-            return "a JPEG-LS file"
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            return "" if data[at + 4] == 8 else f"a JPEG of {data[at + 4]} bits a sample"
-        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-    return ""
 
 
 def _orientation(image: Image.Image | tiff.Directory, data: bytes) -> int:

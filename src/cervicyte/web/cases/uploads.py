@@ -20,7 +20,7 @@ from typing import IO, Any, Protocol
 
 from cervicyte.base import files
 from cervicyte.errors import CervicyteError, DataError, ImageError
-from cervicyte.images import decoding
+from cervicyte.images import decoding, unread
 from cervicyte.web.cases.archives import Archive
 
 #: Longest name that is shown, in characters.
@@ -41,17 +41,6 @@ _PICTURE = re.compile(rb"BM|\x89PNG\r\n\x1a\n|\xff\xd8\xff|II[*+]\x00|MM\x00[*+]
 
 #: How an archive begins: with an entry, or with the end of an empty directory.
 _ARCHIVE = re.compile(rb"PK(\x03\x04|\x05\x06)")
-
-#: What people send by mistake, so that the reason can name it.
-_OTHERS = (
-    (re.compile(rb"%PDF"), "a PDF document"),
-    (re.compile(rb"GIF8"), "a GIF image"),
-    (re.compile(rb"7z\xbc\xaf|Rar!|\x1f\x8b|BZh|\xfd7zXZ"), "an archive that is not a ZIP"),
-    (re.compile(rb".{128}DICM", re.DOTALL), "a DICOM file"),
-    (re.compile(rb"\x00\x00\x00\x0cjP"), "a JPEG 2000 image"),
-    (re.compile(rb"....ftyp", re.DOTALL), "a video, or an image as phones keep it (HEIC, AVIF)"),
-    (re.compile(rb"\s*<"), "a page or drawing in markup (HTML, SVG, XML)"),
-)
 
 #: Bytes that are looked at to tell what a file is, and that are read or unpacked at a time.
 _BEGINNING, _CHUNK = 256, 1 << 16
@@ -344,10 +333,7 @@ def _content(stream: IO[bytes], meter: _Meter, packed: int | None) -> bytes:
 def _what_else(beginning: bytes) -> str:
     if _ARCHIVE.match(beginning):
         return "an archive inside an archive: unpack it first"
-    for pattern, what in _OTHERS:
-        if pattern.match(beginning):
-            return f"not an image of a known format, but {what}"
-    return "not an image of a known format"
+    return unread.sentence(beginning)
 
 
 def _reason(error: CervicyteError) -> str:
