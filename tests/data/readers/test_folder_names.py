@@ -151,3 +151,39 @@ def test_a_folder_without_images_says_what_was_looked_for(tmp_path):
     assert ".gif 1, .svs 1" in raised.value.received
     assert "@eaDir 1" in raised.value.received
     assert ".jfif" in raised.value.todo
+
+
+HERLEV_NAMES = tuple(f"{149143378 + k // 2}-{149143400 + k}-{k:03d}" for k in range(4))
+
+
+@pytest.mark.parametrize(
+    "folders",
+    [
+        ("nomal intermediate", "carcinoma", "light dysplastic"),
+        ("Normal_Superficial", "Mild dysplasia", "CIS"),
+        ("normal squamous", "Severe-Dysplasia", "Columnar"),
+    ],
+)
+def test_herlev_under_other_folder_names_keeps_its_groups(tmp_path, folders):
+    touch(tmp_path, *(f"{folder}/{name}.BMP" for folder in folders for name in HERLEV_NAMES))
+    cells = readers.load(tmp_path)
+    assert "reader: herlev" in cells.notes[0]
+    assert cells.grouped
+    assert {c.group for c in cells.cells} == {"149143378", "149143379"}
+    assert folders[0] in note(cells, "under other names")
+
+
+@pytest.mark.parametrize("folders", [("normal", "abnormal"), ("class 1", "class 2")])
+def test_herlevs_file_names_in_any_folders_tell_the_groups(tmp_path, folders):
+    touch(tmp_path, *(f"{folder}/{name}.png" for folder in folders for name in HERLEV_NAMES))
+    touch(tmp_path, *(f"{folders[0]}/{name}-d.png" for name in HERLEV_NAMES))
+    cells = readers.load(tmp_path)
+    assert "reader: folder" in cells.notes[0]
+    assert cells.grouped
+    assert len(cells) == 8
+    assert "2 acquisitions are the groups" in note(cells, "Herlev's <")
+    assert "4 images" in note(cells, "Herlev's segmentations")
+    touch(tmp_path, f"{folders[0]}/other.png")
+    assert not readers.load(tmp_path).grouped
+    (tmp_path / "cells.csv").write_text(f"path,label\n{folders[0]}/{HERLEV_NAMES[0]}.png,a\n", encoding="utf-8")
+    assert readers.load(tmp_path / "cells.csv").cells[0].group == "149143378"

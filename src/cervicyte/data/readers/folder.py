@@ -10,7 +10,7 @@ from pathlib import Path
 from cervicyte.base.files import printable
 from cervicyte.data.cells import Cell, CellTable
 from cervicyte.data.labels import custom_system
-from cervicyte.data.readers import grouping, table
+from cervicyte.data.readers import grouping, herlev, table
 from cervicyte.data.readers.base import (
     UNGROUPED,
     Dataset,
@@ -68,7 +68,9 @@ def read(
     cells, named = under_system(cells, system)
     cells, used, grouped = _grouped(cells, path, group_from, groups_csv)
     notes = [*notes, *named, *_one_class(cells, path), *grouped]
-    notes += left_out(listing, rootless, "in no class folder")
+    masks = [path for path in rootless if herlev.is_mask(path)]
+    notes += left_out(listing, masks, "that are Herlev's segmentations by their names")
+    notes += left_out(listing, [path for path in rootless if path not in masks], "in no class folder")
     notes += passed_over(listing, used)
     return CellTable(
         cells=tuple(cells),
@@ -124,7 +126,7 @@ def _cells(listing: Listing, layout: _Layout) -> tuple[list[Cell], list[Path]]:
     cells, rootless = [], []
     for image in listing.images:
         folders = listing.folders(image)
-        label = _label(folders, layout)
+        label = "" if herlev.is_mask(image) else _label(folders, layout)
         if not label:
             rootless.append(image)
             continue
@@ -201,7 +203,8 @@ def _grouped(
         return grouping.by_pattern(cells, root, group_from), set(), []
     csv = groups_csv or root / GROUPS_FILE
     if groups_csv is None and not csv.is_file():
-        return cells, set(), [UNGROUPED]
+        named, notes = grouping.by_herlev_names(cells)
+        return (named, set(), notes) if named else (cells, set(), [UNGROUPED])
     cells, notes = grouping.by_csv(cells, root, csv)
     return cells, {csv}, [f"groups: from {printable(csv.name)}", *notes]
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from cervicyte.base.files import printable
 from cervicyte.data.cells import Cell
+from cervicyte.data.readers import herlev
 from cervicyte.data.readers.base import examples, plural
 from cervicyte.data.readers.places import Places
 from cervicyte.data.readers.rows import read_rows, require
@@ -55,6 +56,16 @@ def by_pattern(cells: Sequence[Cell], root: Path, pattern: str) -> list[Cell]:
             "every file needs a group; the paths are relative to the data folder, with / between folders",
         )
     return [replace(cell, group=groups[cell.path]) for cell in cells]
+
+
+def by_herlev_names(cells: Sequence[Cell]) -> tuple[list[Cell], list[str]]:
+    """Groups from file names that only Herlev's cells have, and a note; no cells where some have other names."""
+    groups = {c.path: herlev.acquisition(c.original or c.path) for c in cells}
+    if not cells or not all(groups.values()):
+        return [], []
+    n = len(set(groups.values()))
+    note = f"groups: all file names are Herlev's <acquisition>-<series>-<number>; the {n} acquisitions are the groups"
+    return [replace(c, group=groups[c.path], source="herlev") for c in cells], [note]
 
 
 def by_csv(cells: Sequence[Cell], root: Path, path: Path) -> tuple[list[Cell], list[str]]:

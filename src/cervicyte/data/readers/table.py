@@ -70,8 +70,9 @@ def read(
         cells, more = grouping.by_csv(cells, path.parent, groups_csv)
         notes += more
     elif "group" not in table.columns:
-        grouped = False
-        notes.append(UNGROUPED)
+        named, more = grouping.by_herlev_names(cells)
+        cells, grouped = named or cells, bool(named)
+        notes += more or [UNGROUPED]
     else:
         empty = [c.path for c in cells if not c.group]
         if empty:
