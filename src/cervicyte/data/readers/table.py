@@ -70,8 +70,8 @@ def read(
         cells, more = grouping.by_csv(cells, path.parent, groups_csv)
         notes += more
     elif "group" not in table.columns:
-        named, more = grouping.by_herlev_names(cells)
-        cells, grouped = named or cells, bool(named)
+        of_herlev, more = grouping.by_herlev_names(cells)
+        cells, grouped = of_herlev or cells, bool(of_herlev)
         notes += more or [UNGROUPED]
     else:
         empty = [c.path for c in cells if not c.group]
