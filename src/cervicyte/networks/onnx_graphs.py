@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from cervicyte.errors import DataError
+from cervicyte.networks import onnx_files
 
 #: ImageNet means and standard deviations, as Keras Applications has them.
 _CAFFE_MEAN_BGR = (103.939, 116.779, 123.68)
@@ -246,7 +247,7 @@ def _optimised(model: Any) -> Any:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "optimised.onnx"
         options.optimized_model_filepath = str(path)
-        onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        onnx_files.session(model.SerializeToString(), "the network with its preprocessing", options)
         return onnx.load(path)
 
 

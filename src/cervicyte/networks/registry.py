@@ -200,7 +200,7 @@ def weights_path(backbone: Backbone, weights: str | Path | None = None) -> Path:
 def has_weights(name: str, weights: str | Path | None = None) -> bool:
     """True where a network's weights are at hand without a download, or random ones were asked for."""
     if name.startswith(ONNX_PREFIX):
-        return Path(name.removeprefix(ONNX_PREFIX)).is_file()
+        return Path(name.removeprefix(ONNX_PREFIX)).expanduser().is_file()
     row = get_backbone(name)
     if row.kind != "keras" or str(weights or settings.get_str("weights")) == "random":
         return True

@@ -18,6 +18,7 @@ from cervicyte import settings
 from cervicyte.base.parallel import in_order
 from cervicyte.base.progress import say
 from cervicyte.errors import CervicyteError, DataError, MissingError, UsageError
+from cervicyte.networks import onnx_files
 from cervicyte.settings import available_threads
 
 ENGINES = ("openvino", "onnxruntime")
@@ -57,7 +58,7 @@ class Engine:
 
     Parameters
     ----------
-    model : an ONNX file or its bytes, with one input whose first axis is the batch
+    model : an ONNX file or its bytes, all weights in it, with one input whose first axis is the batch
     outputs : names of the outputs to compute; only these are compiled
     precision : "auto" (bfloat16 where the processor has it), "float32" or "bfloat16";
         default: the setting. In a quantised graph it is that of what is not quantised.
@@ -74,7 +75,7 @@ class Engine:
     Raises
     ------
     UsageError : an unknown engine, precision or output, or bfloat16 that is not to be had
-    DataError : a graph that no engine can read
+    DataError : a graph that no engine can read, or whose weights lie in another file
     """
 
     def __init__(
@@ -93,6 +94,8 @@ class Engine:
         chosen = _one_of("engine", engine or settings.get_str("engine"), ENGINES)
         count = (settings.get_int("threads") if threads is None else threads) or available_threads()
         source = model if isinstance(model, bytes) else _readable(Path(model))
+        name = "a graph in memory" if isinstance(model, bytes) else model
+        onnx_files.check_whole(source)
         backend: _OpenVINO | _OnnxRuntime | None = None
         if chosen == "openvino":
             try:
@@ -107,7 +110,7 @@ class Engine:
         if backend is None:
             if wanted == "bfloat16":
                 raise UsageError("ONNX Runtime has no bfloat16 on processors", "bfloat16", "ask for float32 or auto")
-            backend = _OnnxRuntime(source, outputs, count)
+            backend = _OnnxRuntime(source, name, outputs, count)
         self._backend = backend
         self.engine = backend.name
         self.precision = backend.precision
@@ -181,7 +184,7 @@ class _OnnxRuntime:
 
     name = "onnxruntime"
 
-    def __init__(self, model: Path | bytes, outputs: tuple[str, ...], threads: int) -> None:
+    def __init__(self, model: Path | bytes, name: object, outputs: tuple[str, ...], threads: int) -> None:
         data = model if isinstance(model, bytes) else model.read_bytes()
         try:
             import onnxruntime
@@ -191,9 +194,9 @@ class _OnnxRuntime:
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
         try:
-            self._session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # ONNX Runtime raises its own unrelated classes
-            raise DataError(f"no engine can read the network ({_first_line(error)})") from error
+            self._session = onnx_files.session(data, name, options)
+        except DataError as error:
+            raise DataError(f"no engine can read the network: {error.what}", error.received, error.todo) from error
         known = [o.name for o in self._session.get_outputs()]
         _check_outputs(outputs, known)
         self._outputs = list(outputs)

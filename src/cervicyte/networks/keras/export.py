@@ -23,7 +23,8 @@ from cervicyte.base import fingerprints
 from cervicyte.base.files import atomic_write, sha256_file, write_json
 from cervicyte.base.progress import say
 from cervicyte.base.versions import version_of
-from cervicyte.errors import CervicyteError, DataError, MissingError, UsageError
+from cervicyte.errors import DataError, UsageError
+from cervicyte.networks import onnx_files
 from cervicyte.networks.registry import Backbone, Weights, import_keras
 
 #: Instead of a layer's name: the tensor on which the last two blocks (`Backbone.tail`) hang.
@@ -146,7 +147,7 @@ def export_backbone(
     if _whole(path):
         return path
     if backbone.kind == "onnx":
-        model, reference = _adapted(backbone, layer)
+        model, reference = _adapted(backbone, recipe["source_sha256"], layer)
     elif backbone.kind == "shipped":
         model, reference = _shipped(layer)
     elif backbone.kind == "keras" and weights is not None:
@@ -198,9 +199,7 @@ def _recipe(backbone: Backbone, weights: Weights | None, layer: str | None) -> d
     """Everything that the exported graph depends on."""
     versions = ("keras", "torch", "onnxruntime") if backbone.kind == "keras" else ("onnxruntime",)
     if backbone.kind == "onnx":
-        if not backbone.onnx_file.is_file():
-            raise MissingError("no such ONNX file", backbone.onnx_file, "check the name after onnx:")
-        source = sha256_file(backbone.onnx_file)
+        source = onnx_files.load(backbone.onnx_file)[1]
     elif backbone.kind == "shipped":
         source = sha256_file(shipped.bundle_folder() / "model.onnx")
     else:
@@ -272,34 +271,24 @@ def quiet() -> Iterator[None]:
         logging.disable(before)
 
 
-def _adapted(backbone: Backbone, layer: str | None) -> tuple[Any, Any]:
-    """A user's graph with the contract, and its own answer, image by image, for comparison."""
-    import onnx
-    import onnxruntime
-
+def _adapted(backbone: Backbone, source: str, layer: str | None) -> tuple[Any, Any]:
+    """A user's graph of that digest with the contract, and its own answer, image by image, for comparison."""
     from cervicyte.networks import onnx_graphs
 
     if layer is not None:
         raise UsageError("a user's ONNX file has no layer to choose", layer, "leave the layer out")
-    try:
-        original = onnx.load(backbone.onnx_file)
-        layout, own_size = onnx_graphs.input_layout(original), onnx_graphs.input_size(original)
-    except CervicyteError:
-        raise
-    except Exception as error:  # protobuf's DecodeError has no common base with the others
-        raise DataError(f"not a readable ONNX file ({error})", backbone.onnx_file) from error
+    original, digest = onnx_files.load(backbone.onnx_file)
+    if digest != source:
+        what = "the network's files changed while they were read"
+        raise DataError(what, backbone.onnx_file, "try again when they are whole")
+    layout, own_size = onnx_graphs.input_layout(original), onnx_graphs.input_size(original)
     if backbone.size and own_size and backbone.size != own_size:
         raise UsageError(f"the network takes {own_size} px", backbone.size, "leave the size out")
     size = own_size or backbone.size
     if not size:
         raise UsageError("the graph leaves its input size open", backbone.onnx_file, "state the size")
-    try:
-        model = onnx_graphs.simplify(onnx_graphs.wrap(original, backbone.preprocessing, size))
-        session = onnxruntime.InferenceSession(str(backbone.onnx_file), providers=["CPUExecutionProvider"])
-    except CervicyteError:
-        raise
-    except Exception as error:  # ONNX Runtime raises its own unrelated classes
-        raise DataError(f"ONNX Runtime cannot load the graph ({error})", backbone.onnx_file) from error
+    session = onnx_files.session(original.SerializeToString(), backbone.onnx_file)
+    model = onnx_graphs.simplify(onnx_graphs.wrap(original, backbone.preprocessing, size))
 
     def reference(images: np.ndarray) -> np.ndarray:
         pixels = _preprocessed(images, backbone.preprocessing)
@@ -315,12 +304,10 @@ def _adapted(backbone: Backbone, layer: str | None) -> tuple[Any, Any]:
 
 def _shipped(layer: str | None) -> tuple[Any, Any]:
     """The shipped network without its head, and its own answer in another engine."""
-    import onnxruntime
-
     if layer is not None:
         raise UsageError("the network that comes with cervicyte has no layer to choose", layer, "leave the layer out")
     model = shipped.features_graph()
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    session = onnx_files.session(model.SerializeToString(), shipped.NAME)
     return model, lambda images: session.run(["feature_map"], {model.graph.input[0].name: images})[0]
 
 
