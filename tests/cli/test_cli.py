@@ -34,6 +34,19 @@ def test_what_needs_no_work_imports_nothing_heavy(args) -> None:
     assert done.stdout.strip().endswith("HEAVY []")
 
 
+def test_predicting_a_file_imports_no_reader_of_data_sets(trained) -> None:
+    """All of them take a tenth of the time in which a small model answers."""
+    image = next(path for path in sorted(Path(trained.data).rglob("*")) if path.suffix in {".png", ".bmp", ".jpg"})
+    code = (
+        "import sys\nfrom cervicyte.cli import main as cli\n"
+        f"sys.argv = ['cervicyte', 'predict', {str(image)!r}, '--model', {str(trained.bundle)!r}]\n"
+        "try:\n    cli.main()\nexcept SystemExit as end:\n    assert not end.code, end.code\n"
+        "print('READERS', 'cervicyte.data.readers' in sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip().endswith("READERS False")
+
+
 def test_help_names_every_command_and_every_exit_code() -> None:
     done = cervicyte("--help")
     assert done.returncode == 0

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
 
 from cervicyte.decision.linear import LinearHead
 
@@ -24,9 +26,6 @@ def network_graph(backbone: Path, head: LinearHead, temperature: float) -> bytes
       activation map (Zhou et al. 2016); its mean over y and x is the calibrated logits exactly,
       since the head is linear
     """
-    import onnx
-    from onnx import helper
-
     model = onnx.load(str(backbone))
     graph = model.graph
     mapped = "feature_map" in {output.name for output in graph.output}
@@ -53,9 +52,6 @@ def measurements_graph(head: LinearHead, temperature: float) -> bytes:
     The training cells' mean is taken off first, so that a reader of the graph finds the average cell in
     ``head_centre``, its logits in ``head_bias``, and what each measurement adds to them in ``head_weights``.
     """
-    import onnx
-    from onnx import helper, numpy_helper
-
     d, k = head.weights.shape
     centre = np.zeros(d) if head.centre is None else head.centre
     around = LinearHead(head.weights, head.bias + centre @ head.weights, head.C)
@@ -70,8 +66,6 @@ def measurements_graph(head: LinearHead, temperature: float) -> bytes:
 
 
 def _head_nodes(head: LinearHead, temperature: float, features: str) -> tuple[list[Any], list[Any]]:
-    from onnx import helper, numpy_helper
-
     weights = (head.weights / temperature).astype(np.float32)
     bias = (head.bias / temperature).astype(np.float32)
     nodes = [
@@ -83,6 +77,4 @@ def _head_nodes(head: LinearHead, temperature: float, features: str) -> tuple[li
 
 
 def _float(name: str, shape: list[Any]) -> Any:
-    from onnx import TensorProto, helper
-
     return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)

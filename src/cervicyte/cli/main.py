@@ -202,9 +202,9 @@ def predict(
     """
     from cervicyte.base.files import printable
     from cervicyte.base.progress import track
+    from cervicyte.base.wording import plural
     from cervicyte.bundle.folder import Bundle
     from cervicyte.bundle.predictions import write_predictions, write_rows
-    from cervicyte.data.readers.base import list_files, not_images, plural
     from cervicyte.images import decoding
 
     bundle = Bundle.load(model)
@@ -227,6 +227,8 @@ def predict(
             say(f"not predicted: {prediction.row(bundle.classes)['path']}: {prediction.error}")
     reasons = ", ".join(f"{count} {reason}" for reason, count in refused.most_common())
     for folder in sorted(folders):
+        from cervicyte.data.readers.base import list_files, not_images  # all readers come along, which takes a while
+
         for note in not_images(list_files(Path(folder))):
             say(f"{printable(folder)}: {note}")
     without = f"; {plural(empty, 'folder')} without images" if empty else ""

@@ -13,7 +13,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import cv2
 import numpy as np
+import onnx
+from onnx import numpy_helper
+from scipy.stats import rankdata
 
 from cervicyte.base.progress import track
 from cervicyte.bundle.folder import Bundle, save_bundle
@@ -116,8 +120,6 @@ def filled(picture: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
     Uint8 (h, w, 3) and bool (h, w), not all True, to uint8 (h, w, 3).
     """
-    import cv2
-
     keep = (~mask).astype(np.float32)
     kept = picture.astype(np.float32) * keep[..., None]
     sigma = max(1.0, max(picture.shape[:2]) / 16)
@@ -143,9 +145,6 @@ def randomised(bundle: Bundle, folder: Path | str, part: str = "network", seed: 
     UsageError : an unknown part
     StorageError : the folder cannot be written
     """
-    import onnx
-    from onnx import numpy_helper
-
     if part not in PARTS:
         raise UsageError("unknown part of a model", repr(part), f"there are: {', '.join(PARTS)}")
     random = np.random.default_rng(seed)
@@ -178,8 +177,6 @@ def agreement(
 
 def correlation(first: np.ndarray, other: np.ndarray) -> float:
     """Spearman's rank correlation of two maps of the same shape, -1 to 1; 0 where one of them is flat."""
-    from scipy.stats import rankdata
-
     a, b = (rankdata(values) - (values.size + 1) / 2 for values in (first, other))
     scale = float(np.sqrt((a @ a) * (b @ b)))
     return float(a @ b) / scale if scale else 0.0

@@ -13,6 +13,7 @@ from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -413,8 +414,6 @@ def _augmentation_key(augmentation: Augmentation, seed: int) -> dict[str, Any]:
 
 def morphology_code() -> bytes:
     """The code of the measurements and of the segmentation under them: another code, other features."""
-    from pathlib import Path
-
     from cervicyte.images import morphology
 
     measuring = Path(morphology.__file__)

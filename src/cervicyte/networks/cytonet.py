@@ -16,9 +16,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from onnx import TensorProto, checker, helper, numpy_helper
 from torch.nn import functional
 
 from cervicyte.errors import UsageError
+from cervicyte.networks.onnx_graphs import OPSET, wrap
 
 #: The orientations of a square: four turns, and the same after mirroring.
 ORIENTATIONS = 8
@@ -267,10 +269,6 @@ def to_onnx(network: Cytonet) -> Any:
 
     Kernels are kept as float16; see `folded`.
     """
-    from onnx import TensorProto, checker, helper
-
-    from cervicyte.networks.onnx_graphs import OPSET, wrap
-
     network.eval()
     graph = _Graph()
     x = graph.convolution("pixels", network.stem, network.stem_norm, relu=True)
@@ -307,22 +305,16 @@ class _Graph:
         self.constants: list[Any] = []
 
     def node(self, kind: str, inputs: Sequence[str], **attributes: Any) -> str:
-        from onnx import helper
-
         name = f"n{len(self.nodes)}"
         self.nodes.append(helper.make_node(kind, list(inputs), [name], name=name, **attributes))
         return name
 
     def constant(self, values: np.ndarray) -> str:
-        from onnx import numpy_helper
-
         name = f"c{len(self.constants)}"
         self.constants.append(numpy_helper.from_array(values, name))
         return name
 
     def convolution(self, x: str, layer: Any, norm: _Norm | None, relu: bool = False) -> str:
-        from onnx import TensorProto
-
         assert norm is not None
         kernel, shift = (t.cpu().numpy() for t in folded(layer, norm))
         weights = self.node("Cast", [self.constant(kernel.astype(np.float16))], to=TensorProto.FLOAT)

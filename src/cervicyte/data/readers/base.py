@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from cervicyte.base.files import printable
+from cervicyte.base.wording import plural
 from cervicyte.data.cells import Cell, CellTable
 from cervicyte.data.labels import LabelSystem
 from cervicyte.data.readers.folder_names import segmentation_masks, split_name
@@ -167,14 +168,6 @@ def examples(names: Iterable[object], limit: int = EXAMPLES) -> str:
 def file_examples(paths: Sequence[Path], root: Path) -> str:
     """`examples` of paths, relative to the root."""
     return examples(p.relative_to(root).as_posix() if p.is_relative_to(root) else p for p in paths)
-
-
-def plural(n: int, noun: str) -> str:
-    """
-    >>> plural(1, "file"), plural(2, "file")
-    ('1 file', '2 files')
-    """
-    return f"{n} {noun}{'' if n == 1 else 's'}"
 
 
 def count_note(name: str, declared: Mapping[str, int], cells: Sequence[Cell], unit: str = "cell") -> list[str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cervicyte.base.files import printable
+from cervicyte.base.wording import plural
 from cervicyte.data.cells import Cell, CellTable
 from cervicyte.data.labels import BETHESDA
 from cervicyte.data.readers import geojson
@@ -23,7 +24,6 @@ from cervicyte.data.readers.base import (
     left_out,
     list_files,
     passed_over,
-    plural,
 )
 from cervicyte.data.readers.rows import read_rows, require
 from cervicyte.errors import CervicyteError, DataError

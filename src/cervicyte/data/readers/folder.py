@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cervicyte.base.files import printable
+from cervicyte.base.wording import plural
 from cervicyte.data.cells import Cell, CellTable
 from cervicyte.data.labels import custom_system
 from cervicyte.data.readers import grouping, herlev, table
@@ -21,7 +22,6 @@ from cervicyte.data.readers.base import (
     list_files,
     nothing_here,
     passed_over,
-    plural,
     under_system,
 )
 from cervicyte.data.readers.folder_names import is_image_folder, split_name

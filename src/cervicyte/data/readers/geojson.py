@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cervicyte.base.files import printable
+from cervicyte.base.wording import plural
 from cervicyte.data.cells import Cell, CellTable
 from cervicyte.data.labels import custom_system
 from cervicyte.data.readers import grouping
@@ -23,7 +24,6 @@ from cervicyte.data.readers.base import (
     left_out,
     list_files,
     passed_over,
-    plural,
     under_system,
 )
 from cervicyte.errors import CervicyteError, DataError

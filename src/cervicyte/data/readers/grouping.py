@@ -10,9 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from cervicyte.base.files import printable
+from cervicyte.base.wording import plural
 from cervicyte.data.cells import Cell
 from cervicyte.data.readers import herlev
-from cervicyte.data.readers.base import examples, plural
+from cervicyte.data.readers.base import examples
 from cervicyte.data.readers.places import Places
 from cervicyte.data.readers.rows import read_rows, require
 from cervicyte.data.spelling import ERRORS

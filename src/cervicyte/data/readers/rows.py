@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from cervicyte.base.files import printable
-from cervicyte.data.readers.base import EXAMPLES, plural
+from cervicyte.base.wording import plural
+from cervicyte.data.readers.base import EXAMPLES
 from cervicyte.errors import DataError
 
 #: Endings of files that are read as tables; .txt is what Excel calls "Unicode text".

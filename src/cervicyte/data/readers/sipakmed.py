@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from cervicyte.base.files import printable
+from cervicyte.base.wording import plural
 from cervicyte.data.cells import Cell, CellTable
 from cervicyte.data.labels import SIPAKMED
 from cervicyte.data.readers.base import (
@@ -18,7 +19,6 @@ from cervicyte.data.readers.base import (
     left_out,
     list_files,
     passed_over,
-    plural,
 )
 from cervicyte.errors import CervicyteError, DataError
 from cervicyte.images.decoding import Box, read_bytes

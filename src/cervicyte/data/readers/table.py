@@ -10,10 +10,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from cervicyte.base.files import printable
+from cervicyte.base.wording import plural
 from cervicyte.data.cells import Cell, CellTable
 from cervicyte.data.labels import custom_system
 from cervicyte.data.readers import grouping
-from cervicyte.data.readers.base import UNGROUPED, Dataset, Listing, examples, plural, under_system
+from cervicyte.data.readers.base import UNGROUPED, Dataset, Listing, examples, under_system
 from cervicyte.data.readers.folder_names import split_name
 from cervicyte.data.readers.numbers import NumberFormat
 from cervicyte.data.readers.places import Places

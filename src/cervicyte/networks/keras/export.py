@@ -6,6 +6,7 @@ and the engine on the same images. A network that fails the check is never used.
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import io
 import json
@@ -24,8 +25,9 @@ from cervicyte.base.files import atomic_write, sha256_file, write_json
 from cervicyte.base.progress import say
 from cervicyte.base.versions import version_of
 from cervicyte.errors import DataError, UsageError
-from cervicyte.networks import onnx_files
+from cervicyte.networks import onnx_files, onnx_graphs
 from cervicyte.networks.registry import Backbone, Weights, import_keras
+from cervicyte.networks.runtime import Engine, has_bfloat16
 
 #: Instead of a layer's name: the tensor on which the last two blocks (`Backbone.tail`) hang.
 BEFORE_TAIL = "before-tail"
@@ -77,8 +79,6 @@ def build_network(backbone: Backbone, weights: Weights, layer: str | None = None
     if layer is not None:
         names = [item.name for item in network.layers]
         if layer not in names:
-            import difflib
-
             near = ", ".join(difflib.get_close_matches(layer, names, n=3, cutoff=0.4)) or ", ".join(names[-5:])
             raise UsageError(f"{backbone.name} has no such layer", repr(layer), f"for example: {near}")
         network = keras.Model(network.input, network.get_layer(layer).output)
@@ -226,8 +226,6 @@ def _whole(path: Path) -> bool:
 
 def _converted(backbone: Backbone, weights: Weights, layer: str | None) -> tuple[Any, Any]:
     """The graph of a Keras network, and Keras' own answer for comparison."""
-    from cervicyte.networks import onnx_graphs
-
     keras = import_keras()
     import torch
 
@@ -273,7 +271,6 @@ def quiet() -> Iterator[None]:
 
 def _adapted(backbone: Backbone, source: str, layer: str | None) -> tuple[Any, Any]:
     """A user's graph of that digest with the contract, and its own answer, image by image, for comparison."""
-    from cervicyte.networks import onnx_graphs
 
     if layer is not None:
         raise UsageError("a user's ONNX file has no layer to choose", layer, "leave the layer out")
@@ -325,8 +322,6 @@ def _preprocessed(images: np.ndarray, mode: str) -> np.ndarray:
 
 
 def _parity(data: bytes, reference: Any, images: np.ndarray) -> dict[str, Any]:
-    from cervicyte.networks.runtime import Engine, has_bfloat16
-
     expected_map = reference(images)
     expected = expected_map.mean(axis=(1, 2)) if expected_map.ndim == 4 else expected_map
     if not np.isfinite(expected).all() or not expected.any():

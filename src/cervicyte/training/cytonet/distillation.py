@@ -23,6 +23,7 @@ from cervicyte.base.checkpoints import Computation
 from cervicyte.base.parallel import in_order
 from cervicyte.base.progress import track
 from cervicyte.decision.linear import LinearHead, fit_linear
+from cervicyte.images.decoding import resize
 from cervicyte.networks.cytonet import Cytonet, Shape
 from cervicyte.networks.runtime import has_bfloat16
 from cervicyte.training.cytonet.views import view
@@ -375,8 +376,6 @@ def _views(pixels: np.ndarray, rows: np.ndarray, side: int, random: np.random.Ge
 
 
 def _resized(pixels: np.ndarray, side: int) -> np.ndarray:
-    from cervicyte.images.decoding import resize
-
     return np.stack([resize(image, side) for image in pixels])
 
 
