@@ -88,6 +88,12 @@ def upright(image: np.ndarray, orientation: int) -> np.ndarray:
     return image
 
 
+def one_value(image: np.ndarray) -> bool:
+    """Return whether all pixels of an array (height, width, ...) are the same; the first row nearly always tells."""
+    first = image[:1, :1]
+    return bool((image[:1] == first).all() and (image == first).all())
+
+
 def _most(colours: np.ndarray, raster: Raster, name: object) -> int:
     """The value of full light: what the depth of the file or of the camera says."""
     if raster.most != 65535:
@@ -122,7 +128,7 @@ def _used(alpha: np.ndarray, colours: np.ndarray, name: object) -> bool:
                 "multiply the alpha channel by 255, or save the image without it",
             )
         return True
-    if (colours == colours[:1, :1]).all():
+    if one_value(colours):
         raise ImageError("every pixel is transparent, and of the same colour", name, "save it without transparency")
     return False
 

@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image, TiffImagePlugin
 
 from cervicyte.errors import ImageError
-from cervicyte.images.colour import Raster
+from cervicyte.images.colour import Raster, one_value
 
 #: How TIFF and BigTIFF files begin.
 BEGINNINGS = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
@@ -209,7 +209,7 @@ def read(page: Directory, name: object) -> Raster:
             colour = image.mode not in ("1", "L")
             values = np.asarray(image.convert("RGB" if colour else "L"))
         raster = Raster(values=values if colour else values[..., None], profile=page.text(34675))
-    if (raster.values == raster.values[:1, :1]).all():
+    if one_value(raster.values):
         raise ImageError(
             "every pixel has the same value: a blank image, or a compression that its writer or reader does not know",
             name,
@@ -373,9 +373,8 @@ def _unpacked(packed: np.ndarray, page: Directory, number: int) -> np.ndarray:
 
 def _relabelled(page: Directory, tags: dict[int, int | tuple[int, ...]]) -> bytes:
     """The same file with another directory, in which rows are pixels of one byte, for Pillow to decompress."""
-    data = page.data[8:] + bytes(len(page.data) % 2)
     entries, more = b"", b""
-    start = 8 + len(data)
+    start = len(page.data) + len(page.data) % 2
     behind = start + 2 + 12 * len(tags) + 4
     for tag, value in sorted(tags.items()):
         numbers = value if isinstance(value, tuple) else (value,)
@@ -384,7 +383,9 @@ def _relabelled(page: Directory, tags: dict[int, int | tuple[int, ...]]) -> byte
         more += packed if len(packed) > 4 else b""
         entries += struct.pack(page.order + "HHI", tag, 4, len(numbers)) + place
     head = (b"II*\x00" if page.order == "<" else b"MM\x00*") + struct.pack(page.order + "I", start)
-    return head + data + struct.pack(page.order + "H", len(tags)) + entries + bytes(4) + more
+    gap = bytes(start - len(page.data))
+    directory = struct.pack(page.order + "H", len(tags)) + entries + bytes(4) + more
+    return b"".join((head, memoryview(page.data)[8:], gap, directory))
 
 
 def _starting_with(page: Directory) -> bytes:
