@@ -187,3 +187,25 @@ def test_herlevs_file_names_in_any_folders_tell_the_groups(tmp_path, folders):
     assert not readers.load(tmp_path).grouped
     (tmp_path / "cells.csv").write_text(f"path,label\n{folders[0]}/{HERLEV_NAMES[0]}.png,a\n", encoding="utf-8")
     assert readers.load(tmp_path / "cells.csv").cells[0].group == "149143378"
+
+
+def test_one_folder_about_a_division_with_classes_is_no_class(tmp_path):
+    touch(tmp_path, *(f"archive/{s}/{c}/1.png" for s in ("train", "test") for c in "ab"))
+    cells = readers.load(tmp_path)
+    assert cells.present == ("a", "b")
+    assert {c.split for c in cells.cells} == {"train", "test"}
+
+
+def test_a_division_inside_some_classes_only_is_kept(tmp_path):
+    touch(tmp_path, *(f"{c}/{s}/1.png" for c in "ab" for s in ("train", "val")), "c/1.png")
+    cells = readers.load(tmp_path)
+    assert Counter((c.label, c.split) for c in cells.cells)["c", ""] == 1
+    assert "unmarked 1" in note(cells, "came divided")
+
+
+@pytest.mark.parametrize("folders", [("imagesTr", "imagesTs", "labelsTr"), ("images", "labels"), ("Images", "data")])
+def test_folders_named_for_images_are_no_classes(tmp_path, folders):
+    touch(tmp_path, *(f"{folder}/{k}.png" for folder in folders for k in range(2)), "instances.json")
+    with pytest.raises(DataError, match=r"no class") as raised:
+        readers.load(tmp_path)
+    assert "json" in raised.value.received or "mask" in raised.value.received

@@ -107,7 +107,8 @@ def _recognised(path: Path) -> tuple[Dataset, str]:
             printable(path),
             "give the folder with the classes; `cervicyte predict` takes single images"
             if image
-            else f"give a folder with the classes, or a table that ends in {', '.join(sorted(rows.SUFFIXES))}",
+            else f"give a folder with the classes, or a table that ends in {', '.join(sorted(rows.SUFFIXES))}; "
+            "of a spreadsheet, save the sheet as CSV UTF-8",
         )
     if table.is_augmented(path):
         return table.DATASET, "an augmented set, whose table names the original of each copy"

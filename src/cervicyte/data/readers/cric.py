@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -279,8 +280,13 @@ def _finder(listing: Listing) -> Callable[[str], Path | None]:
     for image in reversed(listing.images):
         place = image.relative_to(listing.root).as_posix()
         for key in (image.stem, image.name, place):
-            table[key.lower()] = image
-    return lambda name: table.get(name.lower()) or table.get(Path(name).stem.lower())
+            table[_key(key)] = image
+    return lambda name: table.get(_key(name)) or table.get(_key(Path(name).stem))
+
+
+def _key(name: str) -> str:
+    """A name without the difference of capitals, and of composed and decomposed letters."""
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def _label(text: str) -> str | None:

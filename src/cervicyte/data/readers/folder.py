@@ -20,6 +20,7 @@ from cervicyte.data.readers.base import (
     file_examples,
     left_out,
     list_files,
+    not_images,
     nothing_here,
     passed_over,
     under_system,
@@ -99,8 +100,11 @@ def _layout(listing: Listing) -> _Layout:
     """See where the classes lie: below the folders of a division, above them, or below one folder "images"."""
     chains = [folders for image in listing.images if (folders := listing.folders(image))]
     top = 0
-    if len({c[0] for c in chains}) == 1 and is_image_folder(chains[0][0]) and any(len(c) > 1 for c in chains):
-        top = 1
+    if chains and any(len(c) > 1 for c in chains):
+        images = all(is_image_folder(c[0]) for c in chains)
+        # One folder about the folders of a division, which have classes in them.
+        about = len({c[0] for c in chains}) == 1 and all(len(c) > 2 and split_name(c[1]) for c in chains)
+        top = int(images or about)
     names = {c[top] for c in chains if len(c) > top}
     above = {c[top]: split for c in chains if len(c) > top + 1 and (split := split_name(c[top]))}
     below = [split_name(c[top + 1]) if len(c) > top + 1 else "" for c in chains]
@@ -108,17 +112,21 @@ def _layout(listing: Listing) -> _Layout:
         return _Layout(label=top + 1, split=top)
     if len(set(above.values())) > 1:  # "train" and "test" with classes in them, beside folders of something else
         return _Layout(label=top + 1, split=top)
-    if chains and all(below):
+    if chains and (all(below) or len({split for split in below if split}) > 1):
         return _Layout(label=top, split=top + 1)
     return _Layout(label=top)
 
 
 def _label(folders: tuple[str, ...], layout: _Layout) -> str:
-    if len(folders) <= max(layout.label, layout.split or 0):
-        return ""
-    if layout.split is not None and not split_name(folders[layout.split]):
+    above = layout.split is not None and layout.split < layout.label
+    if len(folders) <= layout.label or (above and not _split(folders, layout)):
         return ""
     return folders[layout.label]
+
+
+def _split(folders: tuple[str, ...], layout: _Layout) -> str:
+    """The split that an image's folders name, or ""."""
+    return "" if layout.split is None or len(folders) <= layout.split else split_name(folders[layout.split])
 
 
 def _cells(listing: Listing, layout: _Layout) -> tuple[list[Cell], list[Path]]:
@@ -130,7 +138,6 @@ def _cells(listing: Listing, layout: _Layout) -> tuple[list[Cell], list[Path]]:
         if not label:
             rootless.append(image)
             continue
-        split = "" if layout.split is None else split_name(folders[layout.split])
         # One constant source: a slide that two of the user's folders share is then seen as shared.
         cells.append(
             Cell(
@@ -138,10 +145,10 @@ def _cells(listing: Listing, layout: _Layout) -> tuple[list[Cell], list[Path]]:
                 label=unicodedata.normalize("NFC", printable(label)),  # a Mac's decomposed name is the same name
                 group=grouping.relative(image, listing.root),
                 source="folder",
-                split=split,
+                split=_split(folders, layout),
             )
         )
-    if len({c.label for c in cells}) == 1 and is_image_folder(cells[0].label):
+    if cells and all(is_image_folder(c.label) for c in cells):
         return [], list(listing.images)  # "images" by itself is no class
     return cells, rootless
 
@@ -158,7 +165,7 @@ def classless(listing: Listing) -> DataError:
     return DataError(
         "the images have no class: they lie in no class folder",
         f"{plural(len(listing.images), 'image')} in {printable(listing.root)} "
-        f"({file_examples(listing.images, listing.root)})",
+        + "; ".join([f"({file_examples(listing.images, listing.root)})", *not_images(listing)]),
         "put each class's images into a folder with the name of the class, or give a CSV table of path and label",
     )
 
@@ -170,7 +177,7 @@ def _layout_notes(listing: Listing, layout: _Layout, cells: list[Cell]) -> list[
     if min(layout.label, layout.label if layout.split is None else layout.split):
         notes.append(f"classes: the folders inside {chains[0][0]!r}, which is no class by its name")
     if layout.split is not None:
-        folders = sorted({printable(c[layout.split]) for c in chains})
+        folders = sorted({printable(c[layout.split]) for c in chains if _split(c, layout)})
         notes.append(f"split: by the folders {examples(folders)}, which are no classes")
     else:
         mixed = sorted({c.label for c in cells if split_name(c.label)})

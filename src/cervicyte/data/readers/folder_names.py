@@ -24,10 +24,10 @@ _GLUED = re.compile(
 #: Names of folders that hold the images of a segmentation set, and the masks; letters and digits only.
 _IMAGE_FOLDERS = {
     "images", "image", "img", "imgs", "pictures", "originals", "original", "raw", "rawimages", "jpegimages", "fields",
-    "inputs", "input", "data", "crops", "rgb",
+    "inputs", "input", "data", "dataset", "crops", "rgb", "imagestr", "imagests",
 }  # fmt: skip
 _MASK_FOLDERS = re.compile(
-    r"\w*masks?|labels?|labelimages|annotations?|annots?|gts?|groundtruths?|segs?|segmentations?|segmented"
+    r"\w*masks?|labels?|labelimages|labels(tr|ts)|annotations?|annots?|gts?|groundtruths?|segs?|segmentations?|segmented"
     r"|segmentation(class|object)(raw)?|targets?|trimaps?|contours?"
 )
 _MARK = r"(?:masks?|seg(?:mentation)?|labels?|annotations?|gt|ground[-_ ]?truth|contours?)"

@@ -23,7 +23,7 @@ SUFFIXES = frozenset({".csv", ".tsv", ".txt", ".parquet"})
 #: What separates values, the most usual first.
 _DELIMITERS = ",;\t|"
 #: Excel's own first line, which names the mark between values.
-_SEP = re.compile(r"\s*\"?sep=(.)\"?[,;\t|]*\s*", re.IGNORECASE)
+_SEP = re.compile(r"\"?sep=(.)\"?[,;\t|]* *(?:\r\n|\r|\n)", re.IGNORECASE)
 #: How laboratory systems keep the zeros of "0012" in Excel: as a formula.
 _FORMULA = re.compile(r'="((?:[^"]|"")*)"')
 
@@ -69,6 +69,8 @@ def read_rows(path: Path) -> Rows:
 
 def _text_of(data: bytes) -> str:
     """Decode as the first bytes say: a mark, or the zeros of ASCII letters in UTF-16."""
+    if data.startswith(b"PK\x03\x04"):
+        raise DataError("an Excel workbook under the name of a text file", "a ZIP archive", "save it as CSV UTF-8")
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return data.decode("utf-16")
     if len(data) >= 4 and not data[1] and not data[3] and data[0]:
@@ -81,10 +83,9 @@ def _text_of(data: bytes) -> str:
 def parse_csv(text: str, name: object = "table") -> Rows:
     """Read the text of a CSV file; the first line that holds anything names the columns. Raises as `read_rows`."""
     text = text.removeprefix("\ufeff")
-    first, _, rest = text.partition("\n")
     skipped = 0
-    if declared := _SEP.fullmatch(first):
-        text, skipped = rest, 1
+    if declared := _SEP.match(text):
+        text, skipped = text[declared.end() :], 1
     delimiter = declared[1] if declared else max(_DELIMITERS, key=lambda mark: _width(text, mark))
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:

@@ -30,6 +30,8 @@ AUGMENTED_TABLE, AUGMENTED_NOTE = "cells.csv", "augmented_set.json"
 #: Its columns with the data set that the rows come from, whose groups theirs still are, and, instead of group,
 #: with the file of each cell where nothing told the groups.
 AUGMENTED_FROM, OWN_GROUP = "augmented_from", "own_group"
+#: Names of columns that may hold splits, where there is no column "split".
+_DIVIDING = ("subset", "set", "partition", "usage", "phase", "fold")
 #: How an original names its box in a field: "field.png#10,20,100,110".
 _BOX_MARK = re.compile(r"#-?\d+(,-?\d+){3}$")
 
@@ -156,6 +158,9 @@ def _cells(table: Rows, path: Path, boxed: bool) -> tuple[list[Cell], list[str]]
     places = Places(path.parent)
     numbers = NumberFormat(row[name] for _, row in table.rows for name in BOX if boxed)
     split_column, split_notes = _split_column(table)
+    unused = [c for c in table.columns if c != split_column and (c in _DIVIDING or split_name(c.removeprefix("is_")))]
+    if unused:
+        split_notes.append(f"split: the columns {examples(unused)} may divide the data set too, and are not read")
     for number, row in table.rows:
         label, place = _name(row["label"]), row["path"].strip()
         if not place:
@@ -226,7 +231,7 @@ def _split_column(table: Rows) -> tuple[str, list[str]]:
     """The column that divides the cells: "split", or another usual name that holds splits only; and a note on it."""
     if "split" in table.columns:
         return "split", []
-    for column in ("subset", "set", "partition", "usage", "phase", "fold"):
+    for column in _DIVIDING:
         values = {row.get(column, "").strip() for _, row in table.rows} - {""}
         if len(values) > 1 and all(_split_value(value, column) for value in values):
             return column, [f"split: from the column {column!r}"]
