@@ -263,6 +263,15 @@ def test_predict_refuses_what_is_no_cell_and_counts_it(trained, mixture, tmp_pat
     assert "6 blank" in done.stderr
 
 
+def test_predict_gives_no_verdict_on_a_crop_over_the_edge(trained, tmp_path) -> None:
+    whole, cut = make_cell(5, 96), _over_an_edge(make_cell(5, 96), "left")
+    paths = [save(whole, tmp_path / "whole.png"), save(cut, tmp_path / "cut.png")]
+    seen = list(Bundle.load(trained.bundle).stream(paths))
+    assert "beyond" not in seen[0].quality
+    assert (seen[1].quality, seen[1].label) == ("reaches beyond the slide", UNSATISFACTORY)
+    assert seen[1].p_abnormal is None
+
+
 def test_training_says_how_many_of_its_own_test_cells_it_refused(trained) -> None:
     scores = json.loads((trained.folder / "metrics.json").read_text())
     with (trained.folder / "predictions.csv").open(encoding="utf-8", newline="") as stream:

@@ -133,14 +133,15 @@ def read_header(data: bytes, name: object = "image", max_pixels: int | None = No
 
 
 def decode(data: bytes, name: object = "image", max_pixels: int | None = None) -> np.ndarray:
-    """Decode an encoded image to uint8 (height, width, 3) RGB, upright.
+    """Decode an encoded image to uint8 (height, width, 3) sRGB, upright, on white.
 
-    16-bit greys are scaled from 0..65535 to 0..255, grey becomes three equal channels,
-    transparent pixels are blended with white, CMYK is converted, and the EXIF orientation is applied.
+    Depths of up to 16 bits are scaled to 8, grey becomes three equal channels, what is transparent is laid on white,
+    inks are converted, ICC profiles are followed, and the EXIF orientation is applied: docs/compatibility.md.
 
     Raises
     ------
-    ImageError : as `read_header`, and for truncated or damaged data
+    ImageError : as `read_header`; for a layout that is not read, an image that is nearly black because it is a
+        camera's 12 or 14 bits, one of which nothing could be seen, and truncated or damaged data
     """
     image = _open(data, name, max_pixels)
     try:

@@ -311,7 +311,8 @@ def _meaning(page: Directory, values: np.ndarray) -> Raster:
         colours = (table if table.max() < 256 else table >> 8).astype(np.uint8)[values[..., 0]]
         values, most = np.dstack([colours, (values[..., 1:] * (255 // most)).astype(np.uint8)]), 255
     if photometric == 6:
-        values = np.asarray(Image.fromarray(np.ascontiguousarray(values), "YCbCr").convert("RGB"))
+        ycbcr = Image.frombytes("YCbCr", values.shape[1::-1], np.ascontiguousarray(values).tobytes())
+        values = np.asarray(ycbcr.convert("RGB"))
     return Raster(
         values=values,
         most=most,
