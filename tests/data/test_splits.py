@@ -115,6 +115,7 @@ def test_random_folds_test_each_cell_once(labels: list[int], n_folds: int, seed:
     each_cell_is_tested_once(folds, len(codes))
     assert all(set(codes[train]) == set(codes) for train in folds.train)
     assert random_folds(codes, n_folds, seed).to_json() == folds.to_json()
+    assert (folds.protocol, folds.seed) == ("random", seed)
 
 
 def test_other_seeds_give_other_folds() -> None:
@@ -136,6 +137,51 @@ def test_very_uneven_groups_still_leave_every_class_in_training() -> None:
             tried += 1
             assert all(set(codes[train]) == set(codes) for train in folds.train)
     assert tried > 60
+
+
+@pytest.fixture
+def lopsided(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """A splitter that leaves a class out of a training set for so many seeds; those that it was given."""
+    from sklearn import model_selection
+
+    seeds: list[int] = []
+    real = model_selection.StratifiedGroupKFold
+
+    class Splitter(real):
+        bad = 2
+
+        def __init__(self, n_splits: int, shuffle: bool, random_state: int) -> None:
+            super().__init__(n_splits, shuffle=shuffle, random_state=random_state)
+            seeds.append(random_state)
+
+        def split(self, cells, codes, groups):
+            rows = np.arange(len(codes))
+            both = [(rows[codes == 0], rows[codes == 1]), (rows[codes == 1], rows[codes == 0])]
+            return iter(both) if len(seeds) <= self.bad else super().split(cells, codes, groups)
+
+    monkeypatch.setattr(model_selection, "StratifiedGroupKFold", Splitter)
+    return seeds
+
+
+def test_a_shuffle_that_leaves_a_class_out_is_followed_by_the_next(lopsided: list[int]) -> None:
+    codes = np.arange(8) % 2
+    folds = grouped_folds(codes, np.arange(8), 2, 2**32 - 1)
+    assert lopsided == [2**32 - 1, 0, 1]
+    assert folds.seed == 2**32 - 1
+    assert all(set(codes[train]) == {0, 1} for train in folds.train)
+
+
+def test_groups_that_no_shuffle_divides_are_refused(lopsided: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    from sklearn import model_selection
+
+    monkeypatch.setattr(model_selection.StratifiedGroupKFold, "bad", 1000)
+    with pytest.raises(DataError) as caught:
+        grouped_folds(np.arange(8) % 2, np.arange(8), 2, 0)
+    what, received, todo = parts(caught.value)
+    assert "training set would lack a class" in what
+    assert received == "8 groups, 2 folds"
+    assert "use fewer folds" in todo
+    assert lopsided == list(range(20))
 
 
 def table(counts: dict[str, int]) -> CellTable:
@@ -162,9 +208,12 @@ def test_every_protocol_divides_a_table(protocol: str) -> None:
     cells = table({"normal_columnar": 6, "severe_dysplastic": 8})
     folds = make_folds(cells, protocol, 3, seed=1)
     each_cell_is_tested_once(folds, len(cells))
-    assert folds.protocol == protocol
-    assert len(holdout(folds)) == 1
-    np.testing.assert_array_equal(holdout(folds).test[0], folds.test[0])
+    assert (folds.protocol, folds.seed) == (protocol, 1)
+    assert make_folds(cells, protocol, 3, seed=1).to_json() == folds.to_json()
+    first = holdout(folds)
+    assert len(first.train) == len(first) == 1
+    np.testing.assert_array_equal(first.test[0], folds.test[0])
+    np.testing.assert_array_equal(first.train[0], folds.train[0])
     leaks = any(shared_groups(cells.groups[a], cells.groups[b]) for a, b in zip(folds.train, folds.test, strict=True))
     assert leaks is not get_protocol(protocol).honest
     assert bool(get_protocol(protocol).warning) is not get_protocol(protocol).honest
@@ -180,6 +229,11 @@ def test_a_class_with_fewer_groups_than_folds_is_named() -> None:
     with pytest.raises(DataError) as caught:
         make_folds(table({"normal_columnar": 6, "severe_dysplastic": 1}), "grouped", 2, 0)
     assert "add groups" in parts(caught.value)[2]
+    two = table({"normal_columnar": 6, "severe_dysplastic": 2})
+    with pytest.raises(DataError) as caught:
+        make_folds(two, "grouped", 3, 0)
+    assert "--folds 2" in parts(caught.value)[2]
+    assert len(make_folds(two, "grouped", 2, 0)) == 2  # as many groups as folds are enough
 
 
 @pytest.mark.parametrize("protocol", [p.name for p in PROTOCOLS])
@@ -203,7 +257,10 @@ def test_a_class_with_fewer_cells_than_folds_is_refused() -> None:
 def test_an_unknown_protocol_is_refused() -> None:
     with pytest.raises(UsageError) as caught:
         get_protocol("groupd")
-    assert "as-published" in parts(caught.value)[2]
+    _, received, todo = parts(caught.value)
+    assert received == "'groupd'"
+    assert "mean 'grouped'" in todo
+    assert "there are: grouped, random, as-published" in todo
 
 
 def test_augmented_copies_know_their_original() -> None:
@@ -224,7 +281,12 @@ def test_augmented_copies_know_their_original() -> None:
 def test_what_is_no_table_of_folds_is_refused(value: dict[str, object]) -> None:
     with pytest.raises(DataError, match="not a table of folds") as caught:
         Folds.from_json(value)
-    parts(caught.value)
+    assert parts(caught.value)[1] == "dict"
+
+
+def test_a_fold_without_cells_keeps_its_type() -> None:
+    folds = Folds.from_json({"protocol": "random", "seed": 0, "folds": [{"train": [], "test": []}]})
+    assert folds.train[0].dtype == folds.test[0].dtype == np.int64
 
 
 # --- the division that a data set came with
@@ -248,7 +310,8 @@ def divided(*marks: str) -> CellTable:
     ],
 )
 def test_the_data_sets_own_division_is_used_and_told(marks, tested, words):
-    folds = splits.own_division(divided(*marks), "grouped", 0)
+    folds = splits.own_division(divided(*marks), "grouped", 7)
+    assert (folds.protocol, folds.seed) == ("grouped", 7)
     assert [test.tolist() for test in folds.test] == tested
     assert all(sorted([*a, *b]) == [0, 1, 2, 3] for a, b in zip(folds.train, folds.test, strict=True))
     assert words in splits.division_note(divided(*marks))
@@ -264,3 +327,4 @@ def test_a_division_that_leaves_a_class_out_of_training_is_refused():
     with pytest.raises(DataError, match="leaves a class out") as raised:
         splits.own_division(divided("train", "test", "train", "test"), "grouped", 0)
     assert HERLEV.classes[1] in raised.value.received
+    assert "--folds" in parts(raised.value)[2]
