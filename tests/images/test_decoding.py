@@ -209,6 +209,9 @@ def test_bmp_of_32_bits() -> None:
 def test_an_alpha_channel_by_which_nothing_could_be_seen_is_refused() -> None:
     ones = np.dstack([PIXELS, np.ones((20, 30), np.uint8)])
     refused(encode("PNG", Image.fromarray(ones)), "every pixel is transparent", "multiply")
+    empty = Image.fromarray(np.dstack([SMOOTH, np.zeros((20, 30), np.uint8)]))
+    refused(encode("WEBP", empty), "lossy WebP keeps no colour")  # its colours were another image
+    refused(encode("WEBP", empty, lossless=True), "every pixel is transparent")
     nothing = np.zeros((20, 30, 4), np.uint8)
     refused(encode("PNG", Image.fromarray(nothing)), "every pixel is transparent")
 

@@ -371,6 +371,17 @@ def _open(data: bytes, name: object, max_pixels: int | None) -> Image.Image | ti
     return image
 
 
+def _lossy_webp(data: bytes) -> bool:
+    """Return whether bytes are a WebP file that keeps alpha beside lossy colours, in a chunk ALPH (RFC 9649)."""
+    at = 12
+    while data[8:12] == b"WEBP" and at + 8 <= len(data):
+        if data[at : at + 4] == b"ALPH":
+            return True
+        length = int.from_bytes(data[at + 4 : at + 8], "little")
+        at += 8 + length + length % 2
+    return False
+
+
 def _orientation(image: Image.Image | tiff.Directory, data: bytes) -> int:
     """How an image must be turned to stand upright, as EXIF counts: 1 to 8."""
     if isinstance(image, tiff.Directory):
@@ -390,6 +401,10 @@ def _raster(image: Image.Image | tiff.Directory, data: bytes, name: object) -> R
         return png.deep(data, orientation, profile)
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         image, alpha = image.convert("RGBA"), "straight"
+        if _lossy_webp(data) and image.getchannel("A").getextrema() == (0, 0):
+            raise ImageError(
+                "every pixel is transparent, and lossy WebP keeps no colour there", name, "save it without transparency"
+            )
     else:
         alpha = ""
         if image.mode not in ("L", "RGB", "CMYK"):
