@@ -50,8 +50,8 @@ class Computation:
 def _read(path: Path) -> dict[str, np.ndarray] | None:
     """The arrays of a file, or None where it is not there or damaged."""
     try:
-        with np.load(path, allow_pickle=False) as found:
-            held = {name: found[name] for name in found.files}
+        with np.load(path, allow_pickle=False) as stored:
+            held = {name: stored[name] for name in stored.files}
     except (OSError, ValueError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile):
         return None  # RuntimeError: a damaged byte says that the file is encrypted or packed in a way not known
     working_folder.used(path)

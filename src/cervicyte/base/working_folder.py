@@ -63,9 +63,9 @@ def size(place: Path) -> int:
 
 def remove_oldest(place: Path, limit: int) -> int:
     """Delete the files used longest ago until the others take no more than ``limit`` bytes; return what is left."""
-    found = sorted(_files(place))
-    held = sum(taken for _, taken, _ in found)
-    for _, taken, path in found:
+    oldest_first = sorted(_files(place))
+    held = sum(taken for _, taken, _ in oldest_first)
+    for _, taken, path in oldest_first:
         if held <= limit:
             break
         with contextlib.suppress(PermissionError):  # another process has it open, and the system minds
@@ -82,10 +82,10 @@ def used(path: Path) -> None:
 
 def _files(place: Path) -> list[tuple[float, int, Path]]:
     """Time of last use, size and path of every file, those of a killed process included."""
-    found = []
+    files = []
     for path in place.rglob("*"):
         with contextlib.suppress(OSError):  # another process was quicker
             status = path.stat()
             if path.is_file():
-                found.append((status.st_mtime, status.st_size, path))
-    return found
+                files.append((status.st_mtime, status.st_size, path))
+    return files

@@ -63,18 +63,18 @@ def _classes(manifest: Manifest) -> str:
 
 
 def _numbers(scores: Mapping[str, Any]) -> str:
-    found = rows(scores)
-    if not found:
+    numbers = rows(scores)
+    if not numbers:
         return ""
     lines = ["| | value (95 % interval over groups) |", "| --- | --- |"]
-    lines += [f"| {words} | {text} |" for words, text in found]
+    lines += [f"| {words} | {text} |" for words, text in numbers]
     uncertain = scores.get("uncertain", {})
-    told = []
+    sentences = []
     for name, words in (("coverage", "of the cells are answered"), ("binary_error", "of these are wrong")):
         value = (uncertain.get(name) or {}).get("value")
         if value is not None:
-            told.append(f"{value:.1%} {words}")
-    return "## How good it is\n\n" + "\n".join(lines) + (f"\n\n{'; '.join(told)}." if told else "")
+            sentences.append(f"{value:.1%} {words}")
+    return "## How good it is\n\n" + "\n".join(lines) + (f"\n\n{'; '.join(sentences)}." if sentences else "")
 
 
 def _compressed(training: Mapping[str, Any]) -> str:

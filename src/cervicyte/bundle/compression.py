@@ -74,9 +74,9 @@ def compress(model: bundle.Bundle, inputs: Iterable[Path | str], out: Path | str
             "name such a bundle, or predict with this one as it is",
         )
     extractor = GraphExtractor(model.folder, manifest.graphs[0], len(manifest.classes), "float32")
-    found = [f.path for f in decoding.find_images(inputs) if f.problem is None]
-    order = np.random.default_rng(0).permutation(len(found))[: 2 * (CALIBRATION + COMPARISON)]
-    prepared = _prepared([found[i] for i in order], extractor)
+    paths = [f.path for f in decoding.find_images(inputs) if f.problem is None]
+    order = np.random.default_rng(0).permutation(len(paths))[: 2 * (CALIBRATION + COMPARISON)]
+    prepared = _prepared([paths[i] for i in order], extractor)
     if len(prepared) < CALIBRATION + 1:
         raise DataError("too few readable images to calibrate on", len(prepared), f"give at least {CALIBRATION + 1}")
     first, rest = prepared[:CALIBRATION], prepared[CALIBRATION : CALIBRATION + COMPARISON]
@@ -95,8 +95,8 @@ def compress(model: bundle.Bundle, inputs: Iterable[Path | str], out: Path | str
         }
         smaller = replace(manifest, name=f"{manifest.name}, int8", precision="int8", training=training)
         with np.load(model.folder / bundle.TRAINING_CELLS, allow_pickle=False) as stored:
-            kept = {name: stored[name] for name in stored.files}
-        return bundle.save_bundle(out, smaller, small.read_bytes(), kept), change
+            training_cells = {name: stored[name] for name in stored.files}
+        return bundle.save_bundle(out, smaller, small.read_bytes(), training_cells), change
 
 
 def _prepared(paths: Sequence[Path], extractor: GraphExtractor) -> np.ndarray:

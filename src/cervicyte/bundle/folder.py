@@ -134,10 +134,10 @@ class Bundle:
         vectors = np.asarray(vectors, dtype=np.float64)
         end = len(m.graphs) * len(m.classes)
         votes = vectors[:, :end].reshape(len(vectors), len(m.graphs), len(m.classes))
-        found = answer(votes, m.combiner, m.temperature, m.abnormal_classes, m.limits)
+        answers = answer(votes, m.combiner, m.temperature, m.abnormal_classes, m.limits)
         if m.quality is None or vectors.shape[1] == end:
-            return found
-        return found.refusing(verdicts(m.quality, vectors[:, end:]))
+            return answers
+        return answers.refusing(verdicts(m.quality, vectors[:, end:]))
 
     def stream(
         self, inputs: Iterable[Path | str], *, precision: str | None = None, cache: bool = True
@@ -161,15 +161,15 @@ class Bundle:
         pending: deque[decoding.SearchResult] = deque()
 
         def pictures() -> Iterator[decoding.CellImage]:
-            for found in decoding.find_images(inputs):
-                pending.append(found)
-                if found.problem is None:
-                    yield decoding.CellImage(str(found.path))
+            for file in decoding.find_images(inputs):
+                pending.append(file)
+                if file.problem is None:
+                    yield decoding.CellImage(str(file.path))
 
         def refused() -> Iterator[Prediction]:
             while pending and pending[0].problem is not None:
-                found = pending.popleft()
-                yield Prediction(str(found.path), error=found.problem.one_line if found.problem else "")
+                file = pending.popleft()
+                yield Prediction(str(file.path), error=file.problem.one_line if file.problem else "")
 
         for _, result in extraction.stream(pictures(), extractor, store):
             yield from refused()
@@ -183,25 +183,25 @@ class Bundle:
     def verdict(self, path: str, vector: np.ndarray) -> Prediction:
         """The prediction for one image's vector from the extractor."""
         m = self.manifest
-        found = self.answers(vector[None, :])
-        reason = "" if found.refused is None else found.refused[0]
+        answers = self.answers(vector[None, :])
+        reason = "" if answers.refused is None else answers.refused[0]
         if reason:  # whatever the graphs say of such a picture means nothing
             return Prediction(path, UNSATISFACTORY, uncertain=True, quality=reason)
-        rows = found.probabilities
+        rows = answers.probabilities
         abnormal = m.abnormal_classes
         p_abnormal = None if abnormal is None else rows[:, abnormal].sum(axis=1)
         flagged = m.limits.flagged(p_abnormal)
-        label = name_cells(rows, m.classes, abnormal, m.limits, found.unsure)[0]
+        label = name_cells(rows, m.classes, abnormal, m.limits, answers.unsure)[0]
         return Prediction(
             path,
             label,
             tuple(float(p) for p in rows[0]),
             None if p_abnormal is None else float(p_abnormal[0]),
             None if flagged is None else bool(flagged[0]),
-            bool((m.limits.uncertain(rows, p_abnormal) | found.unsure)[0]),
-            votes=() if found.votes is None else self._votes(found.votes[0]),
-            disagreement=None if found.votes is None else float(disagreement(found.votes)[0]),
-            quality=UNCHECKED if found.refused is None else GOOD,
+            bool((m.limits.uncertain(rows, p_abnormal) | answers.unsure)[0]),
+            votes=() if answers.votes is None else self._votes(answers.votes[0]),
+            disagreement=None if answers.votes is None else float(disagreement(answers.votes)[0]),
+            quality=UNCHECKED if answers.refused is None else GOOD,
             bethesda=m.bethesda.get(label, ""),
         )
 

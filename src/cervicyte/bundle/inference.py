@@ -84,14 +84,14 @@ class GraphExtractor:
 
     def run(self, batch: np.ndarray) -> np.ndarray:
         """A stack of prepared inputs to calibrated probabilities, float32 (n, k)."""
-        found = self.engine.run(batch)["probabilities"]
-        if found.shape != (len(batch), self.dimension) or not np.isfinite(found).all():
+        probabilities = self.engine.run(batch)["probabilities"]
+        if probabilities.shape != (len(batch), self.dimension) or not np.isfinite(probabilities).all():
             raise BundleError(
                 "the bundle's graph does not give a probability for each of its classes",
-                f"an output of shape {found.shape} for {len(batch)} inputs and {self.dimension} classes",
+                f"an output of shape {probabilities.shape} for {len(batch)} inputs and {self.dimension} classes",
                 "do not use this bundle",
             )
-        return found
+        return probabilities
 
 
 class EnsembleExtractor:
@@ -104,8 +104,8 @@ class EnsembleExtractor:
         self.parts = [GraphExtractor(folder, member, classes, precision) for member in members]
         self.inputs = {part.spec: part for part in self.parts}
         self.dimension = len(self.parts) * classes
-        found = {part.precision for part in self.parts}
-        self.precision = found.pop() if len(found) == 1 else "mixed"
+        precisions = {part.precision for part in self.parts}
+        self.precision = precisions.pop() if len(precisions) == 1 else "mixed"
         self.batch_size = min(part.batch_size for part in self.parts)
         self.parallel = 1
         self.seed = 0

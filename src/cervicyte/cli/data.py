@@ -45,13 +45,13 @@ def data_inspect(
     from cervicyte.evaluation.summary import inspection_table
 
     cells = load(data, reader, group_from, groups, normal)
-    found = inspect(cells, data if data.is_dir() else None)
-    typer.echo(inspection_table(found.to_json()))
+    inspection = inspect(cells, data if data.is_dir() else None)
+    typer.echo(inspection_table(inspection.to_json()))
     if out is not None:
         sheet = contact_sheet(cells, out / "contact_sheet.png")
-        write_json(out / "inspect.json", found.to_json())
+        write_json(out / "inspect.json", inspection.to_json())
         say(f"Written to {out}; open {sheet}")
-    if found.unreadable:
+    if inspection.unreadable:
         raise typer.Exit(SOME_INPUTS_FAILED)
 
 
@@ -76,11 +76,11 @@ def data_audit(
     cells = load(data, reader, group_from, groups, normal)
     for note in cells.notes:
         say(note)
-    found = audit(cells)
-    for finding in found.findings:
+    report = audit(cells)
+    for finding in report.findings:
         typer.echo(f"{finding.severity:8} {finding.check:24} {finding.message}")
     if out is not None:
-        write_audit(found, cells, out)
+        write_audit(report, cells, out)
         say(f"Written to {out}; open {out / 'audit.html'}")
 
 

@@ -261,10 +261,10 @@ def explain(
     from cervicyte.bundle.folder import Bundle
     from cervicyte.explain.explainer import explain as run_explanation, write_png
 
-    found = run_explanation(Bundle.load(model), image, target, precision=precision)
-    write_png(found, out, opacity)
-    odds = (f"P({name}) {p:.3f}" for name, p in found.probabilities.items())
-    typer.echo(", ".join((found.prediction.label, *odds)))
+    explanation = run_explanation(Bundle.load(model), image, target, precision=precision)
+    write_png(explanation, out, opacity)
+    odds = (f"P({name}) {p:.3f}" for name, p in explanation.probabilities.items())
+    typer.echo(", ".join((explanation.prediction.label, *odds)))
     say(f"Written to {out}")
 
 

@@ -114,14 +114,14 @@ def audit_log_verify() -> None:
     Reads every row, recomputes the chain of hashes, and names the first row that was changed, added or removed.
     """
     site = open_here()
-    found = site.audit_log.verify(site.database)
-    if not found.ok:
+    verification = site.audit_log.verify(site.database)
+    if not verification.ok:
         raise DataError(
             "the audit log is not as it was written",
-            found.problem,
-            f"compare with a backup from row {found.broken} on; the rows before it are good",
+            verification.problem,
+            f"compare with a backup from row {verification.broken} on; the rows before it are good",
         )
-    typer.echo(f"{found.rows} rows, all as they were written; the last hash is {found.head}")
+    typer.echo(f"{verification.rows} rows, all as they were written; the last hash is {verification.head}")
 
 
 def open_here() -> Site:

@@ -75,13 +75,13 @@ def outlined(explanation: Explanation) -> np.ndarray:
     """The image with the contours of nucleus and cell: uint8 (h, w, 3), of the image's own size."""
     import cv2
 
-    found = explanation.image.copy()
-    thickness = max(1, round(max(found.shape[:2]) / 250))
+    image = explanation.image.copy()
+    thickness = max(1, round(max(image.shape[:2]) / 250))
     nucleus, cell = explanation.segmentation.nucleus, explanation.segmentation.cytoplasm
     for mask, colour in ((nucleus | cell, CELL), (nucleus, NUCLEUS)):
         contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-        cv2.drawContours(found, contours, -1, colour, thickness)
-    return found
+        cv2.drawContours(image, contours, -1, colour, thickness)
+    return image
 
 
 def write_png(explanation: Explanation, path: Path | str, opacity: float = 0.5) -> None:
@@ -160,11 +160,11 @@ def _members(figure: Any, explanation: Explanation, maps: Mapping[str, np.ndarra
     shown = list(maps)[:_MEMBERS]
     every = figure.subplots(1, max(4, len(shown)), squeeze=False)[0]
     end = max(limit(maps[name]) for name in shown)
-    found = {m.name: m for m in explanation.members}
+    by_name = {m.name: m for m in explanation.members}
     for axes in every[len(shown) :]:
         axes.set_visible(False)
     for axes, name in zip(every, shown, strict=False):
-        member = found[name]
+        member = by_name[name]
         _picture(axes, blend(explanation.image, maps[name], end, opacity), "")
         axes.set_title(class_label(name), fontsize=8, color=INK)
         axes.set_xlabel(f"weight {member.weight:.2f}, log-odds {member.log_odds:+.1f}", fontsize=7, color=INK)

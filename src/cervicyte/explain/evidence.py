@@ -55,10 +55,10 @@ class Target:
 
     def weights(self, logits: np.ndarray) -> np.ndarray:
         """Derivative of the log-odds by each logit: (k,) to float64 (k,), sum 1 inside and -1 outside."""
-        found = np.empty(len(self.mask))
+        weights = np.empty(len(self.mask))
         for part, sign in ((self.mask, 1.0), (~self.mask, -1.0)):
-            found[part] = sign * softmax(np.asarray(logits)[part][None])[0]
-        return found
+            weights[part] = sign * softmax(np.asarray(logits)[part][None])[0]
+        return weights
 
 
 def find_target(
@@ -147,10 +147,10 @@ class Explanation:
     @property
     def probabilities(self) -> dict[str, float]:
         """P(target), and P(abnormal) where it is defined."""
-        found = {self.target: self.probability}
+        probabilities = {self.target: self.probability}
         if self.prediction.p_abnormal is not None:
-            found[ABNORMAL] = self.prediction.p_abnormal
-        return found
+            probabilities[ABNORMAL] = self.prediction.p_abnormal
+        return probabilities
 
     @property
     def member_maps(self) -> dict[str, np.ndarray]:
@@ -182,8 +182,8 @@ def place_map(activation: np.ndarray, target: Target, log_odds: float) -> np.nda
     outside the target share their probability, as entropies), which belongs to no place and is given to all.
     """
     maps = np.asarray(activation, dtype=np.float64)
-    found = maps @ target.weights(maps.mean(axis=(0, 1)))
-    return np.asarray(found - found.mean() + log_odds, dtype=np.float32)
+    weighted = maps @ target.weights(maps.mean(axis=(0, 1)))
+    return np.asarray(weighted - weighted.mean() + log_odds, dtype=np.float32)
 
 
 def member_weights(combiner: Combiner | None, votes: np.ndarray, target: Target) -> np.ndarray:
@@ -195,18 +195,18 @@ def member_weights(combiner: Combiner | None, votes: np.ndarray, target: Target)
     - mean, vote and fuzzy-rank treat all members alike, and so does this.
     """
     m, k = votes.shape
-    found = np.full(m, 1 / m)
+    weights = np.full(m, 1 / m)
     if combiner is not None and combiner.weights:
-        found = np.array(combiner.weights)
+        weights = np.array(combiner.weights)
     elif combiner is not None and combiner.matrix:
         logs = np.log(np.maximum(votes, _LEAST_STACKED))
         matrix = np.array(combiner.matrix)
         outer = target.weights(logs.reshape(-1) @ matrix + np.array(combiner.bias))
         p = votes[:, target.mask].sum(axis=1, keepdims=True)
         direction = np.where(target.mask, 1 - p, -p)
-        found = np.einsum("mc,mcd,d->m", direction, matrix.reshape(m, k, k), outer)
-    total = np.abs(found).sum()
-    return np.asarray(found / total) if total > 0 else np.full(m, 1 / m)
+        weights = np.einsum("mc,mcd,d->m", direction, matrix.reshape(m, k, k), outer)
+    total = np.abs(weights).sum()
+    return np.asarray(weights / total) if total > 0 else np.full(m, 1 / m)
 
 
 def shares(parts: list[Evidence]) -> list[float]:

@@ -154,11 +154,11 @@ class _Member:
         batch = self.extractor.prepare(picture)[None]
         if self.head is not None:
             return self.extractor.run(batch)[0], batch[0]
-        found = self.extractor.engine.run(batch)
-        p = found["probabilities"]
-        if "activation_map" not in found:
+        outputs = self.extractor.engine.run(batch)
+        p = outputs["probabilities"]
+        if "activation_map" not in outputs:
             return self.extractor.run(batch)[0], np.empty((0, 0, p.shape[-1]))
-        activation = found["activation_map"]
+        activation = outputs["activation_map"]
         if activation.ndim != 4 or len(p) != 1 or p.shape[-1] != self.extractor.dimension or activation.size == 0:
             raise self._wrong(f"an output of shape {p.shape} with a map of shape {activation.shape}")
         means = activation.reshape(1, -1, activation.shape[-1]).mean(axis=1)
@@ -207,16 +207,16 @@ def _linear_head(graph: Any, d: int, k: int) -> tuple[np.ndarray, np.ndarray, np
     """Weights (d, k), bias (k,) and centre (d,) of a graph of `modelgraph.measurements_graph`, float64."""
     from onnx import numpy_helper
 
-    found = {row.name: numpy_helper.to_array(row).astype(np.float64) for row in graph.initializer}
+    constants = {row.name: numpy_helper.to_array(row).astype(np.float64) for row in graph.initializer}
     try:
-        head = found["head_weights"], found["head_bias"], found.get("head_centre", np.zeros(d))
+        head = constants["head_weights"], constants["head_bias"], constants.get("head_centre", np.zeros(d))
         right = [array.shape for array in head] == [(d, k), (k,), (d,)]
     except KeyError:
         right = False
     if not right:
         raise BundleError(
             "the bundle's graph on measurements has no linear head",
-            ", ".join(f"{name} {array.shape}" for name, array in found.items()) or "no constants",
+            ", ".join(f"{name} {array.shape}" for name, array in constants.items()) or "no constants",
             "train it again with this version",
         )
     return head
@@ -225,11 +225,11 @@ def _linear_head(graph: Any, d: int, k: int) -> tuple[np.ndarray, np.ndarray, np
 def _checked(image: np.ndarray | Path | str) -> np.ndarray:
     if isinstance(image, str | Path):
         return decoding.load(image)
-    found = np.asarray(image)
-    if found.dtype != np.uint8 or found.ndim != 3 or found.shape[2] != 3 or not found.size:
+    pixels = np.asarray(image)
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
         raise ImageError(
             "not a picture: uint8 of height, width and 3 colours is needed",
-            f"{found.dtype} of shape {found.shape}",
+            f"{pixels.dtype} of shape {pixels.shape}",
             "decode files with cervicyte.images.decoding.load",
         )
-    return np.ascontiguousarray(found)
+    return np.ascontiguousarray(pixels)

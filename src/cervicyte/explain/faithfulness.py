@@ -81,29 +81,29 @@ def deletion(
         raise UsageError("deletion needs shares between 0 and 1, and a draw", f"{list(shares)}, {draws} draws")
     before, rows = [], []
     for number, picture in enumerate(track(pictures, "Deleting")):
-        found = explainer.explain(picture, target)
+        explanation = explainer.explain(picture, target)
         random = np.random.default_rng([seed, number])
         variants = [
             filled(picture, mask)
             for share in shares
             for mask in (
-                strongest(_values(found), share),
+                strongest(_values(explanation), share),
                 strongest(_central(picture.shape[:2]), share),
-                *(strongest(elsewhere(_values(found), random), share) for _ in range(draws)),
+                *(strongest(elsewhere(_values(explanation), random), share) for _ in range(draws)),
             )
         ]
-        after = log_odds(explainer, variants, found).reshape(len(shares), 2 + draws)
-        before.append(found.log_odds)
-        rows.append(found.log_odds - after)
+        after = log_odds(explainer, variants, explanation).reshape(len(shares), 2 + draws)
+        before.append(explanation.log_odds)
+        rows.append(explanation.log_odds - after)
     falls = np.array(rows).reshape(-1, len(shares), 2 + draws)
     return Deletion(tuple(shares), np.array(before), falls[:, :, 0], falls[:, :, 2:].mean(axis=2), falls[:, :, 1])
 
 
-def log_odds(explainer: Explainer, pictures: Sequence[np.ndarray], found: Explanation) -> np.ndarray:
+def log_odds(explainer: Explainer, pictures: Sequence[np.ndarray], explanation: Explanation) -> np.ndarray:
     """The log-odds of an explanation's target for other pictures: float64 (n,)."""
     manifest = explainer.bundle.manifest
     p = explainer.probabilities(pictures)
-    target = find_target(found.target, manifest.classes, manifest.abnormal_classes, p[0])
+    target = find_target(explanation.target, manifest.classes, manifest.abnormal_classes, p[0])
     return np.array([target.log_odds(row) for row in p])
 
 
@@ -121,13 +121,13 @@ def filled(picture: np.ndarray, mask: np.ndarray) -> np.ndarray:
     Uint8 (h, w, 3) and bool (h, w), not all True, to uint8 (h, w, 3).
     """
     keep = (~mask).astype(np.float32)
-    kept = picture.astype(np.float32) * keep[..., None]
+    visible = picture.astype(np.float32) * keep[..., None]
     sigma = max(1.0, max(picture.shape[:2]) / 16)
     # Far from all that is left there is nothing to blur: the mean of the rest takes over.
     little = 1e-3
-    mean = kept.sum(axis=(0, 1)) / max(keep.sum(), 1.0)
+    mean = visible.sum(axis=(0, 1)) / max(keep.sum(), 1.0)
     weight = cv2.GaussianBlur(keep, (0, 0), sigma)[..., None] + little
-    blurred = (cv2.GaussianBlur(kept, (0, 0), sigma) + little * mean) / weight
+    blurred = (cv2.GaussianBlur(visible, (0, 0), sigma) + little * mean) / weight
     return np.where(mask[..., None], blurred.round().clip(0, 255), picture).astype(np.uint8)
 
 
@@ -167,12 +167,12 @@ def agreement(
     first: Explainer, other: Explainer, pictures: Iterable[np.ndarray], target: str | None = None
 ) -> np.ndarray:
     """Correlation of two models' maps of each image, for the same target: float64 (n,); see `correlation`."""
-    found = []
+    correlations = []
     for picture in track(pictures, "Comparing"):
-        mine = first.explain(picture, target)
-        theirs = other.explain(picture, mine.target)
-        found.append(correlation(_values(mine), _values(theirs)))
-    return np.array(found)
+        of_first = first.explain(picture, target)
+        of_other = other.explain(picture, of_first.target)
+        correlations.append(correlation(_values(of_first), _values(of_other)))
+    return np.array(correlations)
 
 
 def correlation(first: np.ndarray, other: np.ndarray) -> float:
@@ -182,10 +182,10 @@ def correlation(first: np.ndarray, other: np.ndarray) -> float:
     return float(a @ b) / scale if scale else 0.0
 
 
-def _values(found: Explanation) -> np.ndarray:
-    if found.map is None:
+def _values(explanation: Explanation) -> np.ndarray:
+    if explanation.map is None:
         raise UsageError("only maps can be compared", "measurements", "name a bundle with a network")
-    return found.map
+    return explanation.map
 
 
 def _central(shape: tuple[int, ...]) -> np.ndarray:

@@ -66,7 +66,7 @@ class FeatureCache:
 
     def get(self, keys: Sequence[bytes]) -> dict[bytes, np.ndarray]:
         """The float32 vectors (d,) of those keys that are here and whole."""
-        found: dict[bytes, np.ndarray] = {}
+        vectors: dict[bytes, np.ndarray] = {}
         with self._lock:
             for start in range(0, len(keys), _LOOKUP_ROWS):
                 some = keys[start : start + _LOOKUP_ROWS]
@@ -74,9 +74,9 @@ class FeatureCache:
                 rows = self._execute(f"SELECT key, vector, digest FROM features WHERE key IN ({marks})", some)
                 for key, vector, digest in rows:
                     if digest == _digest(key, vector):  # a flipped byte counts as not here
-                        found[key] = np.frombuffer(vector, dtype="<f4")
-            found.update((key, self._waiting[key]) for key in keys if key in self._waiting)
-        return found
+                        vectors[key] = np.frombuffer(vector, dtype="<f4")
+            vectors.update((key, self._waiting[key]) for key in keys if key in self._waiting)
+        return vectors
 
     def put(self, key: bytes, vector: np.ndarray) -> None:
         """Keep one float32 vector (d,); it is on disk after the next commit."""

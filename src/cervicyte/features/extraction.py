@@ -395,13 +395,13 @@ def odd_cells(name: object) -> Iterator[None]:
 
 def sound_precision(wanted: str, parity: dict[str, Any], backbone: Backbone) -> str:
     """The precision to run at: bfloat16 only for a network whose features it leaves as they are."""
-    found = parity.get("bfloat16", {"within": True})
-    if found["within"]:
+    check = parity.get("bfloat16", {"within": True})
+    if check["within"]:
         return wanted
     if wanted == "bfloat16":
         raise UsageError(
             f"bfloat16 changes the features of {backbone.name} too much",
-            f"relative difference {found['relative_error']:.2g}, allowed {found['bound']:g}",
+            f"relative difference {check['relative_error']:.2g}, allowed {check['bound']:g}",
             "use --precision float32 or auto",
         )
     return "float32" if wanted == "auto" else wanted

@@ -122,10 +122,10 @@ def widened(model: Any) -> Any:
 
     wide = onnx.ModelProto()
     wide.CopyFrom(model)
-    kept = {value.name: value for value in wide.graph.initializer}
-    casts = [n for n in wide.graph.node if n.op_type == "Cast" and n.input[0] in kept]
+    constants = {value.name: value for value in wide.graph.initializer}
+    casts = [n for n in wide.graph.node if n.op_type == "Cast" and n.input[0] in constants]
     for node in casts:
-        value = kept[node.input[0]]
+        value = constants[node.input[0]]
         if value.data_type == onnx.TensorProto.FLOAT16 and node.attribute[0].i == onnx.TensorProto.FLOAT:
             numbers = numpy_helper.to_array(value).astype(np.float32)
             value.CopyFrom(numpy_helper.from_array(numbers, node.output[0]))

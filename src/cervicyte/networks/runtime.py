@@ -173,8 +173,8 @@ class _OpenVINO:
     def run(self, batch: np.ndarray) -> list[np.ndarray]:
         request = self._requests.get()
         try:
-            found = request.infer({0: batch}, share_inputs=True, share_outputs=True)
-            return [np.array(found[port], dtype=np.float32) for port in self._ports]
+            outputs = request.infer({0: batch}, share_inputs=True, share_outputs=True)
+            return [np.array(outputs[port], dtype=np.float32) for port in self._ports]
         finally:
             self._requests.put(request)
 

@@ -30,9 +30,9 @@ def tour(out: Path, seed: int = 0, show: Callable[[Sequence[Evaluation]], None] 
     synthetic.generate(fresh, n_per_class=3, seed=seed + 1)
     progress.say(f"3. Predicting new cells of other slides, {fresh}, with the bundle")
     for prediction in write_predictions(run.bundle.stream([fresh]), run.bundle.classes, out / "demo_predictions.csv"):
-        said = prediction.error or f"{prediction.label:22}"
-        said += f" ({prediction.quality})" if prediction.refused else f" P(abnormal) {prediction.p_abnormal or 0:.2f}"
-        progress.say(f"   {Path(prediction.path).name:24} {said}")
+        answer = prediction.error or f"{prediction.label:22}"
+        answer += f" ({prediction.quality})" if prediction.refused else f" P(abnormal) {prediction.p_abnormal or 0:.2f}"
+        progress.say(f"   {Path(prediction.path).name:24} {answer}")
     progress.say("4. The same cells before the network that ships, which was trained on real ones")
     counts = Counter(
         f"refused: {p.quality}" if p.refused else "uncertain" if p.uncertain else p.label

@@ -183,23 +183,23 @@ def _map_of(origin: LabelSystem, model: Bundle) -> LabelMap:
 
 def _other_reading(before: CellTable, after: CellTable) -> tuple[str, ...]:
     """A warning where data and model call different ones of the same classes abnormal."""
-    mine, theirs = before.system.abnormal, after.system.abnormal
-    if mine is None or before.present != after.present or theirs is None:
+    of_data, of_model = before.system.abnormal, after.system.abnormal
+    if of_data is None or before.present != after.present or of_model is None:
         return ()
-    other = [c for c in before.present if (c in mine) != (c in theirs)]
+    other = [c for c in before.present if (c in of_data) != (c in of_model)]
     if not other:
         return ()
     return (f"Data and model do not agree whether {', '.join(other)} is abnormal; the model's reading is used.",)
 
 
 def _warnings(cells: CellTable, marks: tuple[str, ...], classes: tuple[str, ...]) -> tuple[str, ...]:
-    found = list(marks)
+    warnings = list(marks)
     if not cells.grouped:
-        found.append("NO GROUPS: each image counts as its own group, so the intervals are narrower than the truth.")
+        warnings.append("NO GROUPS: each image counts as its own group, so the intervals are narrower than the truth.")
     unknown = [c for c in cells.present if c not in classes]
     if unknown:
-        found.append(f"The model never saw these classes and gets all of their cells wrong: {', '.join(unknown)}.")
-    return tuple(found)
+        warnings.append(f"The model never saw these classes and gets all of their cells wrong: {', '.join(unknown)}.")
+    return tuple(warnings)
 
 
 def _facts(cells: CellTable, model: Bundle, precision: str, protocol: str, seed: int) -> dict[str, str]:

@@ -95,5 +95,5 @@ def _words(part: Part, weights: str) -> dict[str, str]:
 
 
 def _line(words: Mapping[str, str]) -> str:
-    told = ((name, value) for name, value in words.items() if value not in ("none", "last", "1"))
-    return "; ".join(f"{name if name.isupper() else name.lower()} {value}" for name, value in told)
+    notable = ((name, value) for name, value in words.items() if value not in ("none", "last", "1"))
+    return "; ".join(f"{name if name.isupper() else name.lower()} {value}" for name, value in notable)

@@ -140,19 +140,19 @@ class TailTrainer:
     def _features(self, rows: np.ndarray) -> np.ndarray:
         count = self.table.orientations
         step = max(1, _ROWS // count)
-        found = []
+        features = []
         for start in range(0, len(rows), step):
             maps = np.asarray(self.table.maps[rows[start : start + step], :count])
             vectors = tail_features(self.tail, maps.reshape(-1, *maps.shape[2:]), self.bfloat16)
-            found.append(vectors.reshape(len(maps), count, -1).mean(axis=1))
-        return np.concatenate(found)
+            features.append(vectors.reshape(len(maps), count, -1).mean(axis=1))
+        return np.concatenate(features)
 
     def _named(self, *parts: Any) -> str:
         rows, codes, held, held_codes, seed = parts
         named = [
             f"{self.table.digests[r]}:{c}:{part}"
-            for part, some, theirs in (("train", rows, codes), ("held", held, held_codes))
-            for r, c in zip(some, theirs, strict=True)
+            for part, some, classes in (("train", rows, codes), ("held", held, held_codes))
+            for r, c in zip(some, classes, strict=True)
         ]
         return fingerprints.of_lines([self._key, str(seed), *named])
 

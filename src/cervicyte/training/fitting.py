@@ -92,10 +92,10 @@ def fit_model(
         combiner, temperature, probabilities = None, 1.0, votes[:, 0]
         notes: tuple[str, ...] = ()
         if len(fitted) > 1:
-            found = fit_combiner(recipe.rule, votes, truth, cells.groups[held], seed, protocol)
-            combiner, notes = found.combiner, (found.note,) if found.note else ()
-            temperature = fit_temperature(np.log(found.oof), truth)
-            probabilities = tempered(found.oof, temperature)
+            combined = fit_combiner(recipe.rule, votes, truth, cells.groups[held], seed, protocol)
+            combiner, notes = combined.combiner, (combined.note,) if combined.note else ()
+            temperature = fit_temperature(np.log(combined.oof), truth)
+            probabilities = tempered(combined.oof, temperature)
     except DataError as error:
         raise splits.named(error, classes) from error
     abnormal = None

@@ -198,8 +198,8 @@ class LinearMember:
 
     def fit(self, cells: CellTable, codes: np.ndarray, n_classes: int, seed: int, folds: Folds) -> FittedLinear:
         """Fit scaler and logistic regression; C is fixed by the recipe or chosen on the inner folds."""
-        found = linear.fit_head(self.table.of(cells), codes, cells.groups, n_classes, self.part.C or None, folds=folds)
-        return FittedLinear(self, found.head, found.oof_logits, found.fold_heads)
+        fitted = linear.fit_head(self.table.of(cells), codes, cells.groups, n_classes, self.part.C or None, folds=folds)
+        return FittedLinear(self, fitted.head, fitted.oof_logits, fitted.fold_heads)
 
 
 @dataclass(frozen=True)

@@ -83,9 +83,9 @@ class Optimisation:
     def _exchange(self) -> None:
         with torch.no_grad():
             for p, mean in zip(self.parameters, self._means, strict=True):
-                kept = p.detach().clone()
+                weights = p.detach().clone()
                 p.copy_(mean)
-                mean.copy_(kept)
+                mean.copy_(weights)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Everything that `resume` needs."""

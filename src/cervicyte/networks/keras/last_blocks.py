@@ -163,8 +163,8 @@ def _check(prefix: Path, tail: TailNetwork, trained: Sequence[Sequence[np.ndarra
         tail.set_arrays(arrays)
         answers.append(tail_features(tail, before))
     expected = np.concatenate(answers, axis=1)
-    found = Engine(data, ("features",), precision="float32").run(images)["features"]
-    error = float(np.abs(found - expected).max() / max(np.abs(expected).max(), 1e-12))
+    joined = Engine(data, ("features",), precision="float32").run(images)["features"]
+    error = float(np.abs(joined - expected).max() / max(np.abs(expected).max(), 1e-12))
     if not error <= PARITY:
         raise DataError(
             "the exported network does not answer as the trained one does",

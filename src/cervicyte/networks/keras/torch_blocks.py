@@ -219,7 +219,7 @@ def _same(x: torch.Tensor, size: Sequence[int], strides: Sequence[int]) -> tuple
 
 def _only(layer: Any, **wanted: Any) -> None:
     for name, value in wanted.items():
-        found = getattr(layer, name)
-        found = getattr(found, "__name__", found)
-        if (tuple(found) if isinstance(found, list) else found) != value:
-            raise UsageError("a layer that fine-tuning does not know", f"{layer.name!r} with {name} {found!r}")
+        actual = getattr(layer, name)
+        actual = getattr(actual, "__name__", actual)
+        if (tuple(actual) if isinstance(actual, list) else actual) != value:
+            raise UsageError("a layer that fine-tuning does not know", f"{layer.name!r} with {name} {actual!r}")

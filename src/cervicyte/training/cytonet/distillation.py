@@ -230,9 +230,9 @@ class StudentTrainer:
 
         def opinion(lessons: Lessons, rows: np.ndarray, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             """Loss against the teacher's opinion and the large network's features."""
-            told = torch.from_numpy(lessons.opinions[rows]).to(run.device)
+            opinions = torch.from_numpy(lessons.opinions[rows]).to(run.device)
             wanted = torch.from_numpy(lessons.targets[rows]).to(run.device)
-            return functional.cross_entropy(head(features), told), functional.mse_loss(features @ projector, wanted)
+            return functional.cross_entropy(head(features), opinions), functional.mse_loss(features @ projector, wanted)
 
         def loss(rows: np.ndarray, views: torch.Tensor, random: np.random.Generator) -> torch.Tensor:
             features = run.features(views)
@@ -383,12 +383,12 @@ def features_of(network: Cytonet, pixels: np.ndarray) -> np.ndarray:
     """Features at prediction: uint8 (n, side, side, 3) to float32 (n, d)."""
     device = next(network.parameters()).device
     network.eval()
-    found = []
+    features = []
     with torch.no_grad():
         for start in range(0, len(pixels), _ROWS):
             some = torch.from_numpy(np.ascontiguousarray(pixels[start : start + _ROWS])).to(device)
-            found.append(network(some.permute(0, 3, 1, 2).float() / 127.5 - 1).mean((2, 3)).cpu().numpy())
-    return np.concatenate(found)
+            features.append(network(some.permute(0, 3, 1, 2).float() / 127.5 - 1).mean((2, 3)).cpu().numpy())
+    return np.concatenate(features)
 
 
 def _arrays(held: Mapping[str, np.ndarray]) -> tuple[np.ndarray, ...]:

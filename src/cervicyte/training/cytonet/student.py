@@ -123,11 +123,11 @@ class PixelReader:
         tables = [np.zeros((len(cells), side, side, 3), dtype=np.uint8) for side in self.sides]
         ends = np.cumsum([table[0].size for table in tables])[:-1]
         rows, failed = {}, {}
-        for row, found in track(extraction.stream((c.picture for c in cells.cells), self), label, len(cells)):
-            if isinstance(found, CervicyteError):
-                failed[printable(cells.cells[row].path)] = found.one_line
+        for row, answer in track(extraction.stream((c.picture for c in cells.cells), self), label, len(cells)):
+            if isinstance(answer, CervicyteError):
+                failed[printable(cells.cells[row].path)] = answer.one_line
             else:
-                for table, part in zip(tables, np.split(found, ends), strict=True):
+                for table, part in zip(tables, np.split(answer, ends), strict=True):
                     table[row] = part.reshape(table[0].shape)
                 rows[cells.cells[row].picture] = row
         return PixelTable(tuple(tables), rows), failed
@@ -246,7 +246,7 @@ class DistilledMember:
         """Train a student on all of the cells, and one without each inner fold to know how good it is."""
         trainer = self.trainer  # what is wrong with the crops is told before the teacher is fitted
         teacher = self.teacher.fit(cells, codes, n_classes, seed, folds)
-        told = fingerprints.of_lines(
+        inputs = fingerprints.of_lines(
             [str(_OPINIONS), teacher.key, json.dumps(folds.to_json()), *_pictures(cells), *map(str, cells.labels)]
         )
 
@@ -264,7 +264,7 @@ class DistilledMember:
                 _, pixels, targets = self._taught
                 return of_cells, Lessons(pixels, targets, opinions()[k])
 
-            named = fingerprints.of_lines([told, str([seed, k]), *_pictures(some)])
+            named = fingerprints.of_lines([inputs, str([seed, k]), *_pictures(some)])
             return trainer.train(named, codes[rows], n_classes, number, lessons)
 
         oof = np.full((len(cells), n_classes), np.nan)

@@ -86,13 +86,13 @@ class FittedTeacher:
         -------
         n_folds + 1 arrays, float32 (n, k)
         """
-        told = []
+        by_member = []
         for f, seat in zip(self.fitted, self.seats, strict=True):
             there = replace(f, member=seat.before_crops)  # type: ignore[arg-type]
             some = [there.without(k).logits(crops) for k in range(n_folds)]
             # Versions of last blocks answer with their mean: they need not be run again.
-            told.append([*some, np.mean(some, axis=0) if isinstance(f, FittedTails) else there.logits(crops)])
-        return [self._mean(logits) for logits in zip(*told, strict=True)]
+            by_member.append([*some, np.mean(some, axis=0) if isinstance(f, FittedTails) else there.logits(crops)])
+        return [self._mean(logits) for logits in zip(*by_member, strict=True)]
 
     @property
     def key(self) -> str:
