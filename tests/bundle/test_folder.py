@@ -274,8 +274,8 @@ def test_a_bundle_may_be_written_into_a_folder_that_a_system_looked_at(tmp_path)
 
 
 def test_a_bundle_that_fails_its_proof_does_not_replace_the_good_one(tmp_path, monkeypatch, demo_cells) -> None:
-    from cervicyte.bundle import graph as modelgraph
     from cervicyte.runs import train as training
+    from cervicyte.training import members
 
     few = _two_classes(demo_cells)
     training.train(few, tmp_path / "run", folds=2)
@@ -284,7 +284,7 @@ def test_a_bundle_that_fails_its_proof_does_not_replace_the_good_one(tmp_path, m
     def wrong(head, temperature):
         return measurements_graph(LinearHead(-head.weights, head.bias, head.C), temperature)
 
-    monkeypatch.setattr(modelgraph, "measurements_graph", wrong)
+    monkeypatch.setattr(members, "measurements_graph", wrong)
     with pytest.raises(BundleError, match="does not say what the trained one says"):
         training.train(few, tmp_path / "run", folds=2)
     assert sha256_file(tmp_path / "run" / "bundle" / "model.onnx") == good

@@ -440,7 +440,7 @@ def test_without_normal_and_abnormal_the_most_probable_class_is_explained() -> N
     ],
 )
 def test_what_is_no_picture_is_refused(seven, image) -> None:
-    with pytest.raises(ImageError, match="not a picture"):
+    with pytest.raises(ImageError, match="not an image"):
         _float(seven, image)
 
 

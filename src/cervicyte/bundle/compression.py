@@ -1,7 +1,7 @@
 """A finished bundle in 8-bit integers: where bfloat16 is not to be had, the graph alone is about twice as fast.
 
-Reading and judging a picture takes as long as before: with the small network that ships files to verdicts are 1.3 times
-as fast, and a single picture gains nothing.
+Reading and judging an image takes as long as before: with the small network that ships files to verdicts are 1.3 times
+as fast, and a single image gains nothing.
 
 The smaller model is another model: what it changes is measured on images that did not calibrate it, and told.
 """
@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from cervicyte.base.progress import say, track
-from cervicyte.bundle import folder as bundle
+from cervicyte.bundle.folder import GRAPH, TRAINING_CELLS, Bundle, save_bundle
 from cervicyte.bundle.inference import GraphExtractor
 from cervicyte.errors import DataError, UsageError
 from cervicyte.images import decoding
@@ -46,7 +46,7 @@ class Change:
     same_class: float
 
 
-def compress(model: bundle.Bundle, inputs: Iterable[Path | str], out: Path | str) -> tuple[bundle.Bundle, Change]:
+def compress(model: Bundle, inputs: Iterable[Path | str], out: Path | str) -> tuple[Bundle, Change]:
     """Write an 8-bit version of a bundle, calibrated on training images.
 
     Parameters
@@ -81,7 +81,7 @@ def compress(model: bundle.Bundle, inputs: Iterable[Path | str], out: Path | str
         raise DataError("too few readable images to calibrate on", len(prepared), f"give at least {CALIBRATION + 1}")
     first, rest = prepared[:CALIBRATION], prepared[CALIBRATION : CALIBRATION + COMPARISON]
     with TemporaryDirectory() as scratch:
-        small = quantise(model.folder / bundle.GRAPH, _batches(first), Path(scratch) / "int8.onnx")
+        small = quantise(model.folder / GRAPH, _batches(first), Path(scratch) / "int8.onnx")
         engine = runtime.Engine(small, ("probabilities",))
         before = np.concatenate([extractor.run(batch) for batch in _batches(rest)])
         after = np.concatenate([engine.run(batch)["probabilities"] for batch in _batches(rest)])
@@ -94,9 +94,9 @@ def compress(model: bundle.Bundle, inputs: Iterable[Path | str], out: Path | str
             "compressed": {**asdict(change), "from": model.graph_sha256, "precision": manifest.precision},
         }
         smaller = replace(manifest, name=f"{manifest.name}, int8", precision="int8", training=training)
-        with np.load(model.folder / bundle.TRAINING_CELLS, allow_pickle=False) as stored:
+        with np.load(model.folder / TRAINING_CELLS, allow_pickle=False) as stored:
             training_cells = {name: stored[name] for name in stored.files}
-        return bundle.save_bundle(out, smaller, small.read_bytes(), training_cells), change
+        return save_bundle(out, smaller, small.read_bytes(), training_cells), change
 
 
 def _prepared(paths: Sequence[Path], extractor: GraphExtractor) -> np.ndarray:

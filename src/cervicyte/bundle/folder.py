@@ -128,7 +128,7 @@ class Bundle:
     def answers(self, vectors: np.ndarray) -> Answers:
         """What the extractor's vectors say: float (n, k), for an ensemble (n, members * k), to answers.
 
-        Where they end in descriptors and the bundle knows what cells look like, other pictures are refused.
+        Where they end in descriptors and the bundle knows what cells look like, other images are refused.
         """
         m = self.manifest
         vectors = np.asarray(vectors, dtype=np.float64)
@@ -160,7 +160,7 @@ class Bundle:
         # Inputs in their order: a file to predict, or the reason why there is nothing to predict.
         pending: deque[decoding.SearchResult] = deque()
 
-        def pictures() -> Iterator[decoding.CellImage]:
+        def images() -> Iterator[decoding.CellImage]:
             for file in decoding.find_images(inputs):
                 pending.append(file)
                 if file.problem is None:
@@ -171,7 +171,7 @@ class Bundle:
                 file = pending.popleft()
                 yield Prediction(str(file.path), error=file.problem.one_line if file.problem else "")
 
-        for _, result in extraction.stream(pictures(), extractor, store):
+        for _, result in extraction.stream(images(), extractor, store):
             yield from refused()
             path = str(pending.popleft().path)
             if isinstance(result, CervicyteError):
@@ -185,7 +185,7 @@ class Bundle:
         m = self.manifest
         answers = self.answers(vector[None, :])
         reason = "" if answers.refused is None else answers.refused[0]
-        if reason:  # whatever the graphs say of such a picture means nothing
+        if reason:  # whatever the graphs say of such an image means nothing
             return Prediction(path, UNSATISFACTORY, uncertain=True, quality=reason)
         rows = answers.probabilities
         abnormal = m.abnormal_classes

@@ -97,7 +97,7 @@ class GraphExtractor:
 class EnsembleExtractor:
     """All graphs of an ensemble; a vector holds the members' probabilities, one member after the other.
 
-    A prepared row holds the bytes of every distinct input once: members that see the same picture share it.
+    A prepared row holds the bytes of every distinct input once: members that see the same image share it.
     """
 
     def __init__(self, folder: Path, members: Sequence[MemberSpec], classes: int, precision: str | None = None) -> None:
@@ -145,7 +145,7 @@ def make_extractor(
 
     Parameters
     ----------
-    described : the bundle checks image quality, so that each vector ends in the picture's descriptors
+    described : the bundle checks image quality, so that each vector ends in the image's descriptors
     """
     graphs: GraphExtractor | EnsembleExtractor
     if len(members) == 1:

@@ -110,7 +110,7 @@ class Manifest:
     scores : the cross-validated metrics, as in metrics.json
     members : of an ensemble, in the order of its votes; empty for a single graph
     combiner, temperature : how the members' votes become calibrated probabilities
-    quality : what cells look like, for refusing other pictures; None in bundles that do not check it
+    quality : what cells look like, for refusing other images; None in bundles that do not check it
     """
 
     name: str

@@ -14,7 +14,7 @@ from cervicyte.errors import UsageError
 #: Rows of a Parquet file that are held before they are written.
 _ROW_GROUP = 2048
 
-#: The label of a picture that is refused: the Bethesda system's word for a specimen that cannot be judged
+#: The label of an image that is refused: the Bethesda system's word for a specimen that cannot be judged
 #: (Nayar and Wilbur 2015, The Bethesda System for Reporting Cervical Cytology).
 UNSATISFACTORY = "unsatisfactory"
 
@@ -44,7 +44,7 @@ class Prediction:
     Attributes
     ----------
     path : the image file
-    label : the class, "uncertain", or "unsatisfactory" for a picture that is refused; empty when there is an error
+    label : the class, "uncertain", or "unsatisfactory" for an image that is refused; empty when there is an error
     probabilities : calibrated, in the order of the bundle's classes; empty when refused or in error
     p_abnormal : probability that the cell is abnormal; None where that is not defined
     above_operating_point : p_abnormal is at or above the operating point
@@ -52,7 +52,7 @@ class Prediction:
     error : why there is no verdict; empty when there is one
     votes : of an ensemble's members, in their order; empty for a single model
     disagreement : 0 where the members share one opinion, 1 where they share none; None for a single model
-    quality : "good", why the picture is refused (`cervicyte.decision.quality.REASONS`), or "not checked"; empty when
+    quality : "good", why the image is refused (`cervicyte.decision.quality.REASONS`), or "not checked"; empty when
         there is an error
     bethesda : the Bethesda category of the label; empty where there is none, or no class is named
     """
@@ -71,7 +71,7 @@ class Prediction:
 
     @property
     def refused(self) -> bool:
-        """The picture is no cell that the model can answer for."""
+        """The image is no cell that the model can answer for."""
         return self.label == UNSATISFACTORY
 
     def row(self, classes: Sequence[str], members: Sequence[str] = ()) -> dict[str, Any]:

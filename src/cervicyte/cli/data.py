@@ -136,11 +136,11 @@ def data_augment(
     for note in cells.notes:
         say(note)
     made = write_set(cells, out, copies, augmentation, originals=originals, seed=seed, data=data)
-    typer.echo(f"{made.written} pictures written, {made.kept} kept from before; the table is {made.table}")
+    typer.echo(f"{made.written} images written, {made.kept} kept from before; the table is {made.table}")
     for path, reason in list(made.failed.items())[:20]:
         say(f"not used: {path}: {reason}")
     if made.strangers:
-        say(f"{len(made.strangers)} picture(s) in {out} are not in the table, for example {made.strangers[0]}")
+        say(f"{len(made.strangers)} image(s) in {out} are not in the table, for example {made.strangers[0]}")
     if made.failed:
         say(f"{len(made.failed)} cell(s) could not be used; all are listed in {out / FAILED}")
         raise typer.Exit(SOME_INPUTS_FAILED)

@@ -197,7 +197,7 @@ def predict(
     """Predict images with a bundle.
 
     One row an image: label, probabilities of all classes, P(abnormal), whether it lies at or above the
-    operating point, whether the model answers at all, whether the picture is a cell that it can judge (quality; if
+    operating point, whether the model answers at all, whether the image is a cell that it can judge (quality; if
     not, the label is unsatisfactory), and the error where there is no verdict.
     """
     from cervicyte.base.files import printable

@@ -20,18 +20,18 @@ site = typer.Typer(
 def site_backup(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The file to write, a tar archive.")],
 ) -> None:
-    """Write the database, all pictures and the audit log's heads into one file.
+    """Write the database, all images and the audit log's heads into one file.
 
-    The server may go on working. The file holds password hashes and pictures: keep it as safe as the server.
+    The server may go on working. The file holds password hashes and images: keep it as safe as the server.
     """
     here = open_here()
     from cervicyte.web.operations import backup
 
     made = backup.make(here, ACTOR, file)
-    typer.echo(f"{made.path}: {made.images} pictures, {made.size} bytes, read again and whole")
+    typer.echo(f"{made.path}: {made.images} images, {made.size} bytes, read again and whole")
     if not made.database:
         say("The database is PostgreSQL's and is NOT in this file. It must be saved just before, with the server")
-        say("stopped, so that the pictures and heads of all its rows are here. If it was not, do both, in this order:")
+        say("stopped, so that the images and heads of all its rows are here. If it was not, do both, in this order:")
         say("  pg_dump --format=custom --file=cervicyte.dump YOUR_DATABASE")
         say("  cervicyte site backup FILE")
 
@@ -47,7 +47,7 @@ def site_restore(file: Annotated[Path, typer.Argument(metavar="FILE", help="A ba
     folder = settings.get_path("data_dir")
     done = restore(file, folder, ACTOR)
     at = f"{done.at:%Y-%m-%d %H:%M} UTC"
-    typer.echo(f"{folder}: {done.images} pictures and {done.audit_rows} rows of the audit log, as of {at}")
+    typer.echo(f"{folder}: {done.images} images and {done.audit_rows} rows of the audit log, as of {at}")
     if not done.database:
         say("The database is PostgreSQL's and was not in this file: bring it back with pg_restore.")
     say("Everybody has to sign in again. Tokens of the API that were revoked since then are valid again: see to them.")

@@ -45,7 +45,7 @@ class Cell:
     variant: int = 0
 
     @property
-    def picture(self) -> CellImage:
+    def image(self) -> CellImage:
         """Where its pixels are."""
         return CellImage(self.path, self.box, self.variant)
 

@@ -1,4 +1,4 @@
-"""Explanations as pictures: red speaks for the target, blue against it, grey is the cell itself."""
+"""Explanations as images: red speaks for the target, blue against it, grey is the cell itself."""
 
 from __future__ import annotations
 
@@ -114,13 +114,13 @@ def draw(explanation: Explanation, opacity: float = 0.5) -> Figure:
     upper.suptitle(title, fontsize=12, color=INK, weight="bold")
     if explanation.map is None:
         left, right = upper.subplots(1, 2, width_ratios=(1, 1.15))
-        _picture(left, outlined(explanation), "nucleus (yellow) and cell (turquoise)")
+        _draw_image(left, outlined(explanation), "nucleus (yellow) and cell (turquoise)")
         _bars(right, explanation)
     else:
         left, right, bar = upper.subplots(1, 3, width_ratios=(1, 1, 0.045))
         end, target = limit(explanation.map), class_label(explanation.target)
-        _picture(left, explanation.image, _sizes(explanation.measurements))
-        _picture(right, overlay(explanation, opacity), f"red speaks for {target}, blue against it")
+        _draw_image(left, explanation.image, _sizes(explanation.measurements))
+        _draw_image(right, overlay(explanation, opacity), f"red speaks for {target}, blue against it")
         _scale(upper, bar, end, opacity, target)
     for part in lower:
         _members(part, explanation, maps, opacity)
@@ -133,7 +133,7 @@ def _sizes(measurements: Mapping[str, float]) -> str:
     return f"nucleus {measurements['nucleus_area']:.0%} of the crop, N:C ratio {measurements['nc_ratio']:.2f}"
 
 
-def _picture(axes: Axes, image: np.ndarray, below: str) -> None:
+def _draw_image(axes: Axes, image: np.ndarray, below: str) -> None:
     axes.imshow(image, interpolation="lanczos" if min(image.shape[:2]) > 8 else "nearest")
     axes.set_xticks([])
     axes.set_yticks([])
@@ -165,7 +165,7 @@ def _members(figure: Any, explanation: Explanation, maps: Mapping[str, np.ndarra
         axes.set_visible(False)
     for axes, name in zip(every, shown, strict=False):
         member = by_name[name]
-        _picture(axes, blend(explanation.image, maps[name], end, opacity), "")
+        _draw_image(axes, blend(explanation.image, maps[name], end, opacity), "")
         axes.set_title(class_label(name), fontsize=8, color=INK)
         axes.set_xlabel(f"weight {member.weight:.2f}, log-odds {member.log_odds:+.1f}", fontsize=7, color=INK)
     words = [f"members, colours to {end:.1f} log-odds"]

@@ -1,4 +1,4 @@
-"""What speaks for an answer and what against it: the arithmetic of explanations, without a graph or a picture.
+"""What speaks for an answer and what against it: the arithmetic of explanations, without a graph or a drawing.
 
 Everything counts in log-odds of a *target*, a set of classes against all others: "abnormal" against normal,
 or one class against the rest. With logits z and the target's classes A,

@@ -58,7 +58,7 @@ def explain(
 
     Raises
     ------
-    ImageError : an image that cannot be used, or that the bundle refuses as no picture to judge
+    ImageError : an image that cannot be used, or that the bundle refuses as no image to judge
     UsageError : no such target, or a network of the user's own that has no feature map
     BundleError : graphs that do not give what a bundle's graphs give
     """
@@ -89,11 +89,11 @@ class Explainer:
         """Whether any member looks at places."""
         return any("activation_map" in member.extractor.engine.outputs for member in self.members)
 
-    def probabilities(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
+    def probabilities(self, images: Sequence[np.ndarray]) -> np.ndarray:
         """What the graphs answer for images, uint8 (h, w, 3) each, of whatever quality: calibrated, float64 (n, k)."""
         votes = []
         for member in self.members:
-            rows = [member.extractor.prepare(picture) for picture in pictures]
+            rows = [member.extractor.prepare(image) for image in images]
             size = member.extractor.batch_size
             parts = [np.stack(rows[i : i + size]) for i in range(0, len(rows), size)]
             votes.append(np.concatenate([member.extractor.run(part) for part in parts]))
@@ -101,19 +101,19 @@ class Explainer:
 
     def explain(self, image: np.ndarray | Path | str, target: str | None = None) -> Explanation:
         """Explain the answer for one image; see `explain`."""
-        picture = _checked(image)
-        seen = [member.see(picture) for member in self.members]
+        pixels = _checked(image)
+        seen = [member.see(pixels) for member in self.members]
         votes = np.stack([p for p, _ in seen])
         path = os.fspath(image) if isinstance(image, str | Path) else ""
         manifest = self.bundle.manifest
         checked = manifest.quality is not None
-        vector = np.concatenate([votes.reshape(-1), *([describe(picture)] if checked else [])])
+        vector = np.concatenate([votes.reshape(-1), *([describe(pixels)] if checked else [])])
         prediction = self.bundle.verdict(path, vector)
         if prediction.refused:  # a map of what the graphs say all the same would look like an answer
             raise ImageError(
-                "the model gives no verdict on this picture, so there is nothing to explain",
-                f"{printable(path) or 'the picture'}: {prediction.quality}",
-                "give a sharp picture of one cell, like those that the model was trained on",
+                "the model gives no verdict on this image, so there is nothing to explain",
+                f"{printable(path) or 'the image'}: {prediction.quality}",
+                "give a sharp image of one cell, like those that the model was trained on",
             )
         answer = np.array(prediction.probabilities)
         chosen = find_target(target, manifest.classes, manifest.abnormal_classes, answer)
@@ -123,14 +123,14 @@ class Explainer:
             for member, (p, rest), weight in zip(self.members, seen, weights, strict=True)
         )
         return Explanation(
-            picture,
+            pixels,
             chosen.name,
             prediction,
             chosen.log_odds(answer),
-            _combined(members, picture.shape[:2]),
+            _combined(members, pixels.shape[:2]),
             members,
-            dict(zip(morphology.NAMES, map(float, morphology.measure(picture)), strict=True)),
-            segment(picture),
+            dict(zip(morphology.NAMES, map(float, morphology.measure(pixels)), strict=True)),
+            segment(pixels),
         )
 
 
@@ -149,9 +149,9 @@ class _Member:
         self.head = _linear_head(graph, len(spec.input.measurements), len(bundle.classes)) if measured else None
         self.explains = mapped or measured
 
-    def see(self, picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def see(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Probabilities, float (k,), and the activation map (y, x, k) or the measurements (d,)."""
-        batch = self.extractor.prepare(picture)[None]
+        batch = self.extractor.prepare(image)[None]
         if self.head is not None:
             return self.extractor.run(batch)[0], batch[0]
         outputs = self.extractor.engine.run(batch)
@@ -228,7 +228,7 @@ def _checked(image: np.ndarray | Path | str) -> np.ndarray:
     pixels = np.asarray(image)
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
         raise ImageError(
-            "not a picture: uint8 of height, width and 3 colours is needed",
+            "not an image: uint8 of height, width and 3 colours is needed",
             f"{pixels.dtype} of shape {pixels.shape}",
             "decode files with cervicyte.images.decoding.load",
         )

@@ -4,7 +4,7 @@
   TNNLS 28:2660): taking away the places that the map says speak for the target must lower its log-odds more
   than taking away as much elsewhere.
 - *Randomisation* (Adebayo et al. 2018, Sanity checks for saliency maps, NeurIPS): a model whose weights are
-  shuffled must get other maps. One that stays the same shows the picture, not the model.
+  shuffled must get other maps. One that stays the same shows the image, not the model.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Deletion:
 
 def deletion(
     explainer: Explainer,
-    pictures: Iterable[np.ndarray],
+    images: Iterable[np.ndarray],
     target: str | None = None,
     shares: Sequence[float] = SHARES,
     draws: int = 5,
@@ -80,15 +80,15 @@ def deletion(
     if draws < 1 or not shares or not all(0 < s < 1 for s in shares):
         raise UsageError("deletion needs shares between 0 and 1, and a draw", f"{list(shares)}, {draws} draws")
     before, rows = [], []
-    for number, picture in enumerate(track(pictures, "Deleting")):
-        explanation = explainer.explain(picture, target)
+    for number, image in enumerate(track(images, "Deleting")):
+        explanation = explainer.explain(image, target)
         random = np.random.default_rng([seed, number])
         variants = [
-            filled(picture, mask)
+            filled(image, mask)
             for share in shares
             for mask in (
                 strongest(_values(explanation), share),
-                strongest(_central(picture.shape[:2]), share),
+                strongest(_central(image.shape[:2]), share),
                 *(strongest(elsewhere(_values(explanation), random), share) for _ in range(draws)),
             )
         ]
@@ -99,10 +99,10 @@ def deletion(
     return Deletion(tuple(shares), np.array(before), falls[:, :, 0], falls[:, :, 2:].mean(axis=2), falls[:, :, 1])
 
 
-def log_odds(explainer: Explainer, pictures: Sequence[np.ndarray], explanation: Explanation) -> np.ndarray:
-    """The log-odds of an explanation's target for other pictures: float64 (n,)."""
+def log_odds(explainer: Explainer, images: Sequence[np.ndarray], explanation: Explanation) -> np.ndarray:
+    """The log-odds of an explanation's target for other images: float64 (n,)."""
     manifest = explainer.bundle.manifest
-    p = explainer.probabilities(pictures)
+    p = explainer.probabilities(images)
     target = find_target(explanation.target, manifest.classes, manifest.abnormal_classes, p[0])
     return np.array([target.log_odds(row) for row in p])
 
@@ -115,20 +115,20 @@ def strongest(values: np.ndarray, share: float) -> np.ndarray:
     return mask.reshape(values.shape)
 
 
-def filled(picture: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """The picture with the pixels of a mask replaced by the blurred rest of it, which knows nothing of them.
+def filled(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """The image with the pixels of a mask replaced by the blurred rest of it, which knows nothing of them.
 
     Uint8 (h, w, 3) and bool (h, w), not all True, to uint8 (h, w, 3).
     """
     keep = (~mask).astype(np.float32)
-    visible = picture.astype(np.float32) * keep[..., None]
-    sigma = max(1.0, max(picture.shape[:2]) / 16)
+    visible = image.astype(np.float32) * keep[..., None]
+    sigma = max(1.0, max(image.shape[:2]) / 16)
     # Far from all that is left there is nothing to blur: the mean of the rest takes over.
     little = 1e-3
     mean = visible.sum(axis=(0, 1)) / max(keep.sum(), 1.0)
     weight = cv2.GaussianBlur(keep, (0, 0), sigma)[..., None] + little
     blurred = (cv2.GaussianBlur(visible, (0, 0), sigma) + little * mean) / weight
-    return np.where(mask[..., None], blurred.round().clip(0, 255), picture).astype(np.uint8)
+    return np.where(mask[..., None], blurred.round().clip(0, 255), image).astype(np.uint8)
 
 
 def randomised(bundle: Bundle, folder: Path | str, part: str = "network", seed: int = 0) -> Bundle:
@@ -164,13 +164,13 @@ def randomised(bundle: Bundle, folder: Path | str, part: str = "network", seed: 
 
 
 def agreement(
-    first: Explainer, other: Explainer, pictures: Iterable[np.ndarray], target: str | None = None
+    first: Explainer, other: Explainer, images: Iterable[np.ndarray], target: str | None = None
 ) -> np.ndarray:
     """Correlation of two models' maps of each image, for the same target: float64 (n,); see `correlation`."""
     correlations = []
-    for picture in track(pictures, "Comparing"):
-        of_first = first.explain(picture, target)
-        of_other = other.explain(picture, of_first.target)
+    for image in track(images, "Comparing"):
+        of_first = first.explain(image, target)
+        of_other = other.explain(image, of_first.target)
         correlations.append(correlation(_values(of_first), _values(of_other)))
     return np.array(correlations)
 
@@ -189,7 +189,7 @@ def _values(explanation: Explanation) -> np.ndarray:
 
 
 def _central(shape: tuple[int, ...]) -> np.ndarray:
-    """Higher the nearer to the centre: a disc, or an ellipse of the picture's own proportions."""
+    """Higher the nearer to the centre: a disc, or an ellipse of the image's own proportions."""
     y, x = (np.abs(np.arange(n) + 0.5 - n / 2) / n for n in shape[:2])
     return np.asarray(-np.hypot(y[:, None], x[None]))
 

@@ -1,4 +1,4 @@
-"""Turn pictures into feature vectors: streaming extraction, its cache, activations for fine-tuning."""
+"""Turn images into feature vectors: streaming extraction, its cache, activations for fine-tuning."""
 
 import lazy_loader
 

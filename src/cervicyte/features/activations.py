@@ -21,7 +21,8 @@ from cervicyte.base.versions import version_of
 from cervicyte.data.cells import CellTable
 from cervicyte.errors import CervicyteError, DataError, UsageError
 from cervicyte.features import extraction
-from cervicyte.images import augmentation as augment, decoding, filters
+from cervicyte.images import decoding, filters
+from cervicyte.images.augmentation import augmented_copy, get_augmentation
 from cervicyte.images.decoding import CellImage
 from cervicyte.networks.keras.export import BEFORE_TAIL, export_backbone, export_record
 from cervicyte.networks.orientations import COUNTS, oriented
@@ -31,14 +32,14 @@ from cervicyte.networks.runtime import Engine
 #: Raised when the same inputs would give other activations.
 ACTIVATION_FORMAT = 2
 
-#: Pictures whose activations are flushed to disk together.
+#: Images whose activations are flushed to disk together.
 _FLUSH = 64
 
 
 class PrefixExtractor:
-    """The untrained part of a network, in the shape of a feature extractor over all views of a picture.
+    """The untrained part of a network, in the shape of a feature extractor over all views of an image.
 
-    The views of a picture are its ``orientations`` (first, the picture as it is) and then ``variants``
+    The views of an image are its ``orientations`` (first, the image as it is) and then ``variants``
     augmented copies. Filters come first, once for all views.
 
     Parameters
@@ -90,8 +91,8 @@ class PrefixExtractor:
         self.orientations = orientations
         self.variants = variants
         self.views = orientations + variants
-        self.view_augmentation = augment.get_augmentation(augmentation)
-        self.augmentation = augment.get_augmentation(copies)
+        self.view_augmentation = get_augmentation(augmentation)
+        self.augmentation = get_augmentation(copies)
         self.fit = fit
         self.chain = chain
         self.seed = seed
@@ -119,7 +120,7 @@ class PrefixExtractor:
         upright = decoding.resize(image, self.size, self.fit)
         views = [oriented(upright, k) for k in range(self.orientations)]
         for k in range(1, self.variants + 1):
-            copy = augment.augmented_copy(image, k, key, self.seed, self.view_augmentation)
+            copy = augmented_copy(image, k, key, self.seed, self.view_augmentation)
             views.append(decoding.resize(copy, self.size, self.fit))
         return np.stack(views)
 
@@ -141,15 +142,15 @@ class PrefixExtractor:
 
 @dataclass(frozen=True)
 class ActivationTable:
-    """Activations of pictures, found again by where their pixels are.
+    """Activations of images, found again by where their pixels are.
 
     Attributes
     ----------
     maps : float16 (n, views, h, w, c), memory-mapped
-    rows : row of each picture
-    orientations : the first views of each picture: those that are averaged at prediction
-    key : names every input of the activations besides the pictures
-    digests : SHA-256 that names each row's picture, n of them
+    rows : row of each image
+    orientations : the first views of each image: those that are averaged at prediction
+    key : names every input of the activations besides the images
+    digests : SHA-256 that names each row's image, n of them
     """
 
     maps: np.ndarray
@@ -160,7 +161,7 @@ class ActivationTable:
 
     def rows_of(self, cells: CellTable) -> np.ndarray:
         """Rows of the given cells, int64 (n,)."""
-        return np.array([self.rows[c.picture] for c in cells.cells], dtype=np.int64)
+        return np.array([self.rows[c.image] for c in cells.cells], dtype=np.int64)
 
 
 def compute(cells: CellTable, extractor: PrefixExtractor) -> tuple[ActivationTable, dict[int, CervicyteError]]:
@@ -190,10 +191,10 @@ def compute(cells: CellTable, extractor: PrefixExtractor) -> tuple[ActivationTab
     if len(todo):
         if len(todo) < len(cells):
             say(f"going on with the activations of {len(todo)} of {len(cells)} cells")
-        pictures = [cells.cells[i].picture for i in todo]
+        images = [cells.cells[i].image for i in todo]
         label = f"activations of {extractor.backbone.name}"
         finished: list[int] = []
-        for at, answer in track(extraction.stream(pictures, extractor, None), label, len(pictures)):
+        for at, answer in track(extraction.stream(images, extractor, None), label, len(images)):
             row = int(todo[at])
             if isinstance(answer, CervicyteError):
                 errors[row] = answer
@@ -203,7 +204,7 @@ def compute(cells: CellTable, extractor: PrefixExtractor) -> tuple[ActivationTab
             if len(finished) == _FLUSH:
                 _settle(maps, done, finished)
         _settle(maps, done, finished)
-    rows = {cells.cells[i].picture: i for i in range(len(cells)) if i not in errors}
+    rows = {cells.cells[i].image: i for i in range(len(cells)) if i not in errors}
     return ActivationTable(maps, rows, extractor.orientations, extractor.key, digests), errors
 
 

@@ -1,4 +1,4 @@
-"""Descriptors of image quality, read beside what a model reads: of training cells, and of every picture to predict."""
+"""Descriptors of image quality, read beside what a model reads: of training cells, and of every image to predict."""
 
 from __future__ import annotations
 
@@ -57,15 +57,15 @@ class Describer:
 
     def read(self, cells: CellTable) -> None:
         """Describe the cells that were not described yet; one that cannot be read gets NaN, which is refused."""
-        fresh = cells.subset(np.array([c.picture not in self._rows for c in cells.cells], dtype=bool))
+        fresh = cells.subset(np.array([c.image not in self._rows for c in cells.cells], dtype=bool))
         if len(fresh):
             cache = FeatureCache(self._extractor.key)
-            values, _ = extraction.extract(fresh, self._extractor, cache, "Describing the pictures")
-            self._rows |= {cell.picture: row for cell, row in zip(fresh.cells, values, strict=True)}
+            values, _ = extraction.extract(fresh, self._extractor, cache, "Describing the images")
+            self._rows |= {cell.image: row for cell, row in zip(fresh.cells, values, strict=True)}
 
     def of(self, cells: CellTable) -> np.ndarray:
         """float32 (n, d) of cells that were read."""
-        return np.stack([self._rows[c.picture] for c in cells.cells])
+        return np.stack([self._rows[c.image] for c in cells.cells])
 
 
 class Graphs(extraction.Extractor, Protocol):
@@ -80,9 +80,9 @@ class Graphs(extraction.Extractor, Protocol):
 
 
 class Described:
-    """A bundle's graphs and the descriptors of the same pictures; a vector holds both, the descriptors last.
+    """A bundle's graphs and the descriptors of the same images; a vector holds both, the descriptors last.
 
-    Descriptors are of the picture as it was decoded, whatever filters the model wants. A prepared row holds the bytes
+    Descriptors are of the image as it was decoded, whatever filters the model wants. A prepared row holds the bytes
     of what the graphs take, then those of the descriptors.
     """
 
@@ -111,7 +111,7 @@ class Described:
 
 
 def _key(*parts: object) -> str:
-    """Names every input of the descriptors besides the picture, and the given parts."""
+    """Names every input of the descriptors besides the image, and the given parts."""
     import cv2
     import PIL
 

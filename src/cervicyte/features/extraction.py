@@ -1,6 +1,6 @@
 """From files on disk to feature vectors: decoding, filters and inference at the same time.
 
-Memory stays flat for any number of pictures; each file is read once; what the cache knows
+Memory stays flat for any number of images; each file is read once; what the cache knows
 is not even decoded.
 """
 
@@ -36,7 +36,7 @@ from cervicyte.settings import available_threads
 #: Raised when the same inputs would give other features, so that old ones are not taken.
 FEATURE_FORMAT = 2
 
-#: Pictures that one worker takes at a time.
+#: Images that one worker takes at a time.
 _CHUNK = 16
 
 
@@ -229,7 +229,7 @@ def make_extractor(
 
 @dataclass
 class _Slot:
-    """One picture on its way: prepared row, then vector or error."""
+    """One image on its way: prepared row, then vector or error."""
 
     index: int
     key: bytes = b""
@@ -238,17 +238,17 @@ class _Slot:
 
 
 def stream(
-    pictures: Iterable[CellImage], extractor: Extractor, cache: FeatureCache | None = None
+    images: Iterable[CellImage], extractor: Extractor, cache: FeatureCache | None = None
 ) -> Iterator[tuple[int, np.ndarray | CervicyteError]]:
-    """Yield (index, vector or error) for each picture, in order.
+    """Yield (index, vector or error) for each image, in order.
 
     Reading, decoding and filters run in worker threads while the engine computes. One
-    unreadable picture yields its error; the others go on. The number of pictures held at any
-    time is bounded, so ``pictures`` may be an endless generator.
+    unreadable image yields its error; the others go on. The number of images held at any
+    time is bounded, so ``images`` may be an endless generator.
 
     Parameters
     ----------
-    pictures : where the cells are
+    images : where the cells are
     extractor : what makes the vectors
     cache : where they are kept; None computes all of them
 
@@ -282,7 +282,7 @@ def stream(
             yield slot.index, slot.answer
 
     runners = ThreadPoolExecutor(extractor.parallel, "engine")
-    chunks = _prepared(pictures, extractor, cache)
+    chunks = _prepared(images, extractor, cache)
     try:
         for chunk in chunks:
             for slot in chunk:
@@ -324,8 +324,8 @@ def extract(
     """
     features = np.full((len(cells), extractor.dimension), np.nan, dtype=np.float32)
     errors: dict[int, CervicyteError] = {}
-    pictures = (cell.picture for cell in cells.cells)
-    for index, answer in track(stream(pictures, extractor, cache), label, len(cells)):
+    images = (cell.image for cell in cells.cells)
+    for index, answer in track(stream(images, extractor, cache), label, len(cells)):
         if isinstance(answer, CervicyteError):
             errors[index] = answer
         else:
@@ -334,10 +334,10 @@ def extract(
 
 
 def _prepared(
-    pictures: Iterable[CellImage], extractor: Extractor, cache: FeatureCache | None
+    images: Iterable[CellImage], extractor: Extractor, cache: FeatureCache | None
 ) -> Generator[list[_Slot], None, None]:
     """Chunks of slots in order, prepared ahead of their use, but not far ahead."""
-    numbered = enumerate(pictures)
+    numbered = enumerate(images)
     chunks = iter(lambda: list(itertools.islice(numbered, _CHUNK)), [])
     threads = max(2, available_threads())
     return in_order(lambda chunk: _prepare(chunk, extractor, cache), chunks, threads=threads, ahead=threads + 2)
@@ -347,34 +347,34 @@ def _prepare(chunk: list[tuple[int, CellImage]], extractor: Extractor, cache: Fe
     """Read and hash each file of a chunk once, ask the cache, and decode what it does not know."""
     slots = [_Slot(index) for index, _ in chunk]
     contents: dict[str, tuple[bytes, bytes] | CervicyteError] = {}
-    for slot, (_, picture) in zip(slots, chunk, strict=True):
-        if picture.path not in contents:
+    for slot, (_, image) in zip(slots, chunk, strict=True):
+        if image.path not in contents:
             try:
-                data = decoding.read_bytes(picture.path)
-                contents[picture.path] = (data, hashlib.sha256(data).digest())
+                data = decoding.read_bytes(image.path)
+                contents[image.path] = (data, hashlib.sha256(data).digest())
             except CervicyteError as error:
-                contents[picture.path] = error
-        content = contents[picture.path]
+                contents[image.path] = error
+        content = contents[image.path]
         if isinstance(content, CervicyteError):
             slot.answer = content
         else:
-            slot.key = cell_key(content[1], picture.box, picture.variant)
+            slot.key = cell_key(content[1], image.box, image.variant)
     if cache is not None:
         known = cache.get(list({slot.key for slot in slots if slot.answer is None}))
         for slot in slots:
             if slot.answer is None and slot.key in known:
                 slot.answer = known[slot.key]
     decoded_path, decoded = "", np.empty(0)
-    for slot, (_, picture) in zip(slots, chunk, strict=True):
-        content = contents[picture.path]
+    for slot, (_, image) in zip(slots, chunk, strict=True):
+        content = contents[image.path]
         if slot.answer is not None or isinstance(content, CervicyteError):
             continue
         try:
-            with odd_cells(picture.path):
-                if decoded_path != picture.path:
-                    decoded, decoded_path = decoding.decode(content[0], picture.path), picture.path
-                cell = decoded if picture.box is None else decoding.crop(decoded, picture.box)
-                cell = augmented_copy(cell, picture.variant, content[1].hex(), extractor.seed, extractor.augmentation)
+            with odd_cells(image.path):
+                if decoded_path != image.path:
+                    decoded, decoded_path = decoding.decode(content[0], image.path), image.path
+                cell = decoded if image.box is None else decoding.crop(decoded, image.box)
+                cell = augmented_copy(cell, image.variant, content[1].hex(), extractor.seed, extractor.augmentation)
                 slot.row = extractor.prepare(cell)
         except CervicyteError as error:
             slot.answer = error
@@ -383,14 +383,14 @@ def _prepare(chunk: list[tuple[int, CellImage]], extractor: Extractor, cache: Fe
 
 @contextmanager
 def odd_cells(name: object) -> Iterator[None]:
-    """Turn what filters and measurements raise on an odd picture, such as one of a single pixel, into an ImageError."""
+    """Turn what filters and measurements raise on an odd image, such as one of a single pixel, into an ImageError."""
     import cv2
 
     try:
         yield
     except (cv2.error, ValueError, ArithmeticError, IndexError, MemoryError) as error:
         fault = f"the cell could not be prepared ({type(error).__name__}: {error})"
-        raise ImageError(fault, name, "look at the picture: it may be only a few pixels large") from error
+        raise ImageError(fault, name, "look at the image: it may be only a few pixels large") from error
 
 
 def sound_precision(wanted: str, parity: dict[str, Any], backbone: Backbone) -> str:

@@ -1,7 +1,7 @@
 """Our own small network: convolutions that turn and mirror with the cell, so that its answer does not depend on them.
 
 A cell on a slide has no upright position. Each filter is used in its eight orientations, and what is averaged over
-them and over the picture at the end is the same, to rounding, for a cell that was turned by 90 degrees or mirrored:
+them and over the image at the end is the same, to rounding, for a cell that was turned by 90 degrees or mirrored:
 Cohen and Welling 2016, Group equivariant convolutional networks, ICML; for tissue, Veeling et al. 2018, Rotation
 equivariant CNNs for digital pathology, MICCAI. Initial weights are random; nothing comes from another network.
 """
@@ -73,7 +73,7 @@ _RELATIVE = _products()
 
 
 class _Lift(torch.nn.Module):
-    """From a picture to one map for each filter and orientation."""
+    """From an image to one map for each filter and orientation."""
 
     def __init__(self, channels: int, fields: int, side: int, stride: int, padding: int) -> None:
         super().__init__()
@@ -123,7 +123,7 @@ class _Norm(torch.nn.Module):
         self.momentum = _MOMENTUM
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        # A filter's orientations one below the other: one picture to BatchNorm.
+        # A filter's orientations one below the other: one image to BatchNorm.
         y = x.reshape(len(x), -1, ORIENTATIONS * x.shape[2], x.shape[3])
         y = functional.batch_norm(y, self.mean, self.variance, self.weight, self.bias, True, self.momentum, _EPSILON)
         return y.reshape(x.shape)
@@ -171,7 +171,7 @@ class _Block(torch.nn.Module):
 
 
 class Cytonet(torch.nn.Module):
-    """Pixels to a feature map that turns with the picture, and features that do not change when it is turned.
+    """Pixels to a feature map that turns with the image, and features that do not change when it is turned.
 
     Takes float (n, 3, side, side), pixels / 127.5 - 1, and gives float (n, dimension, side / 16, side / 16); its mean
     over height and width are the features.

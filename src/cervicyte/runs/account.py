@@ -46,6 +46,6 @@ def folds_of(plan: Plan) -> dict[str, Any]:
     for trial in plan.trials:
         protocols[trial.division.protocol] = trial.division.to_json()
         if trial.cells is not plan.cells:  # its rows are the originals and their copies
-            names = [cell_name(c.picture) for c in trial.cells.cells]
+            names = [cell_name(c.image) for c in trial.cells.cells]
             protocols[trial.division.protocol]["cells"] = names
-    return {"cells": [cell_name(c.picture) for c in plan.cells.cells], "protocols": protocols}
+    return {"cells": [cell_name(c.image) for c in plan.cells.cells], "protocols": protocols}

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from cervicyte.errors import UsageError
 from cervicyte.features.extraction import NetworkExtractor
-from cervicyte.fields import crops as pool, sharpening
+from cervicyte.fields import sharpening
+from cervicyte.fields.crops import cut
 from cervicyte.images.augmentation import get_augmentation
 from cervicyte.networks.registry import find_weights, get_backbone
 from cervicyte.training.members import Member, make_member
@@ -97,6 +98,6 @@ def _distilled(
         )
         for layer in _SIGHT
     ]
-    unlabelled = sharpening.write(pool.cut(crops, _CROPS, part.seed))
+    unlabelled = sharpening.write(cut(crops, _CROPS, part.seed))
     shape = Shape(side=part.size) if part.size else Shape()
     return DistilledMember(part, shape, Teacher(seats), sight, unlabelled, precision, get_augmentation(copies), seed)

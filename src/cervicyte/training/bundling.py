@@ -108,7 +108,7 @@ def prove(bundle: Bundle, model: Model, cells: CellTable) -> None:
         expected = np.concatenate([expected, np.nan_to_num(model.describer.of(some))], axis=1)
     extractor = bundle.extractor("float32" if bundle.manifest.precision == "float32" else None)
     worst = 0.0
-    for i, vector in extraction.stream((c.picture for c in some.cells), extractor, None):
+    for i, vector in extraction.stream((c.image for c in some.cells), extractor, None):
         if isinstance(vector, CervicyteError):
             raise vector
         worst = max(worst, float((np.abs(vector - expected[i]) / np.maximum(np.abs(expected[i]), 1)).max()))

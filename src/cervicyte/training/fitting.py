@@ -74,7 +74,7 @@ def fit_model(
 
     Parameters
     ----------
-    describer : knows the descriptors of all cells; None makes a model that answers for any picture
+    describer : knows the descriptors of all cells; None makes a model that answers for any image
 
     Raises
     ------

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from cervicyte.base.files import printable
-from cervicyte.bundle import graph as modelgraph
+from cervicyte.bundle.graph import measurements_graph, network_graph
 from cervicyte.bundle.manifest import InputSpec
 from cervicyte.data.cells import CellTable
 from cervicyte.data.splits import Folds
@@ -123,7 +123,7 @@ class FeatureTable:
 
     def of(self, cells: CellTable) -> np.ndarray:
         """float32 (n, d) of the given cells."""
-        return self.values[[self.rows[c.picture] for c in cells.cells]]
+        return self.values[[self.rows[c.image] for c in cells.cells]]
 
 
 def extract_table(cells: CellTable, extractor: Extractor) -> tuple[FeatureTable, dict[str, str]]:
@@ -135,7 +135,7 @@ def extract_table(cells: CellTable, extractor: Extractor) -> tuple[FeatureTable,
     """
     values, errors = extraction.extract(cells, extractor, FeatureCache(extractor.key))
     good = [i for i in range(len(cells)) if i not in errors]
-    return FeatureTable(values, {cells.cells[i].picture: i for i in good}), _reasons(cells, errors)
+    return FeatureTable(values, {cells.cells[i].image: i for i in good}), _reasons(cells, errors)
 
 
 @dataclass(frozen=True)
@@ -159,8 +159,8 @@ class FittedLinear:
     def graph(self, temperature: float) -> bytes:
         """Backbone and head as one graph."""
         if isinstance(self.member.extractor, extraction.NetworkExtractor):
-            return modelgraph.network_graph(self.member.extractor.onnx_path, self.head, temperature)
-        return modelgraph.measurements_graph(self.head, temperature)
+            return network_graph(self.member.extractor.onnx_path, self.head, temperature)
+        return measurements_graph(self.head, temperature)
 
 
 class LinearMember:
@@ -194,7 +194,7 @@ class LinearMember:
 
     def has(self, cells: CellTable) -> np.ndarray:
         """Which cells have features, bool (n,)."""
-        return np.array([c.picture in self.table.rows for c in cells.cells], dtype=bool)
+        return np.array([c.image in self.table.rows for c in cells.cells], dtype=bool)
 
     def fit(self, cells: CellTable, codes: np.ndarray, n_classes: int, seed: int, folds: Folds) -> FittedLinear:
         """Fit scaler and logistic regression; C is fixed by the recipe or chosen on the inner folds."""
@@ -234,7 +234,7 @@ class FittedTails:
         with tempfile.TemporaryDirectory() as scratch:
             joined = Path(scratch) / "joined.onnx"
             last_blocks.join(member.extractor.onnx_path, member.trainer.tail, [v.arrays for v in self.versions], joined)
-            return modelgraph.network_graph(averaged_file(joined, member.extractor.orientations), head, temperature)
+            return network_graph(averaged_file(joined, member.extractor.orientations), head, temperature)
 
 
 class FinetunedMember:
@@ -269,7 +269,7 @@ class FinetunedMember:
 
     def has(self, cells: CellTable) -> np.ndarray:
         """Which cells have activations, bool (n,)."""
-        return np.array([c.picture in self.table.rows for c in cells.cells], dtype=bool)
+        return np.array([c.image in self.table.rows for c in cells.cells], dtype=bool)
 
     def fit(self, cells: CellTable, codes: np.ndarray, n_classes: int, seed: int, folds: Folds) -> FittedTails:
         """Train one version for each inner fold, stopped early on the fold's held cells."""

@@ -217,16 +217,16 @@ def read_cells(cells: CellTable, members: Sequence[Member]) -> tuple[CellTable, 
         reasons |= member.read(cells)
     readable = np.all([member.has(cells) for member in members], axis=0)
     failed = {
-        cell_name(cell.picture): reasons.get(printable(cell.path), "it cannot be read")
+        cell_name(cell.image): reasons.get(printable(cell.path), "it cannot be read")
         for cell in cells.subset(~readable).cells
     }
     return cells.subset(readable), failed
 
 
-def cell_name(picture: CellImage) -> str:
+def cell_name(image: CellImage) -> str:
     """Name a cell in files and messages: its path, and where there are such its box and the number of the copy."""
-    box = "" if picture.box is None else f"#{','.join(map(str, picture.box))}"
-    return printable(picture.path) + box + (f" copy {picture.variant}" if picture.variant else "")
+    box = "" if image.box is None else f"#{','.join(map(str, image.box))}"
+    return printable(image.path) + box + (f" copy {image.variant}" if image.variant else "")
 
 
 def check_space(tables: Iterable[tuple[CellTable, Sequence[Member]]]) -> None:

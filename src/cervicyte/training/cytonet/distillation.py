@@ -211,7 +211,7 @@ class StudentTrainer:
         return Student(_arrays(held), LinearHead(held["weights"], held["bias"], _HEAD_C), tuple(history))
 
     def logits(self, student: Student, pixels: np.ndarray) -> np.ndarray:
-        """What a student says of pictures: uint8 (n, side, side, 3) to float64 (n, k)."""
+        """What a student says of images: uint8 (n, side, side, 3) to float64 (n, k)."""
         self.network.set_arrays(student.arrays)
         return student.head.logits(features_of(self.network, pixels))
 

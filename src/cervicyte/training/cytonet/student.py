@@ -15,7 +15,7 @@ from cervicyte import settings
 from cervicyte.base import fingerprints
 from cervicyte.base.files import printable
 from cervicyte.base.progress import say, track
-from cervicyte.bundle import graph as modelgraph
+from cervicyte.bundle.graph import network_graph
 from cervicyte.bundle.manifest import InputSpec
 from cervicyte.data.cells import CellTable
 from cervicyte.data.splits import Folds
@@ -43,7 +43,7 @@ from cervicyte.training.schedule import Schedule
 #: How the network first learns to see.
 FOUNDATION = Schedule(epochs=50, batch_size=64, learning_rate=4e-3, weight_decay=0.05, averaging=0.995)
 
-#: Side in pixels of the pictures that training views are cut from.
+#: Side in pixels of the images that training views are cut from.
 _SOURCE_SIDE = 128
 
 #: Numbers that the large network's features are reduced to.
@@ -76,27 +76,27 @@ class FittedStudent:
         with tempfile.TemporaryDirectory() as scratch:
             path = Path(scratch) / "network.onnx"
             path.write_bytes(to_onnx(network).SerializeToString())
-            return modelgraph.network_graph(path, self.student.head, temperature)
+            return network_graph(path, self.student.head, temperature)
 
 
 @dataclass(frozen=True)
 class PixelTable:
-    """Square pictures of cells: the first size is the one that views are cut from, the last as at prediction."""
+    """Square images of cells: the first size is the one that views are cut from, the last as at prediction."""
 
     sizes: tuple[np.ndarray, ...]
     rows: Mapping[CellImage, int]
 
     def large(self, cells: CellTable) -> np.ndarray:
         """uint8 (n, s, s, 3) to cut views from."""
-        return self.sizes[0][[self.rows[c.picture] for c in cells.cells]]
+        return self.sizes[0][[self.rows[c.image] for c in cells.cells]]
 
     def small(self, cells: CellTable) -> np.ndarray:
         """uint8 (n, side, side, 3) as at prediction."""
-        return self.sizes[-1][[self.rows[c.picture] for c in cells.cells]]
+        return self.sizes[-1][[self.rows[c.image] for c in cells.cells]]
 
 
 class PixelReader:
-    """Pictures as they are, in one or more sizes, in the shape of a feature extractor."""
+    """Images as they are, in one or more sizes, in the shape of a feature extractor."""
 
     batch_size = 16
     parallel = 1
@@ -110,26 +110,26 @@ class PixelReader:
         self.fit, self.chain, self.augmentation, self.seed = fit, chain, augmentation, seed
 
     def prepare(self, image: np.ndarray) -> np.ndarray:
-        """uint8 (h, w, 3) to the bytes of the pictures in all sizes, uint8 (dimension,)."""
+        """uint8 (h, w, 3) to the bytes of the images in all sizes, uint8 (dimension,)."""
         image = filters.apply_chain(image, self.chain)
         return np.concatenate([decoding.resize(image, side, self.fit).reshape(-1) for side in self.sides])
 
     def run(self, batch: np.ndarray) -> np.ndarray:
-        """The pictures as they are."""
+        """The images as they are."""
         return batch
 
     def read(self, cells: CellTable, label: str) -> tuple[PixelTable, dict[str, str]]:
-        """The pictures of all cells that can be read, and the reason for each that cannot."""
+        """The images of all cells that can be read, and the reason for each that cannot."""
         tables = [np.zeros((len(cells), side, side, 3), dtype=np.uint8) for side in self.sides]
         ends = np.cumsum([table[0].size for table in tables])[:-1]
         rows, failed = {}, {}
-        for row, answer in track(extraction.stream((c.picture for c in cells.cells), self), label, len(cells)):
+        for row, answer in track(extraction.stream((c.image for c in cells.cells), self), label, len(cells)):
             if isinstance(answer, CervicyteError):
                 failed[printable(cells.cells[row].path)] = answer.one_line
             else:
                 for table, part in zip(tables, np.split(answer, ends), strict=True):
                     table[row] = part.reshape(table[0].shape)
-                rows[cells.cells[row].picture] = row
+                rows[cells.cells[row].image] = row
         return PixelTable(tuple(tables), rows), failed
 
 
@@ -171,7 +171,7 @@ class DistilledMember:
         self._seen: tuple[FeatureTable, ...] = ()
 
     def read(self, cells: CellTable) -> dict[str, str]:
-        """Read the pictures, and compute what the teacher and the large network need of them."""
+        """Read the images, and compute what the teacher and the large network need of them."""
         self.pixels, failed = self.reader.read(cells, "reading cells")
         failed |= self.teacher.read(cells)
         tables = []
@@ -189,12 +189,12 @@ class DistilledMember:
     def has(self, cells: CellTable) -> np.ndarray:
         """Which cells were read, bool (n,)."""
         rows = [self.pixels.rows, *(table.rows for table in self._seen)]
-        here = np.array([all(c.picture in r for r in rows) for c in cells.cells], dtype=bool)
+        here = np.array([all(c.image in r for r in rows) for c in cells.cells], dtype=bool)
         return np.asarray(here & self.teacher.has(cells))
 
     @cached_property
     def _crops(self) -> tuple[CellTable, np.ndarray, np.ndarray]:
-        """The crops that can be read, their pictures, and the large network's features of them."""
+        """The crops that can be read, their images, and the large network's features of them."""
         pixels, failed = self.crop_reader.read(self.crops, "reading crops")
         tables = []
         for extractor in self.sight:
@@ -202,7 +202,7 @@ class DistilledMember:
             tables.append(table)
             failed |= more
         rows = [pixels.rows, *(t.rows for t in tables)]
-        everywhere = [c for c in self.crops.cells if all(c.picture in r for r in rows)]
+        everywhere = [c for c in self.crops.cells if all(c.image in r for r in rows)]
         crops = self.crops.with_cells(everywhere)
         if failed:
             path, reason = next(iter(failed.items()))
@@ -220,7 +220,7 @@ class DistilledMember:
         """The network that has learnt to see; it has seen no label and none of the cells."""
         crops, pixels, seen = self._crops
         way = f"{_SOURCE_SIDE} {self.part.fit} {self.part.filters} {_TARGETS}"
-        named = fingerprints.of_lines([*(e.key for e in self.sight), way, *_pictures(crops)])
+        named = fingerprints.of_lines([*(e.key for e in self.sight), way, *_pixel_names(crops)])
         targets = self._reduction(seen)
         return train_foundation(pixels, targets, self.shape, FOUNDATION, self.part.seed, named, self.bfloat16)
 
@@ -231,15 +231,15 @@ class DistilledMember:
 
     @cached_property
     def _taught(self) -> tuple[CellTable, np.ndarray, np.ndarray]:
-        """The crops that the teacher speaks of, their pictures and the large network's features."""
+        """The crops that the teacher speaks of, their images and the large network's features."""
         crops, pixels, seen = self._crops
         chosen = np.random.default_rng(self.part.seed).permutation(len(crops))[:_OPINIONS]
         rows = np.sort(chosen)  # crops of one field together, so that it is decoded once
         some = self.teacher.read_crops(crops.subset(rows))
         if len(some) < len(rows):
             say(f"the teacher cannot read {len(rows) - len(some)} of {len(rows)} crops; they are left out")
-        at = {c.picture: row for row, c in enumerate(crops.cells)}
-        rows = np.array([at[c.picture] for c in some.cells], dtype=np.int64)
+        at = {c.image: row for row, c in enumerate(crops.cells)}
+        rows = np.array([at[c.image] for c in some.cells], dtype=np.int64)
         return some, pixels[rows], self._reduction(seen[rows])
 
     def fit(self, cells: CellTable, codes: np.ndarray, n_classes: int, seed: int, folds: Folds) -> FittedStudent:
@@ -247,7 +247,13 @@ class DistilledMember:
         trainer = self.trainer  # what is wrong with the crops is told before the teacher is fitted
         teacher = self.teacher.fit(cells, codes, n_classes, seed, folds)
         inputs = fingerprints.of_lines(
-            [str(_OPINIONS), teacher.key, json.dumps(folds.to_json()), *_pictures(cells), *map(str, cells.labels)]
+            [
+                str(_OPINIONS),
+                teacher.key,
+                json.dumps(folds.to_json()),
+                *_pixel_names(cells),
+                *map(str, cells.labels),
+            ]
         )
 
         @cache
@@ -264,7 +270,7 @@ class DistilledMember:
                 _, pixels, targets = self._taught
                 return of_cells, Lessons(pixels, targets, opinions()[k])
 
-            named = fingerprints.of_lines([inputs, str([seed, k]), *_pictures(some)])
+            named = fingerprints.of_lines([inputs, str([seed, k]), *_pixel_names(some)])
             return trainer.train(named, codes[rows], n_classes, number, lessons)
 
         oof = np.full((len(cells), n_classes), np.nan)
@@ -306,6 +312,6 @@ class Reduction:
         return np.asarray((values - self.mean) @ self.matrix, dtype=np.float32)
 
 
-def _pictures(cells: CellTable) -> list[str]:
+def _pixel_names(cells: CellTable) -> list[str]:
     """Names the pixels of each cell."""
     return [f"{digest}|{c.box}|{c.variant}" for digest, c in zip(cells.digests(), cells.cells, strict=True)]

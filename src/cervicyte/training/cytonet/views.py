@@ -1,4 +1,4 @@
-"""Training views for our own network: each picture as another stain, microscope or camera would have shown it.
+"""Training views for our own network: each image as another stain, microscope or camera would have shown it.
 
 Turns by 90 degrees and mirroring are left out: the network's answer does not depend on them.
 """
@@ -24,7 +24,7 @@ _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 
 
 def view(image: np.ndarray, side: int, random: np.random.Generator) -> np.ndarray:
-    """One view of a square picture: uint8 (s, s, 3) to uint8 (side, side, 3)."""
+    """One view of a square image: uint8 (s, s, 3) to uint8 (side, side, 3)."""
     angle = random.uniform(-_TURN, _TURN)
     zoom, aspect = np.exp(random.uniform(-_ZOOM, _ZOOM)), np.exp(random.uniform(-_ASPECT, _ASPECT))
     shear, shift = random.uniform(-_SHEAR, _SHEAR), random.uniform(-_SHIFT, _SHIFT, 2)
@@ -52,7 +52,7 @@ def view(image: np.ndarray, side: int, random: np.random.Generator) -> np.ndarra
 
 
 def _coloured(image: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """Contrast and saturation about the picture's mean colour, gains, and a shift of all of it."""
+    """Contrast and saturation about the image's mean colour, gains, and a shift of all of it."""
     contrast, saturation = np.exp(random.uniform(-1, 1, 2) * (_CONTRAST, _SATURATION))
     gains = 1 + random.uniform(-_GAIN, _GAIN, 3)
     shift = random.uniform(-_BRIGHTNESS, _BRIGHTNESS) + random.uniform(-_TINT, _TINT, 3)
