@@ -5,15 +5,28 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import create_engine, select
+from sqlalchemy import create_engine, delete, select
 from sqlalchemy.engine import make_url
 from sqlalchemy.orm import Session
 
 from cervicyte.web.accounts import sessions, users
-from cervicyte.web.base.schema import Case, Image, PredictionRow, Report, User, VerdictRow
+from cervicyte.web.base.audit_log import HEADS, AuditLog
+from cervicyte.web.base.database import FILE, Database
+from cervicyte.web.base.schema import (
+    AuditRow,
+    Case,
+    CompletedReading,
+    Image,
+    PredictionRow,
+    Report,
+    RetentionPolicy,
+    User,
+    VerdictRow,
+)
 from cervicyte.web.base.site import Site
 from cervicyte.web.cases import blinding
 from cervicyte.web.operations import backup, restore, retention
@@ -27,24 +40,34 @@ _READERS = {"owner": "owner@lab.example", "second": "second@lab.example"}
 
 
 @pytest.fixture(params=KINDS)
-def site(request: pytest.FixtureRequest, tmp_path) -> Iterator[Site]:
-    """The site of an earlier build on this database, as today's code opens it."""
+def address(request: pytest.FixtureRequest, tmp_path) -> Iterator[str]:
+    """The address of the database of an earlier build's site, which lies in `folder`, as that build left it."""
     kind = request.param
     folder = tmp_path / "site"
     shutil.copytree(SITES / kind, folder)
     if kind == "sqlite":
-        opened = make_site(folder)
-        yield opened
-        opened.database.close()
+        yield ""
     else:
         with request.getfixturevalue("postgresql").database(empty=True) as url:
             engine = create_engine(make_url(url).set(drivername="postgresql+psycopg"))
             with engine.begin() as connection:
                 connection.exec_driver_sql((folder / "database.sql").read_text(encoding="utf-8"))
             engine.dispose()
-            opened = make_site(folder, url=url)
-            yield opened
-            opened.database.close()
+            yield url
+
+
+@pytest.fixture
+def folder(address: str, tmp_path) -> Path:
+    """The data folder of the earlier build's site."""
+    return tmp_path / "site"
+
+
+@pytest.fixture
+def site(address: str, folder: Path) -> Iterator[Site]:
+    """The site of an earlier build on this database, as today's code opens it."""
+    opened = make_site(folder, url=address)
+    yield opened
+    opened.database.close()
 
 
 @pytest.fixture
@@ -118,7 +141,43 @@ def _in(site: Site, email: str) -> User:
         return _user(session, email)
 
 
-@pytest.mark.parametrize("site", ["sqlite"], indirect=True)
+def test_what_the_audit_log_alone_knew_has_tables_of_its_own(site: Site, recorded: dict[str, Any]) -> None:
+    with site.database.read() as session:
+        assert session.scalars(select(RetentionPolicy.days)).all() == [200]
+        number = recorded["cases"]["twice"]["number"]
+        case = session.scalars(select(Case).where(Case.number == number)).one()
+        # Neither the reading that goes on, nor the case that was not read blinded, nor the one that was deleted.
+        rows = session.execute(select(CompletedReading.case_id, CompletedReading.last_verdict_id)).all()
+        assert sorted(row.last_verdict_id for row in rows) == [8, 10]
+        assert {row.case_id for row in rows} == {case.id}
+        actions = session.scalars(select(AuditRow.action)).all()
+        assert (actions.count("retention.set"), actions.count("review.completed")) == (2, 3)
+
+
+@pytest.mark.parametrize(("entries", "expected"), [(None, 30), ([0], 0), ([0, 90], 90)])
+def test_the_policy_of_an_earlier_site_is_what_was_set_last(
+    address: str, folder: Path, entries: list[int] | None, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CERVICYTE_RETENTION_DAYS", "30")
+    database = Database(address or f"sqlite:///{folder / FILE}")
+    with database.write() as session:  # as the earlier build left it: its tables are the audit log's of today
+        if entries is None:  # no administrator ever set it
+            session.execute(delete(AuditRow).where(AuditRow.action == "retention.set"))
+        for days in entries or ():
+            AuditLog(folder / HEADS).append(session, "administrator@lab.example", "retention.set", "", {"days": days})
+    database.close()
+    opened = make_site(folder, url=address)
+    with opened.database.read() as session:
+        assert retention.retention_days(session) == expected
+    with opened.database.read() as session:
+        administrator = _user(session, "administrator@lab.example")
+    retention.set_retention(opened, administrator, 0)  # which goes on from there
+    with opened.database.read() as session:
+        assert retention.retention_days(session) == 0
+    opened.database.close()
+
+
+@pytest.mark.parametrize("address", ["sqlite"], indirect=True)
 def test_a_backup_of_an_earlier_site_is_restored_as_recorded(site: Site, recorded: dict[str, Any], tmp_path) -> None:
     made = backup.make(site, "system")
     restore.restore(made.path, tmp_path / "again")

@@ -22,15 +22,27 @@ from cervicyte.errors import CervicyteError, StorageError, UsageError
 from cervicyte.web.accounts import registration as entry, sessions, users
 from cervicyte.web.base import rate_limits
 from cervicyte.web.base.database import Database
-from cervicyte.web.base.schema import Base, Code, Image, PredictionRow, User, UserSession
+from cervicyte.web.base.schema import (
+    AuditRow,
+    Base,
+    Case,
+    Code,
+    CompletedReading,
+    Image,
+    PredictionRow,
+    User,
+    UserSession,
+)
 from cervicyte.web.cases import deletion, intake
 from cervicyte.web.engine import workers
 from cervicyte.web.engine.predictor import Predictor
 from cervicyte.web.engine.workers import ImageWorkers
 from cervicyte.web.errors import TooManyRequestsError
-from cervicyte.web.operations import backup, restore as restoring
+from cervicyte.web.operations import backup, restore as restoring, retention
+from cervicyte.web.reading import verdicts
 from support.web.cases import answer, case_with, rows, says, small_bundle, until
 from support.web.databases import KINDS
+from support.web.records import give_second, make_case
 from support.web.site import HERE, OTHER, PASSWORD, make_site, make_user
 
 
@@ -256,6 +268,33 @@ def test_a_case_is_deleted_while_its_pictures_are_asked_again(site, bundle):
         lambda: deletion.delete(site, reader, number, number),
     )
     assert found == [2, None]
+
+
+def test_a_verdict_is_changed_while_a_failure_completes_the_blinded_reading(site, bundle):
+    first, second = make_user(site), make_user(site, "second@lab.example")
+    case, (image_id, _) = make_case(site, first, [0.9, None])
+    give_second(site, first, case, second)
+    for reader in (first, second):
+        verdicts.decide(site, reader, image_id, "HSIL")
+    changed, answered = _queued(
+        site,
+        select(Case.id).where(Case.number == case.number),
+        lambda: verdicts.decide(site, first, image_id, "LSIL"),
+        lambda: answer(site, bundle, case.number, [None, "damaged"]),
+    )
+    assert (changed.stored, answered) == ("LSIL", None)
+    with site.database.read() as session:
+        assert session.scalars(select(CompletedReading.last_verdict_id)).all() == [changed.id]
+
+
+def test_two_administrators_set_the_policy_at_the_same_moment(site):
+    administrator = make_user(site, "admin@lab.example", "administrator")
+    days = iter(range(1, 9))
+    assert _at_once(lambda: retention.set_retention(site, administrator, next(days))) == [None] * 8
+    with site.database.read() as session:
+        details = session.scalars(select(AuditRow.detail).where(AuditRow.action == "retention.set")).all()
+        assert retention.retention_days(session) == details[-1]["days"]
+    assert [row["before"] for row in details[1:]] == [row["days"] for row in details[:-1]]
 
 
 def test_a_user_is_disabled_while_a_new_password_is_set(site):

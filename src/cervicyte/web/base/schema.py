@@ -305,6 +305,29 @@ class Report(Base):
     reason: Mapped[str] = mapped_column(Text, default="")
 
 
+class CompletedReading(Base):
+    """A blinded reading was complete: both readers had decided every cell. A picture that comes later can make it so
+    again, which adds a row.
+
+    ``last_verdict_id`` is the newest verdict on the case then, 0 where there was none: it and those before it stand.
+    """
+
+    __tablename__ = "completed_readings"
+
+    id: Mapped[int] = mapped_column(Number, primary_key=True)
+    case_id: Mapped[str] = mapped_column(ForeignKey("cases.id", ondelete="CASCADE"), index=True)
+    last_verdict_id: Mapped[int] = mapped_column(Number)
+
+
+class RetentionPolicy(Base):
+    """How many days signed cases are kept, 0 for always, None where no administrator has set it; one row, always."""
+
+    __tablename__ = "retention_policy"
+
+    id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False, default=1)
+    days: Mapped[int | None] = mapped_column(Integer)
+
+
 class AuditRow(Base):
     """One thing that was done; written by `cervicyte.web.base.audit_log` alone. ``id`` counts from 1 without a gap."""
 

@@ -68,6 +68,10 @@ def store(site: Site, bundle: Bundle, answers: Sequence[Answer]) -> int:
     limits = bundle.manifest.limits
     at = site.clock()
     with site.database.write() as session:
+        # A failure may complete a blinded reading, which is stored for the case: held first, as everywhere.
+        failures = {answer.image.case_id for answer in answers if answer.prediction is None}
+        held = select(Case.id).where(Case.id.in_(failures)).order_by(Case.id)
+        session.execute(held.with_for_update(read=True, key_share=True))
         counted: dict[str, list[int]] = defaultdict(lambda: [0, 0])
         for answer in sorted(answers, key=lambda a: a.image.id):  # always in one order, so that no two wait in a ring
             failed = answer.prediction is None

@@ -16,13 +16,9 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, func, not_, or_, select
 from sqlalchemy.orm import Session, aliased
 
-from cervicyte.web.base.schema import AuditRow, Case, Image, User, VerdictRow
+from cervicyte.web.base.schema import Case, CompletedReading, Image, User, VerdictRow
 from cervicyte.web.base.site import Site
 from cervicyte.web.cases import latest
-
-#: In the audit log: both readers had decided all cells; nothing else remembers it once another picture came.
-_COMPLETED = "review.completed"
-
 
 # ---- the rule
 
@@ -120,12 +116,12 @@ def is_closed(session: Session, user: User, case: Case) -> bool:
     return _is_reader(session, user, case) and _is_complete(session, case)
 
 
-def stands(session: Session, user: User, case: Case, review_id: int) -> bool:
+def stands(session: Session, user: User, case: Case, verdict_id: int) -> bool:
     """Whether a reader's verdict was given before the reading was complete, and so before others' were seen."""
     if not case.blinded or not _is_reader(session, user, case):
         return False
-    noted = select(AuditRow.detail).where(AuditRow.action == _COMPLETED, AuditRow.subject == case.number)
-    return any(review_id <= detail["review"] for detail in session.scalars(noted))
+    completed = select(CompletedReading.id).where(CompletedReading.case_id == case.id)
+    return session.scalar(completed.where(CompletedReading.last_verdict_id >= verdict_id).limit(1)) is not None
 
 
 def has_read(session: Session, case: Case, reading: str, reader: User | None = None) -> bool:
@@ -135,17 +131,19 @@ def has_read(session: Session, case: Case, reading: str, reader: User | None = N
 
 
 def note_completion(session: Session, site: Site, actor: str, case: Case) -> None:
-    """Write into the audit log that a blinded reading is complete, if what was just stored made it so.
+    """Store that a blinded reading is complete, if what was just stored made it so, and write it into the audit log.
 
-    Call it after `AuditLog.append` has taken the log's lock: on PostgreSQL too it then sees all that others stored
-    before, so that of several who complete a reading together one notes it.
+    Hold the case before, and call this after `AuditLog.append` has taken the log's lock: on PostgreSQL too it then
+    sees all that others stored before, so that of several who complete a reading together one notes it.
     """
     session.refresh(case)  # it may have been read before the lock was taken
     if not _is_complete(session, case):
         return
     last = select(func.max(VerdictRow.id)).join(Image, Image.id == VerdictRow.image_id).where(Image.case_id == case.id)
-    detail = {"review": session.scalar(last) or 0}
-    site.audit_log.append(session, actor, _COMPLETED, case.number, detail, site.clock())
+    last_verdict_id = session.scalar(last) or 0
+    session.add(CompletedReading(case_id=case.id, last_verdict_id=last_verdict_id))
+    detail = {"review": last_verdict_id}
+    site.audit_log.append(session, actor, "review.completed", case.number, detail, site.clock())
 
 
 # ---- inside

@@ -16,7 +16,7 @@ from cervicyte import settings
 from cervicyte.web.accounts import sessions
 from cervicyte.web.accounts.users import may
 from cervicyte.web.base import rate_limits
-from cervicyte.web.base.schema import AuditRow, Case, Image, Report, User
+from cervicyte.web.base.schema import Case, Image, Report, RetentionPolicy, User
 from cervicyte.web.base.site import Site
 from cervicyte.web.cases import deletion
 from cervicyte.web.errors import DeniedError, InvalidFieldError
@@ -24,8 +24,6 @@ from cervicyte.web.operations import backup
 
 #: Most days that a case can be kept by policy: a hundred years.
 MOST_DAYS = 36500
-
-_SET = "retention.set"
 
 
 @dataclass(frozen=True)
@@ -49,10 +47,10 @@ class Tidied:
 def retention_days(session: Session) -> int:
     """Days that a signed case is kept after its last signature; 0 keeps all.
 
-    It is what an administrator set last, which only the audit log remembers, else CERVICYTE_RETENTION_DAYS.
+    It is what an administrator set last, else CERVICYTE_RETENTION_DAYS.
     """
-    row = session.scalar(select(AuditRow).where(AuditRow.action == _SET).order_by(AuditRow.id.desc()).limit(1))
-    return int(row.detail["days"]) if row else settings.get_int("retention_days")
+    days = session.scalar(select(RetentionPolicy.days))
+    return settings.get_int("retention_days") if days is None else days
 
 
 def set_retention(site: Site, user: User, days: int) -> None:
@@ -68,9 +66,12 @@ def set_retention(site: Site, user: User, days: int) -> None:
     if not 0 <= days <= MOST_DAYS:
         raise InvalidFieldError("days", f"the days must be 0 to {MOST_DAYS}", days, "0 keeps all")
     with site.database.write() as session:
+        policy = session.scalars(select(RetentionPolicy).with_for_update()).one()
         before = retention_days(session)
         if days != before:
-            site.audit_log.append(session, user.email, _SET, "", {"days": days, "before": before}, site.clock())
+            policy.days = days
+            detail = {"days": days, "before": before}
+            site.audit_log.append(session, user.email, "retention.set", "", detail, site.clock())
 
 
 def due(session: Session, at: datetime, days: int) -> list[str]:
