@@ -72,9 +72,9 @@ def dirty(tmp_path_factory: pytest.TempPathFactory) -> tuple[CellTable, Audit]:
 
 
 def test_clean_data_has_nothing_to_warn_of(clean: CellTable) -> None:
-    found = audit(clean)
-    assert found.worst == "info", [f for f in found.findings if f.severity != "info"]
-    assert found.pairs == ()
+    result = audit(clean)
+    assert result.worst == "info", [f for f in result.findings if f.severity != "info"]
+    assert result.pairs == ()
 
 
 @pytest.mark.parametrize(
@@ -94,9 +94,9 @@ def test_clean_data_has_nothing_to_warn_of(clean: CellTable) -> None:
 def test_each_check_finds_what_was_planted(
     dirty: tuple[CellTable, Audit], check: str, severity: str, names: set[str]
 ) -> None:
-    cells, found = dirty
-    finding = found.find(check)
-    assert finding is not None, [f.check for f in found.findings]
+    cells, result = dirty
+    finding = result.find(check)
+    assert finding is not None, [f.check for f in result.findings]
     assert {Path(cells.cells[r].path).name for rows in finding.examples for r in rows} == names
     assert finding.severity in ({severity} if "copies" not in check else {"info", "warning"})
     assert finding.count >= 1
@@ -187,11 +187,11 @@ def test_random_measurements_are_not_flagged() -> None:
 
 def test_leaks_name_groups_and_copies(clean: CellTable) -> None:
     pairs = [DuplicatePair(0, 9, "near", 0.99), DuplicatePair(3, 4, "near", 0.99)]
-    found = leaks(clean, np.arange(3, 24), np.arange(3), pairs)
-    assert [(x.kind, x.train_row, x.test_row) for x in found] == [("near", 9, 0)]
+    leaking = leaks(clean, np.arange(3, 24), np.arange(3), pairs)
+    assert [(x.kind, x.train_row, x.test_row) for x in leaking] == [("near", 9, 0)]
     shared = leaks(clean, np.arange(2, 24), np.arange(2), [])
     assert [(x.kind, x.train_row, x.test_row) for x in shared] == [("group", 2, 0)]
-    assert "0.png" in found[0].message
+    assert "0.png" in leaking[0].message
     assert "slide0" in shared[0].message
 
 
@@ -205,19 +205,19 @@ def test_joining_duplicates_joins_whole_groups(clean: CellTable) -> None:
 
 
 def test_written_audit_is_complete_and_self_contained(dirty: tuple[CellTable, Audit], tmp_path: Path) -> None:
-    cells, found = dirty
-    write_audit(found, cells, tmp_path / "out")
+    cells, result = dirty
+    write_audit(result, cells, tmp_path / "out")
     value = json.loads((tmp_path / "out" / "audit.json").read_text(encoding="utf-8"))
-    assert [f["check"] for f in value["findings"]] == [f.check for f in found.findings]
+    assert [f["check"] for f in value["findings"]] == [f.check for f in result.findings]
     assert "NaN" not in json.dumps(value)
     with open(tmp_path / "out" / "findings.csv", encoding="utf-8", newline="") as stream:
         rows = list(csv.DictReader(stream))
-    assert {r["check"] for r in rows} == {f.check for f in found.findings}
+    assert {r["check"] for r in rows} == {f.check for f in result.findings}
     assert any(r["path"].endswith("broken.png") for r in rows)
     html = (tmp_path / "out" / "audit.html").read_text(encoding="utf-8")
     assert "data:image/jpeg;base64," in html
     assert not re.search(r'(src|href)="(?!data:)', html)
-    assert all(f.check in html for f in found.findings)
+    assert all(f.check in html for f in result.findings)
 
 
 def test_names_in_the_page_are_escaped(tmp_path: Path) -> None:
@@ -249,8 +249,8 @@ def test_swapped_boxes_are_an_error(tmp_path: Path) -> None:
         system=BINARY,
         name="swapped",
     )
-    found = audit(table)
-    assert {f.check for f in found.findings} & {"blank", "background only"}
+    result = audit(table)
+    assert {f.check for f in result.findings} & {"blank", "background only"}
     right = table.with_cells(
         replace(c, box=(x, y, x + 100, y + 100)) for c, (x, y) in zip(table.cells, cells, strict=True)
     )
@@ -262,8 +262,8 @@ def test_herlev_raises_no_alarm() -> None:
     if not files:
         pytest.skip("the Herlev cells in ../shared are not here")
     cells = (Cell(path=str(f), label=f.parent.name, group=f.name.split("-")[0], source="herlev") for f in files)
-    found = audit(CellTable(cells=tuple(cells), system=HERLEV, name="herlev"))
-    assert found.worst == "info", [f.message for f in found.findings if f.severity != "info"]
+    result = audit(CellTable(cells=tuple(cells), system=HERLEV, name="herlev"))
+    assert result.worst == "info", [f.message for f in result.findings if f.severity != "info"]
 
 
 def test_lbc_copy_is_flagged() -> None:
@@ -283,8 +283,9 @@ def test_lbc_copy_is_flagged() -> None:
         )
         for f in chosen
     )
-    found = audit(CellTable(cells=cells, system=BETHESDA, name="lbc"))
-    augmented, smear, file = (found.find(c) for c in ("augmented copies", "artefact: smeared border", "artefact: file"))
+    result = audit(CellTable(cells=cells, system=BETHESDA, name="lbc"))
+    names = ("augmented copies", "artefact: smeared border", "artefact: file")
+    augmented, smear, file = (result.find(name) for name in names)
     assert augmented is not None
     assert augmented.severity == "warning"
     assert smear is not None

@@ -46,10 +46,10 @@ def test_match_finds_every_copy_and_only_copies(name: str, kind: str, change: Ca
     originals = [make_cell(seed) for seed in range(20)]
     a = np.stack([signature(x) for x in originals])
     b = np.stack([signature(np.ascontiguousarray(change(x))) for x in originals])
-    found = match(a, b)
-    assert [(m.first, m.second) for m in found] == [(i, i) for i in range(20)]
-    assert {m.kind for m in found} == {kind}
-    assert all(0.9 < m.score <= 1.0 for m in found)
+    matches = match(a, b)
+    assert [(m.first, m.second) for m in matches] == [(i, i) for i in range(20)]
+    assert {m.kind for m in matches} == {kind}
+    assert all(0.9 < m.score <= 1.0 for m in matches)
 
 
 def test_different_cells_are_not_duplicates() -> None:
@@ -87,9 +87,9 @@ def test_all_kinds_are_found_in_one_table(tmp_path: Path) -> None:
         "rotated": save(np.rot90(make_cell(2, 200)), tmp_path / "turned.png"),
         "flipped": save(make_cell(3, 200)[::-1], tmp_path / "mirror.png"),
     }
-    found = find_duplicates(table([*paths, *planted.values()]))
+    matches = find_duplicates(table([*paths, *planted.values()]))
     expected = [(i, 30 + i, kind) for i, kind in enumerate(planted)]
-    assert [(p.first, p.second, p.kind) for p in found] == expected
+    assert [(p.first, p.second, p.kind) for p in matches] == expected
     assert set(planted) <= set(KINDS)
 
 
@@ -101,11 +101,11 @@ def test_augmented_copies_are_found_by_their_geometry(tmp_path: Path) -> None:
         fields.append(np.vstack([np.hstack(cells[3 * r : 3 * r + 3]) for r in range(3)]))
     paths = [save(x, tmp_path / f"{i}.png") for i, x in enumerate(fields)]
     paths += [save(augmented_copy(x, 1, f"key{i}"), tmp_path / f"{i}_a.png") for i, x in enumerate(fields)]
-    found = find_duplicates(table(paths))
-    pairs = {(p.first, p.second) for p in found}
+    matches = find_duplicates(table(paths))
+    pairs = {(p.first, p.second) for p in matches}
     assert pairs <= {(i, i + 12) for i in range(12)}
     assert len(pairs) >= 11
-    assert all(0 < p.score <= 1 for p in found)
+    assert all(0 < p.score <= 1 for p in matches)
 
 
 def test_variants_made_on_the_fly_are_augmented_copies(tmp_path: Path) -> None:
@@ -118,9 +118,9 @@ def test_boxes_of_one_field_are_duplicates_only_where_they_mostly_overlap(tmp_pa
     field = np.hstack([make_cell(7, 100), make_cell(8, 100)])
     path = save(field, tmp_path / "field.png")
     boxes = [(0, 0, 90, 90), (5, 4, 95, 94), (45, 0, 135, 90), (105, 5, 195, 95)]
-    found = find_duplicates(table([path] * 4, boxes))
-    assert [(p.first, p.second, p.kind) for p in found] == [(0, 1, "near")]
-    assert found[0].score == pytest.approx(85 * 86 / (2 * 8100 - 85 * 86), abs=1e-3)
+    matches = find_duplicates(table([path] * 4, boxes))
+    assert [(p.first, p.second, p.kind) for p in matches] == [(0, 1, "near")]
+    assert matches[0].score == pytest.approx(85 * 86 / (2 * 8100 - 85 * 86), abs=1e-3)
 
 
 def test_components_join_chains() -> None:

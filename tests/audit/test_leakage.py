@@ -146,8 +146,8 @@ def test_new_pictures_of_a_known_slide_are_refused(trained, demo_cells, unknown_
 
 
 def test_generated_cells_of_other_slides_are_strangers(trained, unknown_cells) -> None:
-    kept = leakage.load_training_cells(trained.bundle / TRAINING_CELLS)
-    assert leakage.known_cells(unknown_cells, kept) == {}
+    columns = leakage.load_training_cells(trained.bundle / TRAINING_CELLS)
+    assert leakage.known_cells(unknown_cells, columns) == {}
 
 
 def test_known_cells_can_be_tested_only_with_the_mark_of_leaking(trained, tmp_path, monkeypatch, capsys) -> None:
@@ -169,7 +169,7 @@ def test_known_cells_can_be_tested_only_with_the_mark_of_leaking(trained, tmp_pa
 def test_training_cells_that_cannot_be_read_are_an_error_and_run_nothing(trained, tmp_path, damage) -> None:
     path = tmp_path / TRAINING_CELLS
     shutil.copy(trained.bundle / TRAINING_CELLS, path)
-    kept = leakage.load_training_cells(path)
+    columns = leakage.load_training_cells(path)
     if damage == "missing":
         path.unlink()
     elif damage == "text":
@@ -179,8 +179,8 @@ def test_training_cells_that_cannot_be_read_are_an_error_and_run_nothing(trained
     elif damage == "other names":
         np.savez(path, some=np.zeros(3))
     elif damage == "lengths":
-        np.savez(path, **{**kept, "groups": kept["groups"][:-1]})
+        np.savez(path, **{**columns, "groups": columns["groups"][:-1]})
     else:
-        np.savez(path, **{**kept, "groups": np.array([{"a": 1}] * len(kept["groups"]), dtype=object)})
+        np.savez(path, **{**columns, "groups": np.array([{"a": 1}] * len(columns["groups"]), dtype=object)})
     with pytest.raises(BundleError, match="does not say what it was trained on"):
         leakage.load_training_cells(path)

@@ -35,32 +35,32 @@ def table(tmp_path: Path) -> CellTable:
 
 def test_counts_sizes_formats_and_what_is_unreadable(table: CellTable, tmp_path: Path) -> None:
     Image.new("RGB", (5, 5)).save(tmp_path / "extra.png")
-    found = inspect(table, tmp_path)
-    assert (found.n, found.files, found.notes) == (10, 10, ("a note",))
-    assert found.counts == {"normal": (6, 3), "abnormal": (4, 3)}
-    assert (found.n_groups, found.groups) == (3, (3, 3, 4))
-    assert found.width == (30, 34, 39)
-    assert found.height == (50, 50, 50)
-    assert found.formats == {"PNG RGB": 5, "JPEG RGB": 3}
-    assert [(Path(row.path).name, row.problem[:12]) for row in found.unreadable] == [
+    inspection = inspect(table, tmp_path)
+    assert (inspection.n, inspection.files, inspection.notes) == (10, 10, ("a note",))
+    assert inspection.counts == {"normal": (6, 3), "abnormal": (4, 3)}
+    assert (inspection.n_groups, inspection.groups) == (3, (3, 3, 4))
+    assert inspection.width == (30, 34, 39)
+    assert inspection.height == (50, 50, 50)
+    assert inspection.formats == {"PNG RGB": 5, "JPEG RGB": 3}
+    assert [(Path(row.path).name, row.problem[:12]) for row in inspection.unreadable] == [
         ("2.png", "not an image"),
         ("8.jpg", "cannot read "),
     ]
-    assert found.unlisted == (str(tmp_path / "extra.png"),)
-    assert json.loads(json.dumps(found.to_json()))["counts"]["abnormal"] == {"cells": 4, "groups": 3}
+    assert inspection.unlisted == (str(tmp_path / "extra.png"),)
+    assert json.loads(json.dumps(inspection.to_json()))["counts"]["abnormal"] == {"cells": 4, "groups": 3}
 
 
 def test_boxes_give_the_sizes_of_crops(table: CellTable) -> None:
     boxed = table.with_cells(replace(c, box=(0, 0, 12, 8)) for c in table.cells)
-    found = inspect(boxed)
-    assert (found.width, found.height) == ((12, 12, 12), (8, 8, 8))
-    assert found.unlisted == ()
+    inspection = inspect(boxed)
+    assert (inspection.width, inspection.height) == ((12, 12, 12), (8, 8, 8))
+    assert inspection.unlisted == ()
 
 
 def test_an_empty_table_is_inspected_too() -> None:
-    found = inspect(CellTable(cells=(), system=BINARY, name="nothing"))
-    assert (found.n, found.width, found.groups, found.formats) == (0, None, (0, 0, 0), {})
-    json.dumps(found.to_json())
+    inspection = inspect(CellTable(cells=(), system=BINARY, name="nothing"))
+    assert (inspection.n, inspection.width, inspection.groups, inspection.formats) == (0, None, (0, 0, 0), {})
+    json.dumps(inspection.to_json())
 
 
 def count(sheet: np.ndarray, colour: tuple[int, int, int]) -> int:

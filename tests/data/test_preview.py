@@ -79,20 +79,20 @@ def test_a_figure_holds_a_limited_number_and_says_what_it_leaves_out(tmp_path, m
         save(make_cell(i, 20), tmp_path / "cells" / f"{i:02d}.png")
     made = preview([tmp_path / "cells"], ("median",), tmp_path / "p.png")
     assert (len(made.rows), made.left_out) == (MOST, 3)
-    code, _, said = inside(
+    code, _, err = inside(
         *(monkeypatch, capsys, "data", "preview", tmp_path / "cells", "--filters", "median"),
         *("--out", tmp_path / "p.png"),
     )
     assert code == 0
-    assert f"3 more image(s) were left out; a figure holds {MOST}" in said
+    assert f"3 more image(s) were left out; a figure holds {MOST}" in err
 
 
 @pytest.mark.parametrize("chain", ["", "nlmm", "nlm:template=33", "median:size=4"])
 def test_a_chain_that_cannot_be_used_writes_nothing(pictures, tmp_path, chain, monkeypatch, capsys) -> None:
     out = tmp_path / "p.png"
-    code, _, said = inside(monkeypatch, capsys, "data", "preview", *pictures, "--filters", chain, "--out", out)
+    code, _, err = inside(monkeypatch, capsys, "data", "preview", *pictures, "--filters", chain, "--out", out)
     assert code == 2
-    assert three_parts(said)
+    assert three_parts(err)
     assert not out.exists()
 
 

@@ -100,9 +100,9 @@ def test_the_same_seed_gives_the_same_folds_and_json_keeps_them(
     assert again.to_json() == folds.to_json()
     back = Folds.from_json(json.loads(json.dumps(folds.to_json())))
     assert (back.protocol, back.seed) == ("grouped", seed)
-    for mine, theirs in zip((*folds.train, *folds.test), (*back.train, *back.test), strict=True):
-        np.testing.assert_array_equal(mine, theirs)
-        assert theirs.dtype == np.int64
+    for before, after in zip((*folds.train, *folds.test), (*back.train, *back.test), strict=True):
+        np.testing.assert_array_equal(before, after)
+        assert after.dtype == np.int64
 
 
 @quick

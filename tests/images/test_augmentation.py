@@ -392,7 +392,7 @@ def test_a_second_run_goes_on_and_other_options_are_refused(data, tmp_path) -> N
     with pytest.raises(DataError, match="not finished"):
         load(out)
     again = write_set(cells, out, 2, data=data)
-    assert (again.written, again.kept) == (1, 17)
+    assert (again.written, again.reused) == (1, 17)
     assert contents(out) == whole
     assert not list(out.rglob(".*"))
     for other in ({"copies": 3}, {"seed": 1}, {"augmentation": "strong"}, {"originals": False}):

@@ -70,7 +70,7 @@ _SMEARED = 0.025
 FEATURES: tuple[str, ...] = tuple(name for family in FAMILIES for name in family.features)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Probe:
     """How well one family of measurements tells one target on unseen groups.
 
@@ -220,7 +220,7 @@ def probe(
         return []
     splits = list(StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(features, codes, group_codes))
     draws = _draws(group_codes, 200, seed)
-    found = []
+    probes = []
     for family in FAMILIES:
         columns = [FEATURES.index(name) for name in family.features]
         if not np.ptp(features[:, columns], axis=0).any():
@@ -234,8 +234,8 @@ def probe(
             scores[np.ix_(test, trees.classes_)] = trees.predict_proba(features[test][:, columns])
         for target, truth in targets:
             members = [c for c in range(len(names)) if truth[codes == c].all()]
-            found.append(_row(family, columns, features, target, truth, scores[:, members].sum(axis=1), draws))
-    return found
+            probes.append(_row(family, columns, features, target, truth, scores[:, members].sum(axis=1), draws))
+    return probes
 
 
 def _row(
@@ -254,8 +254,8 @@ def _row(
     column = features[:, columns[best]]
     means = column[truth].mean(), column[~truth].mean()
     return Probe(
-        family.name,
-        target,
+        family=family.name,
+        target=target,
         auroc=round(auroc(truth, score), 4),
         low=round(float(low), 4),
         high=round(float(high), 4),

@@ -5,32 +5,23 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from cervicyte.audit import artefacts, duplicates, keypoints, signatures
+from cervicyte.audit import artefacts, duplicates, signatures
 from cervicyte.audit.box_scale import better_fit
 from cervicyte.audit.duplicates import DuplicatePair
+from cervicyte.audit.findings import SEVERITIES, Audit, Finding
 from cervicyte.audit.leaks import Leak, join_duplicates, leaks
 from cervicyte.audit.nuclei import nuclei_seen
+from cervicyte.audit.surveys import Survey, survey
 from cervicyte.data.cells import CellTable
-from cervicyte.data.pictures import each_picture
 from cervicyte.data.readers.lbc import SOURCE as FIELDS_SOURCE
 from cervicyte.data.spelling import label_twins, twins
-from cervicyte.errors import DataError, ImageError
-from cervicyte.images import decoding
+from cervicyte.errors import DataError
 
 __all__ = ["SEVERITIES", "Audit", "Finding", "Leak", "Survey", "audit", "join_duplicates", "leaks", "survey"]
-
-#: Severities from harmless to grave, with what they ask for.
-SEVERITIES: dict[str, str] = {
-    "info": "good to know; nothing to mend",
-    "warning": "look at it before you trust a number",
-    "error": "numbers made from this data as it is would be wrong",
-}
 
 #: Difference between bright and dark parts (75th and 3rd percentile of the smoothed grey, 64 px) under
 #: which a crop holds no nucleus. Herlev cells have 15.7 and more, CRIC cells 52 and more; of CRIC crops
@@ -61,73 +52,11 @@ _KIND_CHECK = {kind: f"{kind} copies" for kind in duplicates.KINDS} | {"overlap"
 _MASK_NAME = re.compile(r"(-d|[-_ ](mask|masks|seg|segmentation|label|labels|annotation|gt))$", re.IGNORECASE)
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One thing that the audit found.
-
-    Attributes
-    ----------
-    check : short name of the check
-    severity : one of `SEVERITIES`
-    count : how many cells, pairs or groups it concerns
-    message : one or two plain sentences
-    examples : rows concerned, one tuple each (two rows for a pair), the most telling first
-    details : more, in plain JSON values
-    """
-
-    check: str
-    severity: str
-    count: int
-    message: str
-    examples: tuple[tuple[int, ...], ...] = ()
-    details: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Audit:
-    """All findings on a table, the gravest first, and the duplicate pairs they rest on."""
-
-    name: str
-    n: int
-    findings: tuple[Finding, ...]
-    pairs: tuple[DuplicatePair, ...]
-    probes: tuple[artefacts.Probe, ...] = ()
-
-    @property
-    def worst(self) -> str:
-        """The gravest severity found; "info" where nothing was."""
-        order = list(SEVERITIES)
-        return max((f.severity for f in self.findings), key=order.index, default="info")
-
-    def summary(self) -> dict[str, Any]:
-        """The findings without their examples, for reports."""
-        return {"findings": [{"check": f.check, "severity": f.severity, "message": f.message} for f in self.findings]}
-
-    def find(self, check: str) -> Finding | None:
-        """The finding of a check, or None."""
-        return next((f for f in self.findings if f.check == check), None)
-
-
-@dataclass(frozen=True)
-class Survey:
-    """Measurements of every picture of a table; rows that could not be read hold nan.
-
-    ``features`` float64 (n, 20) as `artefacts.FEATURES`; ``darkness``, ``flatness``, ``contrast``
-    float64 (n,); ``problems`` row -> reason; ``looks`` what the search for duplicates needs
-    """
-
-    looks: duplicates.Gallery
-    features: np.ndarray
-    darkness: np.ndarray
-    flatness: np.ndarray
-    contrast: np.ndarray
-    problems: dict[int, str]
-
-
 def audit(cells: CellTable) -> Audit:
     """Look for everything that is known to make numbers lie.
 
-    Every file is read once; memory grows by about 30 kB for each cell.
+    Every file is read once, and of some a second time: a sample of the cells, and fields with boxes. Memory grows by
+    about 30 kB for each cell.
 
     Raises
     ------
@@ -138,46 +67,13 @@ def audit(cells: CellTable) -> Audit:
     seen = survey(cells)
     pairs = duplicates.find_duplicates(cells, seen.looks)
     probes = _probes(cells, seen)
-    found: list[Finding] = []
+    findings: list[Finding] = []
     for check in _CHECKS:
-        found.extend(check(cells, seen, pairs))
-    found.extend(_artefact_findings(cells, seen, probes))
+        findings.extend(check(cells, seen, pairs))
+    findings.extend(_artefact_findings(cells, seen, probes))
     order = list(SEVERITIES)
-    found.sort(key=lambda f: -order.index(f.severity))
-    return Audit(cells.name, len(cells), tuple(found), tuple(pairs), tuple(probes))
-
-
-def survey(cells: CellTable) -> Survey:
-    """Read every picture once and keep what the checks need of it."""
-    n = len(cells)
-    nan = np.full(n, np.nan)
-    seen = Survey(
-        duplicates.Gallery.empty(n), np.full((n, len(artefacts.FEATURES)), np.nan), nan, nan.copy(), nan.copy(), {}
-    )
-    for row, found in each_picture(cells, _measure, "audit"):
-        if isinstance(found, ImageError):
-            seen.problems[row] = found.one_line
-            continue
-        mark, look, features, numbers = found
-        seen.looks.add(row, mark, look)
-        seen.features[row] = features
-        seen.darkness[row], seen.flatness[row], seen.contrast[row] = numbers
-    return seen
-
-
-def _measure(
-    data: bytes, image: np.ndarray
-) -> tuple[np.ndarray, keypoints.Look, np.ndarray, tuple[float, float, float]]:
-    import cv2
-
-    grey = cv2.GaussianBlur(cv2.cvtColor(decoding.resize(image, 64), cv2.COLOR_RGB2GRAY), (0, 0), 1)
-    bright, dark = np.percentile(grey, (75, 3))
-    step = max(1, min(image.shape[:2]) // 200)
-    coarse = (image[::step, ::step] >> 3).astype(np.int64) @ np.array([1024, 32, 1])
-    shares = np.sort(np.unique(coarse, return_counts=True)[1])[::-1] / coarse.size
-    contrast = float(image[::step, ::step].astype(np.float32).std(axis=(0, 1)).max())
-    numbers = (float(bright - dark), float(shares[:6].sum()), contrast)
-    return signatures.signature(image), keypoints.look(image), artefacts.measure(data, image), numbers
+    findings.sort(key=lambda f: -order.index(f.severity))
+    return Audit(name=cells.name, n=len(cells), findings=tuple(findings), pairs=tuple(pairs), probes=tuple(probes))
 
 
 # --- the checks: each takes (cells, survey, pairs) and gives its findings -------------------------------
@@ -188,7 +84,14 @@ def _unreadable(cells: CellTable, seen: Survey, pairs: Sequence[DuplicatePair]) 
         rows = sorted(seen.problems)
         reasons = {cells.cells[r].path: seen.problems[r] for r in rows}
         message = f"{len(rows)} of {len(cells)} cells cannot be read; they are left out of every other check."
-        yield Finding("unreadable", "warning", len(rows), message, tuple((r,) for r in rows), {"reasons": reasons})
+        yield Finding(
+            check="unreadable",
+            severity="warning",
+            count=len(rows),
+            message=message,
+            examples=tuple((r,) for r in rows),
+            details={"reasons": reasons},
+        )
 
 
 def _duplicate_kinds(cells: CellTable, seen: Survey, pairs: Sequence[DuplicatePair]) -> Iterable[Finding]:
@@ -207,19 +110,32 @@ def _duplicate_kinds(cells: CellTable, seen: Survey, pairs: Sequence[DuplicatePa
         message = f"{len(chosen)} pairs among {involved} cells, {where}: {words}.{remain}"
         grave = kind != "overlap" and extra > 0.02 * len(cells)
         details = {"cells": involved, "redundant": extra, "across_groups": crossing}
-        yield Finding(_KIND_CHECK[kind], "warning" if grave else "info", len(chosen), message, _rows(chosen), details)
+        yield Finding(
+            check=_KIND_CHECK[kind],
+            severity="warning" if grave else "info",
+            count=len(chosen),
+            message=message,
+            examples=_rows(chosen),
+            details=details,
+        )
 
 
 def _declared(cells: CellTable, seen: Survey, pairs: Sequence[DuplicatePair]) -> Iterable[Finding]:
-    found = duplicates.declared(cells)
-    if found:
-        crossing = sum(cells.groups[a] != cells.groups[b] for a, b in found)
+    copies = duplicates.declared(cells)
+    if copies:
+        crossing = sum(cells.groups[a] != cells.groups[b] for a, b in copies)
         where = f"{crossing} of them in another group" if crossing else "all in one group with it, kept together"
         message = (
-            f"{len(found)} of {len(cells)} cells are copies of another, as the data set itself says, {where}. "
-            f"Without them {len(cells) - len(found)} cells remain; no split but a grouped one keeps copies on one side."
+            f"{len(copies)} of {len(cells)} cells are copies of another, as the data set itself says, {where}. "
+            f"Without them {len(cells) - len(copies)} cells remain; only a grouped split keeps copies on one side."
         )
-        yield Finding("declared copies", "warning" if crossing else "info", len(found), message, tuple(found))
+        yield Finding(
+            check="declared copies",
+            severity="warning" if crossing else "info",
+            count=len(copies),
+            message=message,
+            examples=tuple(copies),
+        )
 
 
 def _across_groups(cells: CellTable, seen: Survey, pairs: Sequence[DuplicatePair]) -> Iterable[Finding]:
@@ -232,14 +148,26 @@ def _across_groups(cells: CellTable, seen: Survey, pairs: Sequence[DuplicatePair
         )
         only_views = all(p.kind == "overlap" for p in crossing)
         severity = "warning" if only_views else "error"
-        yield Finding("duplicates across groups", severity, len(crossing), message, _rows(crossing))
+        yield Finding(
+            check="duplicates across groups",
+            severity=severity,
+            count=len(crossing),
+            message=message,
+            examples=_rows(crossing),
+        )
 
 
 def _label_conflict(cells: CellTable, seen: Survey, pairs: Sequence[DuplicatePair]) -> Iterable[Finding]:
     conflicts = [p for p in pairs if p.kind != "overlap" and cells.labels[p.first] != cells.labels[p.second]]
     if conflicts:
         message = f"{len(conflicts)} pairs show the same picture under two labels; at least one label is wrong."
-        yield Finding("one image, two labels", "error", len(conflicts), message, _rows(conflicts))
+        yield Finding(
+            check="one image, two labels",
+            severity="error",
+            count=len(conflicts),
+            message=message,
+            examples=_rows(conflicts),
+        )
 
 
 def _masks(cells: CellTable, seen: Survey, pairs: Sequence[DuplicatePair]) -> Iterable[Finding]:
@@ -251,7 +179,13 @@ def _masks(cells: CellTable, seen: Survey, pairs: Sequence[DuplicatePair]) -> It
             f"{len(rows)} of {len(cells)} images look like segmentation masks ({len(flat)} by their few flat colours, "
             f"{len(named)} by their names); counted as cells they are nonsense. Leave them out."
         )
-        yield Finding("masks counted as images", "error", len(rows), message, tuple((r,) for r in rows))
+        yield Finding(
+            check="masks counted as images",
+            severity="error",
+            count=len(rows),
+            message=message,
+            examples=tuple((r,) for r in rows),
+        )
 
 
 def _drawn(seen: Survey) -> np.ndarray:
@@ -262,7 +196,13 @@ def _blank(cells: CellTable, seen: Survey, pairs: Sequence[DuplicatePair]) -> It
     blank = seen.contrast < signatures.MIN_CONTRAST + 1
     if blank.any():
         message = f"{blank.sum()} images are blank: one colour, nothing else."
-        yield Finding("blank", "warning", int(blank.sum()), message, tuple((r,) for r in _where(blank)))
+        yield Finding(
+            check="blank",
+            severity="warning",
+            count=int(blank.sum()),
+            message=message,
+            examples=tuple((r,) for r in _where(blank)),
+        )
     empty = (seen.darkness < MIN_DARKNESS) & ~blank & ~_drawn(seen)
     if empty.any():
         share = (empty | blank).sum() / len(cells)
@@ -271,7 +211,13 @@ def _blank(cells: CellTable, seen: Survey, pairs: Sequence[DuplicatePair]) -> It
         message = f"{empty.sum()} images show background only: nothing in them is as dark as a nucleus.{doubt}"
         severity = "error" if share > _DOUBTFUL_BOXES else "warning"
         rows = sorted(_where(empty), key=lambda r: seen.darkness[r])
-        yield Finding("background only", severity, len(rows), message, tuple((r,) for r in rows))
+        yield Finding(
+            check="background only",
+            severity=severity,
+            count=len(rows),
+            message=message,
+            examples=tuple((r,) for r in rows),
+        )
 
 
 def _wrong_places(cells: CellTable, seen: Survey, pairs: Sequence[DuplicatePair]) -> Iterable[Finding]:
@@ -283,7 +229,7 @@ def _wrong_places(cells: CellTable, seen: Survey, pairs: Sequence[DuplicatePair]
             "fields). As they are, labels stand beside other cells than those that were labelled."
         )
         details = {"scale": list(fit.scale), "change": fit.change, "before": fit.before, "after": fit.after}
-        yield Finding("scale of the boxes", "error", fit.boxes, message, details=details)
+        yield Finding(check="scale of the boxes", severity="error", count=fit.boxes, message=message, details=details)
 
 
 def _no_nucleus(cells: CellTable, seen: Survey, pairs: Sequence[DuplicatePair]) -> Iterable[Finding]:
@@ -303,7 +249,14 @@ def _no_nucleus(cells: CellTable, seen: Survey, pairs: Sequence[DuplicatePair]) 
             "other fields, than those that were labelled."
         )
         rows = tuple((row,) for row in nuclei.without)
-        yield Finding("no nucleus in the middle", "error", n - nuclei.seen, message, rows, {"share": round(share, 3)})
+        yield Finding(
+            check="no nucleus in the middle",
+            severity="error",
+            count=n - nuclei.seen,
+            message=message,
+            examples=rows,
+            details={"share": round(share, 3)},
+        )
 
 
 def _straddling(cells: CellTable, seen: Survey, pairs: Sequence[DuplicatePair]) -> Iterable[Finding]:
@@ -311,13 +264,15 @@ def _straddling(cells: CellTable, seen: Survey, pairs: Sequence[DuplicatePair]) 
     train, test = np.flatnonzero(sides == "train"), np.flatnonzero(sides == "test")
     if not len(train) or not len(test):
         return
-    found = leaks(cells, train, test, pairs)
+    crossing = leaks(cells, train, test, pairs)
     for kind, what in (("group", "groups"), ("copy", "duplicate pairs")):
-        chosen = [x for x in found if (x.kind == "group") == (kind == "group")]
+        chosen = [x for x in crossing if (x.kind == "group") == (kind == "group")]
         if chosen:
             message = f"{len(chosen)} {what} stand in both the train and the test folder that the data came with."
             rows = tuple((x.train_row, x.test_row) for x in chosen)
-            yield Finding(f"{what} in train and test", "error", len(chosen), message, rows)
+            yield Finding(
+                check=f"{what} in train and test", severity="error", count=len(chosen), message=message, examples=rows
+            )
 
 
 def _spellings(cells: CellTable, seen: Survey, pairs: Sequence[DuplicatePair]) -> Iterable[Finding]:
@@ -325,7 +280,9 @@ def _spellings(cells: CellTable, seen: Survey, pairs: Sequence[DuplicatePair]) -
     if families := label_twins(first):
         message = f"Classes that differ by spelling only are told apart as if they were different: {_quoted(families)}."
         rows = tuple(tuple(first[label] for label in family[:2]) for family in families)
-        yield Finding("classes in two spellings", "error", len(families), message, rows)
+        yield Finding(
+            check="classes in two spellings", severity="error", count=len(families), message=message, examples=rows
+        )
     first = {cell.group: row for row, cell in reversed(list(enumerate(cells.cells)))}
     if families := twins(first) if cells.grouped else []:
         message = (
@@ -333,7 +290,9 @@ def _spellings(cells: CellTable, seen: Survey, pairs: Sequence[DuplicatePair]) -
             "on both sides of a split. Spell each in one way, or join them with --join-duplicates."
         )
         rows = tuple(tuple(first[group] for group in family[:2]) for family in families)
-        yield Finding("groups in two spellings", "error", len(families), message, rows)
+        yield Finding(
+            check="groups in two spellings", severity="error", count=len(families), message=message, examples=rows
+        )
 
 
 def _quoted(families: Sequence[tuple[str, ...]], limit: int = 5) -> str:
@@ -347,7 +306,7 @@ def _no_groups(cells: CellTable, seen: Survey, pairs: Sequence[DuplicatePair]) -
             "Nothing tells which cells come from one slide, patient or field, so each counts as its own group and "
             "no split can keep siblings apart. Give groups with --group-from REGEX or --groups FILE.csv."
         )
-        yield Finding("no groups", "warning", len(cells), message)
+        yield Finding(check="no groups", severity="warning", count=len(cells), message=message)
 
 
 _Check = Callable[[CellTable, Survey, Sequence[DuplicatePair]], Iterable[Finding]]
@@ -395,7 +354,7 @@ def _is_target(cells: CellTable, target: str) -> np.ndarray:
 def _artefact_findings(cells: CellTable, seen: Survey, probes: Sequence[artefacts.Probe]) -> Iterable[Finding]:
     if not probes:
         message = "The artefact probe needs two classes with two groups each; it was not run."
-        yield Finding("artefact probe", "info", 0, message)
+        yield Finding(check="artefact probe", severity="info", count=0, message=message)
     for family in artefacts.FAMILIES:
         low, high = (_ARTEFACT_WARNING, _ARTEFACT_ERROR) if family.artefact else (_CONTENT_INFO, _CONTENT_WARNING)
         telling = sorted((p for p in probes if p.family == family.name and p.low >= low), key=lambda p: -p.auroc)
@@ -418,7 +377,14 @@ def _artefact_findings(cells: CellTable, seen: Survey, probes: Sequence[artefact
         )
         details = {"targets": [{"target": p.target, "auroc": p.auroc, "ci95": [p.low, p.high]} for p in telling]}
         examples = _extremes(seen.features[:, artefacts.FEATURES.index(best.feature)])
-        yield Finding(f"artefact: {family.name}", severity, len(telling), message, examples, details)
+        yield Finding(
+            check=f"artefact: {family.name}",
+            severity=severity,
+            count=len(telling),
+            message=message,
+            examples=examples,
+            details=details,
+        )
 
 
 def _extremes(values: np.ndarray, n: int = 6) -> tuple[tuple[int, ...], ...]:

@@ -114,20 +114,20 @@ def _on_disk(shape: tuple[int, ...], dtype: type) -> np.ndarray:
 def signatures(cells: CellTable) -> np.ndarray:
     """One signature per cell, uint8 (n, 2307); all zero where the cell could not be read (see `readable`)."""
     marks = np.zeros((len(cells), LENGTH), np.uint8)
-    for row, found in each_picture(cells, lambda _, image: signature(image), "signatures"):
-        if not isinstance(found, ImageError):
-            marks[row] = found
+    for row, mark in each_picture(cells, lambda _, image: signature(image), "signatures"):
+        if not isinstance(mark, ImageError):
+            marks[row] = mark
     return marks
 
 
 def gallery(cells: CellTable) -> Gallery:
     """Signature and keypoints of every readable cell."""
-    kept = Gallery.empty(len(cells))
+    looks = Gallery.empty(len(cells))
     work = each_picture(cells, lambda _, image: (signature(image), keypoints.look(image)), "looking for duplicates")
-    for row, found in work:
-        if not isinstance(found, ImageError):
-            kept.add(row, *found)
-    return kept
+    for row, look in work:
+        if not isinstance(look, ImageError):
+            looks.add(row, *look)
+    return looks
 
 
 def find_duplicates(cells: CellTable, looks: Gallery | None = None) -> list[DuplicatePair]:
@@ -145,11 +145,11 @@ def find_duplicates(cells: CellTable, looks: Gallery | None = None) -> list[Dupl
     are left out (`cervicyte data audit` lists them), unless the table calls them copies.
     """
     looks = gallery(cells) if looks is None else looks
-    found: dict[tuple[int, int], DuplicatePair] = {}
+    pairs: dict[tuple[int, int], DuplicatePair] = {}
 
     def note(first: int, second: int, kind: str, score: float) -> None:
         pair = (min(first, second), max(first, second))
-        found.setdefault(pair, DuplicatePair(*pair, kind, round(float(score), 4)))
+        pairs.setdefault(pair, DuplicatePair(*pair, kind, round(float(score), 4)))
 
     firsts = _note_exact(cells, note)
     _note_boxes(cells, note)
@@ -161,7 +161,7 @@ def find_duplicates(cells: CellTable, looks: Gallery | None = None) -> list[Dupl
     _note_augmented(cells, looks, rows, note)
     for first_row, row in declared(cells):
         note(first_row, row, "declared", 1.0)
-    return [found[pair] for pair in sorted(found)]
+    return [pairs[pair] for pair in sorted(pairs)]
 
 
 def declared(cells: CellTable) -> list[tuple[int, int]]:
@@ -214,14 +214,14 @@ def _note_augmented(cells: CellTable, looks: Gallery, rows: np.ndarray, note: _N
         if cells.cells[first].path == cells.cells[second].path:
             continue
         a, b = looks.counts[first], looks.counts[second]
-        found = keypoints.agree(
+        agreement = keypoints.agree(
             looks.points[first, :a],
             looks.descriptors[first, :a],
             looks.points[second, :b],
             looks.descriptors[second, :b],
         )
-        if found is not None and found.overlap >= _OVERLAP_FROM:
-            note(first, second, "augmented" if found.overlap >= _AUGMENTED_FROM else "overlap", found.overlap)
+        if agreement is not None and agreement.overlap >= _OVERLAP_FROM:
+            note(first, second, "augmented" if agreement.overlap >= _AUGMENTED_FROM else "overlap", agreement.overlap)
 
 
 def components(n: int, pairs: Sequence[DuplicatePair]) -> np.ndarray:

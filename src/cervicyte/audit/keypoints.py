@@ -73,8 +73,8 @@ def look(image: np.ndarray) -> Look:
     small = decoding.resize(image, SIDE)
     grey = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
     sift = cv2.SIFT_create(MAX_POINTS, contrastThreshold=0.02)  # type: ignore[attr-defined]
-    found, descriptors = sift.detectAndCompute(grey, None)
-    points = np.array([p.pt for p in found[:MAX_POINTS]], dtype=np.float32).reshape(-1, 2)
+    keypoints, descriptors = sift.detectAndCompute(grey, None)
+    points = np.array([p.pt for p in keypoints[:MAX_POINTS]], dtype=np.float32).reshape(-1, 2)
     if descriptors is None:
         descriptors = np.zeros((0, 128))
     return Look(_histogram(small), points, descriptors[:MAX_POINTS].astype(np.uint8))
@@ -163,19 +163,19 @@ def _fit(
         return None
     # OpenCV's matcher takes 0.8 ms for two pictures in float32, 5.9 ms in uint8.
     a, b = descriptors_a.astype(np.float32), descriptors_b.astype(np.float32)
-    found = cv2.BFMatcher(cv2.NORM_L2).knnMatch(a, b, k=2)
-    pairs = [(m.queryIdx, m.trainIdx) for m, other in found if m.distance < _RATIO * other.distance]
+    matches = cv2.BFMatcher(cv2.NORM_L2).knnMatch(a, b, k=2)
+    pairs = [(m.queryIdx, m.trainIdx) for m, other in matches if m.distance < _RATIO * other.distance]
     if len(pairs) < MIN_INLIERS:
         return None
     chosen = np.array(pairs)
     x, y = points_a[chosen[:, 0]], points_b[chosen[:, 1]]
-    matrix, kept = cv2.estimateAffine2D(x, y, method=cv2.RANSAC, ransacReprojThreshold=_TOLERANCE, maxIters=1000)
+    matrix, agreeing = cv2.estimateAffine2D(x, y, method=cv2.RANSAC, ransacReprojThreshold=_TOLERANCE, maxIters=1000)
     if matrix is None:
         return None
     strain = np.linalg.svd(matrix[:, :2], compute_uv=False)
     reflected = np.linalg.det(matrix[:, :2]) < 0
     # Several keypoints at one place (SIFT gives one for each dominant direction) count once.
-    inside = kept.ravel().astype(bool)
+    inside = agreeing.ravel().astype(bool)
     inliers = min(len(np.unique(v[inside].round(), axis=0)) for v in (x, y))
     if not 0.4 <= strain[1] <= strain[0] <= 2.5 or strain[0] / strain[1] > 2 or reflected != mirrored:
         return None

@@ -41,12 +41,12 @@ def check(cells: CellTable, folds: Folds, pairs: Sequence[duplicates.DuplicatePa
     LeakageError : the protocol promises honest numbers and the division cannot give them
     """
     if not get_protocol(folds.protocol).honest:
-        return _told(cells, folds)
+        return _counted(cells, folds)
     for train, test in zip(folds.train, folds.test, strict=True):
-        found = leaks.leaks(cells, train, test, pairs)
-        if found:
-            names = "; ".join(leak.message for leak in found[:_NAMED])
-            more = f"; and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
+        problems = leaks.leaks(cells, train, test, pairs)
+        if problems:
+            names = "; ".join(leak.message for leak in problems[:_NAMED])
+            more = f"; and {len(problems) - _NAMED} more" if len(problems) > _NAMED else ""
             raise LeakageError(
                 "test cells share a group or a near duplicate with training cells, so no honest number can come of it",
                 names + more,
@@ -57,7 +57,7 @@ def check(cells: CellTable, folds: Folds, pairs: Sequence[duplicates.DuplicatePa
     return ()
 
 
-def _told(cells: CellTable, folds: Folds) -> tuple[str, ...]:
+def _counted(cells: CellTable, folds: Folds) -> tuple[str, ...]:
     siblings = copies = tested = 0
     originals = np.array([f"{c.original or c.path}|{c.box}" for c in cells.cells], dtype=object)
     for train, test in zip(folds.train, folds.test, strict=True):
@@ -80,11 +80,11 @@ def check_crops(cells: CellTable, crops: CellTable) -> None:
     LeakageError : a file of the crops has the content of a file of the cells
     """
     own = set(cells.digests()) - {None}
-    found = sorted({path for path, digest in zip(crops.paths, crops.digests(), strict=True) if digest in own})
-    if found:
+    shared = sorted({path for path, digest in zip(crops.paths, crops.digests(), strict=True) if digest in own})
+    if shared:
         raise LeakageError(
-            f"{len(found)} of the fields that crops are cut from are files of the data set itself",
-            "; ".join(map(printable, found[:_NAMED])),
+            f"{len(shared)} of the fields that crops are cut from are files of the data set itself",
+            "; ".join(map(printable, shared[:_NAMED])),
             "name folders with other fields of view: --crops FOLDER",
         )
 
@@ -111,30 +111,30 @@ def load_training_cells(path: Path) -> dict[str, np.ndarray]:
     """
     try:
         with np.load(path, allow_pickle=False) as stored:
-            kept = {name: stored[name] for name in ("digests", "boxes", "groups", "signatures")}
-            if len({len(column) for column in kept.values()}) != 1 or kept["signatures"].ndim != 2:
+            columns = {name: stored[name] for name in ("digests", "boxes", "groups", "signatures")}
+            if len({len(column) for column in columns.values()}) != 1 or columns["signatures"].ndim != 2:
                 raise ValueError("columns of different lengths")
-            return kept
+            return columns
     except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise BundleError("the bundle does not say what it was trained on", path, "train it again") from error
 
 
 def known_cells(cells: CellTable, trained: Mapping[str, np.ndarray]) -> dict[int, str]:
     """Rows of a test table that a bundle's training set knows, each with the reason in words."""
-    found: dict[int, str] = {}
+    known: dict[int, str] = {}
     if trained["signatures"].shape[1]:  # the network that ships has no thumbnails of what it was trained on
         for match in duplicates.match(trained["signatures"], duplicates.signatures(cells)):
-            found[match.second] = f"{match.kind} of a training cell"
+            known[match.second] = f"{match.kind} of a training cell"
     groups = {group_key(group): group for group in trained["groups"].tolist()}
     files = set(zip(trained["digests"].tolist(), trained["boxes"].tolist(), strict=True))
     for row, (cell, digest) in enumerate(zip(cells.cells, cells.digests(), strict=True)):
         group = groups.get(str(cells.group_keys[row])) if cells.grouped else None
         if group is not None:
             spelt = "" if group == cells.groups[row] else f", spelt {group.partition(':')[2]!r}"
-            found[row] = f"its group {cell.group!r} was trained on{spelt}"
+            known[row] = f"its group {cell.group!r} was trained on{spelt}"
         if (digest, str(cell.box)) in files:
-            found[row] = "the very file was trained on"
-    return found
+            known[row] = "the very file was trained on"
+    return known
 
 
 def check_backbone(cells: CellTable, protocol: str) -> tuple[str, ...]:
@@ -154,15 +154,15 @@ def check_external(cells: CellTable, trained: Mapping[str, np.ndarray], protocol
     ------
     LeakageError : the protocol is honest and some test cells are known
     """
-    found = known_cells(cells, trained)
-    if not found:
+    known = known_cells(cells, trained)
+    if not known:
         return ()
-    share = f"{len(found)} of {len(cells)} test cells are known to the model from its training"
+    share = f"{len(known)} of {len(cells)} test cells are known to the model from its training"
     if not get_protocol(protocol).honest:
         return (f"LEAKING: {share}.",)
-    examples = "; ".join(f"{cells.cells[row].path}: {why}" for row, why in sorted(found.items())[:_NAMED])
-    if len(found) > _NAMED:
-        examples += f"; and {len(found) - _NAMED} more"
+    examples = "; ".join(f"{cells.cells[row].path}: {why}" for row, why in sorted(known.items())[:_NAMED])
+    if len(known) > _NAMED:
+        examples += f"; and {len(known) - _NAMED} more"
     raise LeakageError(
         share,
         examples,

@@ -153,6 +153,6 @@ def _probe_table(audit: Audit) -> dict[str, Any]:
     cell = {(p.target, p.family): p for p in audit.probes}
     rows = []
     for target in targets:
-        found = [cell.get((target, family)) for family in families]
-        rows.append((target, [None if p is None else (p, max(0.0, min(1.0, 2 * p.low - 1))) for p in found]))
+        in_order = [cell.get((target, family)) for family in families]
+        rows.append((target, [None if p is None else (p, max(0.0, min(1.0, 2 * p.low - 1))) for p in in_order]))
     return {"families": families, "rows": rows}

@@ -129,8 +129,8 @@ class _Prepared:
         signatures = np.asarray(signatures, dtype=np.uint8).reshape(-1, LENGTH)
         contrast = np.array([row.std() for row in signatures[:, :-3]])
         rows = np.flatnonzero(readable(signatures) & (contrast >= MIN_CONTRAST))
-        kept = signatures[rows]
-        return cls(rows, kept[:, :-3].reshape(-1, SIDE, SIDE), kept[:, -3:].astype(np.int16))
+        chosen = signatures[rows]
+        return cls(rows, chosen[:, :-3].reshape(-1, SIDE, SIDE), chosen[:, -3:].astype(np.int16))
 
     def low(self, turns: int = 0, mirror: bool = False) -> np.ndarray:
         """Unit vectors of the 16 px thumbnails, float32 (k, 256)."""

@@ -136,7 +136,7 @@ def data_augment(
     for note in cells.notes:
         say(note)
     made = write_set(cells, out, copies, augmentation, originals=originals, seed=seed, data=data)
-    typer.echo(f"{made.written} images written, {made.kept} kept from before; the table is {made.table}")
+    typer.echo(f"{made.written} images written, {made.reused} kept from before; the table is {made.table}")
     for path, reason in list(made.failed.items())[:20]:
         say(f"not used: {path}: {reason}")
     if made.strangers:

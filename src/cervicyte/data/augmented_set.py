@@ -42,14 +42,14 @@ class AugmentedSet:
     Attributes
     ----------
     table : the CSV file of all its cells, written last
-    written, kept : picture files made now, and found from an earlier run
+    written, reused : image files made now, and taken over from an earlier run
     failed : file that could not be used -> why
     strangers : picture files in the class folders that the table does not name
     """
 
     table: Path
     written: int
-    kept: int
+    reused: int
     failed: dict[str, str]
     strangers: tuple[str, ...]
 
@@ -59,7 +59,7 @@ class _Copy:
     """One picture of the set: its row of the table, and whether it was there already."""
 
     row: tuple[str, ...]
-    kept: bool
+    reused: bool
 
 
 def write_set(
@@ -105,18 +105,18 @@ def write_set(
     made_with = {"format": _FORMAT, "copies": copies, "augmentation": augmentation, "originals": originals}
     _claim(out, made_with | {"seed": seed, "ranges": get_augmentation(augmentation).to_json()}, data)
     writer = _Writer(cells, _root(cells, data), out, range(0 if originals else 1, copies + 1), augmentation, seed)
-    found: dict[int, list[_Copy]] = {}
+    copies_of: dict[int, list[_Copy]] = {}
     failed: dict[str, str] = {}
     for row, answer in track(writer.each(), "augmenting", len(cells)):
         if isinstance(answer, CervicyteError):
             cell = cells.cells[row]
             failed[printable(cell.path) + (f" {cell.box}" if cell.box else "")] = answer.one_line
         else:
-            found[row] = answer
-    if not found:
+            copies_of[row] = answer
+    if not copies_of:
         first = next(iter(failed.items()), ("a table without cells", "0 cells"))
         raise DataError("no cell could be used", ": ".join(first), "see `cervicyte data inspect`")
-    pictures = [copy for row in sorted(found) for copy in found[row]]
+    pictures = [copy for row in sorted(copies_of) for copy in copies_of[row]]
     with files.atomic_write(out / AUGMENTED_TABLE) as stream:
         table = files.csv_writer(stream)
         table.writerow(writer.columns)
@@ -125,13 +125,13 @@ def write_set(
         files.write_json(out / FAILED, failed)
     else:
         (out / FAILED).unlink(missing_ok=True)
-    kept = sum(copy.kept for copy in pictures)
+    reused = sum(copy.reused for copy in pictures)
     named = {copy.row[0] for copy in pictures}
     strangers = sorted({p.relative_to(out).as_posix() for p in out.glob("*/*.png")} - named)
     return AugmentedSet(
         table=out / AUGMENTED_TABLE,
-        written=len(pictures) - kept,
-        kept=kept,
+        written=len(pictures) - reused,
+        reused=reused,
         failed=failed,
         strangers=tuple(map(printable, strangers)),
     )
@@ -206,16 +206,16 @@ class _Writer:
         except CervicyteError as error:
             return [(row, error) for row in rows]
         digest = hashlib.sha256(content).hexdigest()
-        found: list[tuple[int, list[_Copy] | CervicyteError]] = []
+        results: list[tuple[int, list[_Copy] | CervicyteError]] = []
         for row in rows:
             try:
-                found.append((row, self._cell(self.cells[row], picture, digest)))
+                results.append((row, self._cell(self.cells[row], picture, digest)))
             except ImageError as error:
-                found.append((row, error))
+                results.append((row, error))
             except (cv2.error, MemoryError) as error:
                 fault = f"no copy could be made of the cell ({type(error).__name__}: {error})"
-                found.append((row, ImageError(fault, path, "look at the picture")))
-        return found
+                results.append((row, ImageError(fault, path, "look at the picture")))
+        return results
 
     def _cell(self, cell: Cell, picture: np.ndarray, digest: str) -> list[_Copy]:
         """Write what is not there yet of one cell's pictures."""
@@ -230,15 +230,15 @@ class _Writer:
         for variant in self.variants:
             name = f"{folder}/{stem}-{variant:03d}.png"
             place = self.out / name
-            kept = place.is_file()
-            if not kept:
+            reused = place.is_file()
+            if not reused:
                 copy = augmented_copy(image, variant, digest, self.seed, self.augmentation)
                 with files.atomic_write(place, "wb") as stream:
                     stream.write(_png(copy))
             original = first if variant or cell.original else ""
             where = (printable(cell.group), *((cell.split,) if self.divided else ()))
             used = (str(variant), self.name, str(self.seed)) if variant else ("0", "", "")
-            made.append(_Copy((name, cell.label, *where, original, *used, cell.source), kept))
+            made.append(_Copy((name, cell.label, *where, original, *used, cell.source), reused))
         return made
 
     def _source(self, cell: Cell) -> str:

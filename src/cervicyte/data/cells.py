@@ -119,11 +119,11 @@ class CellTable:
 
     def counts(self) -> dict[str, tuple[int, int]]:
         """Cells and groups of each class of the system."""
-        found: dict[str, tuple[int, int]] = {}
+        counts: dict[str, tuple[int, int]] = {}
         for name in self.system.classes:
             rows = self.labels == name
-            found[name] = (int(rows.sum()), len(set(self.groups[rows])))
-        return found
+            counts[name] = (int(rows.sum()), len(set(self.groups[rows])))
+        return counts
 
     def subset(self, rows: Sequence[int] | np.ndarray) -> CellTable:
         """The table of the given rows (indices or a boolean mask), in their order."""

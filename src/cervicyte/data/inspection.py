@@ -229,5 +229,5 @@ def _range(numbers: tuple[int, int, int]) -> dict[str, int]:
 def _unlisted(cells: CellTable, folder: Path) -> list[str]:
     """Image files of a folder that no cell names, sorted."""
     named = {Path(path).resolve() for path in cells.paths}
-    found = (row.path for row in decoding.find_images([folder]) if row.problem is None)
-    return sorted(str(path) for path in found if path.resolve() not in named)
+    images = (row.path for row in decoding.find_images([folder]) if row.problem is None)
+    return sorted(str(path) for path in images if path.resolve() not in named)

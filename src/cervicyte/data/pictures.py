@@ -41,14 +41,14 @@ def each_picture(
             picture = decoding.decode(data, path)
         except ImageError as error:
             return [(row, error) for row in files[path]]
-        found: list[tuple[int, T | ImageError]] = []
+        results: list[tuple[int, T | ImageError]] = []
         for row in files[path]:
             box = cells.cells[row].box
             try:
-                found.append((row, work(data, picture if box is None else decoding.crop(picture, box))))
+                results.append((row, work(data, picture if box is None else decoding.crop(picture, box))))
             except ImageError as error:
-                found.append((row, error))
-        return found
+                results.append((row, error))
+        return results
 
     threads = settings.get_int("threads") or 4
     for answers in in_order(one, progress.track(files, label), threads=threads, ahead=2 * threads + 1):

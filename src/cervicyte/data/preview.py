@@ -107,18 +107,18 @@ def preview(inputs: Iterable[Path | str], chain: tuple[str, ...], path: Path | s
     rows: list[Filtered] = []
     failed: dict[str, str] = {}
     left_out = 0
-    for found in track(decoding.find_images(inputs), "filtering"):
-        if os.path.exists(path) and os.path.exists(found.path) and os.path.samefile(path, found.path):
+    for entry in track(decoding.find_images(inputs), "filtering"):
+        if os.path.exists(path) and os.path.exists(entry.path) and os.path.samefile(path, entry.path):
             raise UsageError("the figure would replace an input", printable(path), "choose another --out")
         if len(rows) == MOST:
-            left_out += found.problem is None
+            left_out += entry.problem is None
             continue
         try:
-            if found.problem is not None:
-                raise found.problem
-            rows.append(_row(found.path.name, decoding.load(found.path), steps))
+            if entry.problem is not None:
+                raise entry.problem
+            rows.append(_row(entry.path.name, decoding.load(entry.path), steps))
         except CervicyteError as error:
-            failed[printable(found.path)] = error.one_line
+            failed[printable(entry.path)] = error.one_line
     if not rows:
         first = next(iter(failed.items()), ("no input", "0 files"))
         raise DataError("no picture could be drawn", ": ".join(first), "name images that can be read")

@@ -159,12 +159,14 @@ def grouped_folds(codes: np.ndarray, groups: np.ndarray, n_folds: int, seed: int
     _check(codes, n_folds)
     _, group_codes = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
     for code in np.unique(codes):
-        found = len(np.unique(group_codes[codes == code]))
-        if found < n_folds:
+        n_groups = len(np.unique(group_codes[codes == code]))
+        if n_groups < n_folds:
             raise DataError(
                 "a class has fewer groups than folds, so some fold could not test it",
-                f"class number {code} has {found} group(s) for {n_folds} folds",
-                f"use --folds {max(2, found)} or less" if found >= 2 else "add groups of that class, or leave it out",
+                f"class number {code} has {n_groups} group(s) for {n_folds} folds",
+                f"use --folds {max(2, n_groups)} or less"
+                if n_groups >= 2
+                else "add groups of that class, or leave it out",
             )
     for attempt in range(_ATTEMPTS):
         splitter = StratifiedGroupKFold(n_folds, shuffle=True, random_state=(seed + attempt) % 2**32)
@@ -313,9 +315,9 @@ def _folds(protocol: str, seed: int, parts: list[tuple[np.ndarray, np.ndarray]])
 def _check(codes: np.ndarray, n_folds: int) -> None:
     if n_folds < 2:
         raise UsageError("at least two folds are needed", n_folds, "use --folds 5")
-    found = len(np.unique(codes))
-    if found < 2:
-        received = f"{found} class(es), {len(codes)} cell(s)"
+    n_classes = len(np.unique(codes))
+    if n_classes < 2:
+        received = f"{n_classes} class(es), {len(codes)} cell(s)"
         raise DataError("a classifier needs at least two classes", received, "add cells of another class")
 
 

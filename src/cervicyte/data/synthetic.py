@@ -343,11 +343,11 @@ def _looks_by_label(system: str) -> dict[str, tuple[tuple[float, Look], ...]]:
             "generated cells cannot be named in this label system", repr(system), "use herlev, bethesda or binary"
         ) from error
     order = next(row for row in SYSTEMS if row.name == system).classes
-    found = {
+    by_label = {
         label: tuple((i / (len(names) - 1), LOOKS[name]) for i, name in enumerate(names) if table[name] == label)
         for label in order
     }
-    return {label: looks for label, looks in found.items() if looks}
+    return {label: looks for label, looks in by_label.items() if looks}
 
 
 def _slide_name(seed: int, slide: int) -> str:
@@ -370,8 +370,8 @@ def _check_folder(folder: Path, mark: str) -> None:
         raise DataError("not a folder", printable(folder), "choose another place")
     if not folder.is_dir() or not own_entries(folder):
         return
-    found = folder / MARK
-    if not found.is_file() or found.read_text(encoding="utf-8", errors="replace") != mark:
+    marker = folder / MARK
+    if not marker.is_file() or marker.read_text(encoding="utf-8", errors="replace") != mark:
         raise DataError(
             "the folder holds something else than these generated cells",
             printable(folder),

@@ -39,9 +39,9 @@ def picture(path, width=300, height=200):
 
 def note(cells, word):
     """The one note that holds a word."""
-    found = [n for n in cells.notes if word in n]
-    assert len(found) == 1, cells.notes
-    return found[0]
+    lines = [n for n in cells.notes if word in n]
+    assert len(lines) == 1, cells.notes
+    return lines[0]
 
 
 def write_csv(path, header, *lines):
@@ -215,21 +215,21 @@ def test_sipakmed_fields_with_contours(tmp_path):
 @given(st.lists(st.tuples(*[st.floats(-999, 9999, allow_nan=False).map(lambda v: round(v, 4))] * 2), min_size=1))
 def test_contours_round_trip_and_lie_in_their_box(points):
     text = "".join(f"{x},{y}\r\n" for x, y in points)
-    found = sipakmed.read_contour(text)
-    assert found.tolist() == [list(p) for p in points]
-    left, top, right, bottom = sipakmed.contour_box(found)
+    contour = sipakmed.read_contour(text)
+    assert contour.tolist() == [list(p) for p in points]
+    left, top, right, bottom = sipakmed.contour_box(contour)
     assert all(left <= x < right and top <= y < bottom for x, y in points)
 
 
 @given(st.text(alphabet="0123456789.,;eE+- \nnaif", max_size=60) | st.text(max_size=60))
 def test_a_contour_is_finite_numbers_or_a_data_error(text):
     try:
-        found = sipakmed.read_contour(text)
+        contour = sipakmed.read_contour(text)
     except DataError:
         return
-    assert found.ndim == 2
-    assert found.shape[1] == 2
-    assert np.isfinite(found).all()
+    assert contour.ndim == 2
+    assert contour.shape[1] == 2
+    assert np.isfinite(contour).all()
 
 
 # --- CRIC
@@ -248,12 +248,12 @@ def cric_fields(root):
 
 
 def nested(cric_rows):
-    found = {}
+    by_image = {}
     for image_id, name, cell, label, x, y in cric_rows:
-        found.setdefault((image_id, name), []).append(
+        by_image.setdefault((image_id, name), []).append(
             {"cell_id": cell, "bethesda_system": label, "nucleus_x": x, "nucleus_y": y}
         )
-    return [{"image_id": i, "image_name": name, "classifications": c} for (i, name), c in found.items()]
+    return [{"image_id": i, "image_name": name, "classifications": c} for (i, name), c in by_image.items()]
 
 
 @pytest.mark.parametrize("shape", ["csv", "flat json", "nested json"])
@@ -714,15 +714,15 @@ def test_csv_rows_round_trip(pairs):
     table = csv.writer(stream)
     table.writerow(("path", "label"))
     table.writerows(pairs)
-    found = rows.parse_csv(stream.getvalue())
-    kept = [pair for pair in pairs if pair[0].strip() or pair[1].strip()]
-    assert [(row["path"], row["label"]) for _, row in found.rows] == kept
+    table = rows.parse_csv(stream.getvalue())
+    filled = [pair for pair in pairs if pair[0].strip() or pair[1].strip()]
+    assert [(row["path"], row["label"]) for _, row in table.rows] == filled
 
 
 @given(st.text(max_size=80))
 def test_any_text_is_rows_or_a_data_error(text):
     try:
-        found = rows.parse_csv(text)
+        table = rows.parse_csv(text)
     except DataError:
         return
-    assert all(tuple(row) == found.columns for _, row in found.rows)
+    assert all(tuple(row) == table.columns for _, row in table.rows)

@@ -142,8 +142,8 @@ def test_a_name_that_means_two_files_by_case_means_none(tmp_path):
 
 @given(st.text(max_size=20))
 def test_any_name_is_a_file_or_none(name):
-    found = Places(Path(__file__).parent).find(name)
-    assert found is None or Path(found).is_file()
+    place = Places(Path(__file__).parent).find(name)
+    assert place is None or Path(place).is_file()
 
 
 @given(st.text(alphabet='ab,;|\t\n"=sep\r ', max_size=60))
@@ -169,5 +169,5 @@ def test_rows_are_the_same_whatever_separates_them(pairs, delimiter, declared):
     writer.writerow(("path", "label", ""))
     writer.writerows((*pair, "") for pair in pairs)
     text = (f"sep={delimiter}\n" if declared else "") + stream.getvalue()
-    kept = [pair for pair in pairs if pair[0].strip() or pair[1].strip()]
-    assert [(row["path"], row["label"]) for _, row in rows.parse_csv(text).rows] == kept
+    filled = [pair for pair in pairs if pair[0].strip() or pair[1].strip()]
+    assert [(row["path"], row["label"]) for _, row in rows.parse_csv(text).rows] == filled

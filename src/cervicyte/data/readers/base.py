@@ -172,17 +172,17 @@ def file_examples(paths: Sequence[Path], root: Path) -> str:
 
 def count_note(name: str, declared: Mapping[str, int], cells: Sequence[Cell], unit: str = "cell") -> list[str]:
     """A note on each class with another count than the original, or none where all agree."""
-    found = Counter(cell.label for cell in cells)
-    return counted_note(name, declared, found, unit)
+    counts = Counter(cell.label for cell in cells)
+    return counted_note(name, declared, counts, unit)
 
 
-def counted_note(name: str, declared: Mapping[str, int], found: Mapping[str, int], unit: str) -> list[str]:
+def counted_note(name: str, declared: Mapping[str, int], counts: Mapping[str, int], unit: str) -> list[str]:
     """`count_note` for counts that are already made."""
-    other = [f"{label} {found.get(label, 0)} of {n}" for label, n in declared.items() if found.get(label, 0) != n]
-    other += [f"{label} {n} of none" for label, n in found.items() if n and label not in declared]
+    other = [f"{label} {counts.get(label, 0)} of {n}" for label, n in declared.items() if counts.get(label, 0) != n]
+    other += [f"{label} {n} of none" for label, n in counts.items() if n and label not in declared]
     if not other:
         return []
-    total = sum(found.values())
+    total = sum(counts.values())
     return [
         f"counts: not the complete {name}: {plural(total, unit)} where the original has {sum(declared.values())} "
         f"({', '.join(other)})"

@@ -162,8 +162,8 @@ def is_annotation(path: Path) -> bool:
 
 
 def _annotation_files(listing: Listing) -> list[Path]:
-    found = {p.name.lower(): p for p in reversed(listing.others)}
-    return [found[name] for name in ANNOTATIONS if name in found]
+    by_name = {p.name.lower(): p for p in reversed(listing.others)}
+    return [by_name[name] for name in ANNOTATIONS if name in by_name]
 
 
 def _parsed(path: Path) -> list[Nucleus]:

@@ -193,11 +193,11 @@ def _layout_notes(listing: Listing, layout: _Layout, cells: list[Cell]) -> list[
 
 
 def _one_class(cells: list[Cell], path: Path) -> list[str]:
-    found = {c.label for c in cells}
-    if len(found) > 1:
+    labels = {c.label for c in cells}
+    if len(labels) > 1:
         return []
     return [
-        f"classes: one only, {found.pop()!r}; nothing can be trained on it. If the classes are the folders one level "
+        f"classes: one only, {labels.pop()!r}; nothing can be trained on it. If the classes are the folders one level "
         f"deeper, give that folder instead of {printable(path)}"
     ]
 

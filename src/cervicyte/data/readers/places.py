@@ -43,17 +43,17 @@ class Places:
 
     def _similar(self, path: str, fold: bool) -> str | None:
         """The one file whose path is the same but for the form of its letters; None where there is none or are two."""
-        found, missing = Path(path), []
-        while not os.path.isdir(found) and found != found.parent:
-            missing.append(found.name)
-            found = found.parent
+        place, missing = Path(path), []
+        while not os.path.isdir(place) and place != place.parent:
+            missing.append(place.name)
+            place = place.parent
         for name in reversed(missing):
             form = _folded if fold else _composed
-            names = self._entries(str(found), fold).get(form(name), ())
+            names = self._entries(str(place), fold).get(form(name), ())
             if len(names) != 1:
                 return None
-            found = found / names[0]
-        return str(found) if missing and _is_file(str(found)) else None
+            place = place / names[0]
+        return str(place) if missing and _is_file(str(place)) else None
 
 
 def _entries(folder: str, fold: bool) -> dict[str, tuple[str, ...]]:

@@ -100,14 +100,14 @@ def find_table(path: Path) -> Path:
         if path.suffix.lower() in SUFFIXES:
             return path
         raise DataError("not a table", printable(path), f"a table ends in {', '.join(sorted(SUFFIXES))}")
-    found = _tables_in(sorted(path.iterdir()) if path.is_dir() else [])
-    if len(found) != 1:
+    tables = _tables_in(sorted(path.iterdir()) if path.is_dir() else [])
+    if len(tables) != 1:
         raise DataError(
-            "the folder holds no table of cells" if not found else "the folder holds several tables of cells",
-            examples(p.name for p in found) or printable(path),
+            "the folder holds no table of cells" if not tables else "the folder holds several tables of cells",
+            examples(p.name for p in tables) or printable(path),
             "give the path of a CSV or Parquet file with the columns path and label",
         )
-    return found[0]
+    return tables[0]
 
 
 def is_augmented(path: Path) -> bool:
@@ -130,20 +130,20 @@ def is_augmented(path: Path) -> bool:
 
 def recognise(listing: Listing) -> str:
     """Why a listing looks like a folder with a table, or ""."""
-    found = _tables_in(p for p in listing.others if p.parent == listing.root)
-    return f"no class folders, but the table {printable(found[0].name)} of path and label" if len(found) == 1 else ""
+    tables = _tables_in(p for p in listing.others if p.parent == listing.root)
+    return f"no class folders, but the table {printable(tables[0].name)} of path and label" if len(tables) == 1 else ""
 
 
 def _tables_in(paths: Iterable[Path]) -> list[Path]:
-    found = []
+    tables = []
     for path in paths:
         if path.is_file() and path.suffix.lower() in SUFFIXES:
             try:
                 if set(REQUIRED) <= set(read_rows(path).columns):
-                    found.append(path)
+                    tables.append(path)
             except DataError:
                 continue  # another kind of file; if it is the one meant, naming it tells what is wrong
-    return found
+    return tables
 
 
 def _cells(table: Rows, path: Path, boxed: bool) -> tuple[list[Cell], list[str]]:
