@@ -15,6 +15,12 @@ from cervicyte import settings
 from cervicyte.errors import EXIT_CODES
 
 HERE = Path(__file__).parent
+NLM_COLOURS = (
+    "- `nlm` goes through 8-bit CIE Lab of linear light (OpenCV's `fastNlMeansDenoisingColored`), so it moves colours "
+    "at any strength: of 62 Herlev cells, one of every 12, 96 % of the pixels by up to 10 levels at "
+    "`h=0.1:hcolor=0.1`. With red and blue exchanged (`bgr=0`) 97 % of the pixels differ from those of `bgr=1`, by up "
+    "to 14 levels. For no effect, leave the filter out. (OpenCV 5.0.0.)\n"
+)
 MADE = "Made by `python docs/write_reference.py`; do not edit by hand.\n"
 COMMANDS = (
     (),
@@ -112,7 +118,15 @@ def filters() -> str:
     parts += [
         "A chain such as `--filters normalise,clahe:clip=3:tiles=4,median,nlm` is applied from left to right, before "
         "the image is resized. A filter's parameters follow its name; what is left out has its default. A bundle "
-        "stores its chain and applies it at prediction. `cervicyte data preview` shows what a chain does and costs.\n"
+        "stores its chain and applies it at prediction. `cervicyte data preview` shows what a chain does and costs, "
+        "and says which of its parameters change nothing in a picture.\n",
+        "Two parameters came later. They are always written into a stored chain, and one that lacks them means what it "
+        "meant: `clahe` in a bundle, a `recipe.json` or a recipe that ships is `clahe:tile=0`, and `nlm` is "
+        "`nlm:bgr=0`; on the command line and in a recipe file of your own the defaults below hold.\n",
+        "- OpenCV rounds CLAHE's limit down to whole entries of a bin: `clip` times a tile's pixels over 256, at least "
+        "1. With 8 x 8 tiles on a crop of 90 px that is 1 for any `clip` below 3.6, and an even grey of 128 becomes "
+        "230. With `tile` 32 such a crop has 2 x 2 tiles.\n",
+        NLM_COLOURS,
     ]
     parts += ["| filter | parameter | default | from | to | what it is |", "| --- | --- | --- | --- | --- | --- |"]
     for row in FILTERS:
@@ -129,9 +143,10 @@ def filters() -> str:
     parts += ["\n## Augmentation\n"]
     parts += [
         "A copy follows from the file's content, its number, the seed and the augmentation: what `cervicyte data "
-        "augment` writes has the pixels of the copies that `--protocol as-published` makes while training. The views "
-        "that fine-tuning makes for itself are drawn from the same ranges but are others: they are named by the "
-        "picture after its filters. Rotation is in degrees to either side, the others are shares.\n"
+        "augment` writes has the pixels of the copies that `--protocol as-published` makes while training, "
+        "with one version of OpenCV: 5.0.0 and 4.14.0 turn a picture to 8-bit values that differ by up to 4 levels, so "
+        "caches name the version. The views that fine-tuning makes for itself are drawn from the same ranges but are "
+        "others: they are named by the picture after its filters. Rotation is in degrees to either side, the others are shares.\n"
     ]
     names = list(PRESETS[0].augmentation.to_json())
     parts += [f"| name | {' | '.join(names)} | what it is |", "| --- |" + " --- |" * (len(names) + 1)]

@@ -46,6 +46,16 @@ def test_each_step_is_drawn_timed_and_measured(pictures, tmp_path) -> None:
     assert (made.failed, made.left_out) == ({}, 0)
 
 
+def test_a_parameter_without_effect_is_told(pictures, tmp_path) -> None:
+    made = preview(pictures, ("normalise", "clahe:clip=3"), tmp_path / "p.png")
+    (remark,) = made.remarks
+    assert remark.startswith(
+        "clahe:clip=3, in 3 of 3 picture(s), for example cell_0.png: clip=3 has no effect on tiles"
+    )
+    told = cervicyte("data", "preview", pictures[0], "--filters", "clahe:tile=0", "--out", tmp_path / "q.png")
+    assert "clip=2 has no effect" in told.stderr
+
+
 def test_the_cost_is_that_of_computing_also_where_pictures_are_kept(pictures, tmp_path) -> None:
     costs = [preview(pictures[:1], ("nlm",), tmp_path / "p.png").costs[0][1] for _ in range(2)]
     assert min(costs) > 0.2 * max(costs)
@@ -70,7 +80,7 @@ def test_what_cannot_be_read_is_told_and_the_rest_drawn(pictures, tmp_path) -> N
     assert "bad.png: not an image" in done.stderr
     assert "gone.png: no such file" in done.stderr
     assert out.is_file()
-    assert [line.split()[0] for line in done.stdout.splitlines()] == ["nlm:h=5", "clahe"]
+    assert [line.split()[0] for line in done.stdout.splitlines()] == ["nlm:h=5:bgr=1", "clahe:tile=32"]
     assert all(line.endswith("ms per image") for line in done.stdout.splitlines())
 
 

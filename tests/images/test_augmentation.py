@@ -157,7 +157,7 @@ def test_stain_jitter_moves_colours_moderately_and_keeps_the_cell(cell) -> None:
 
 
 def test_nlm_is_for_the_share_that_it_says_and_before_the_geometry(cell) -> None:
-    clean = filters.apply_chain(cell, ("nlm",))
+    clean = filters.apply_chain(cell, filters.parse_chain("nlm"))
     still = Augmentation(nlm=0.5)
     copies = [augmented_copy(cell, v, "k", 0, still) for v in range(1, 101)]
     filtered = [bool((c == clean).all()) for c in copies]

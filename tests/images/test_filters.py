@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,7 +15,7 @@ from hypothesis import given, settings, strategies as st
 from cervicyte.errors import UsageError
 from cervicyte.images import filter_cache
 from cervicyte.images.filter_cache import FilteredImages
-from cervicyte.images.filters import FILTERS, apply_chain, parse_chain, parse_step
+from cervicyte.images.filters import FILTERS, apply_chain, parse_chain, parse_step, stored_chain
 from support.generated_cells import make_cell
 
 NAMES = [row.name for row in FILTERS]
@@ -40,13 +41,13 @@ def spread(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     [
         ("", ()),
         (" , ,", ()),
-        ("normalise,clahe,median,nlm", ("normalise", "clahe", "median", "nlm")),
-        ("clahe:clip=3:tiles=4", ("clahe:clip=3:tiles=4",)),
-        ("clahe:tiles=4:clip=3", ("clahe:clip=3:tiles=4",)),
-        ("clahe:clip=2.0:tiles=8", ("clahe",)),
-        (" CLAHE : Clip = 2.5 ", ("clahe:clip=2.5",)),
-        ("nlm:hColor=7,nlm", ("nlm:hcolor=7", "nlm")),
-        ("nlm:h=1e1:search=15", ("nlm:search=15",)),
+        ("normalise,clahe,median,nlm", ("normalise", "clahe:tile=32", "median", "nlm:bgr=1")),
+        ("clahe:clip=3:tiles=4", ("clahe:clip=3:tiles=4:tile=32",)),
+        ("clahe:tile=0:tiles=4:clip=3", ("clahe:clip=3:tiles=4:tile=0",)),
+        ("clahe:clip=2.0:tiles=8", ("clahe:tile=32",)),
+        (" CLAHE : Clip = 2.5 ", ("clahe:clip=2.5:tile=32",)),
+        ("nlm:hColor=7,nlm:bgr=0", ("nlm:hcolor=7:bgr=1", "nlm:bgr=0")),
+        ("nlm:h=1e1:search=15", ("nlm:search=15:bgr=1",)),
         ("reinhard:mean_b=-5.5", ("reinhard:mean_b=-5.5",)),
         ("normalise:low=-0", ("normalise:low=0",)),
     ],
@@ -117,6 +118,7 @@ def chains(draw: st.DrawFn) -> str:
 def test_reading_a_canonical_chain_changes_nothing(text: str) -> None:
     chain = parse_chain(text)
     assert parse_chain(",".join(chain)) == chain
+    assert stored_chain(chain) == chain
     for one in chain:
         assert parse_step(one).values == parse_step(parse_step(one).text).values
 
@@ -133,7 +135,9 @@ def test_any_text_is_read_or_refused(text: str) -> None:
 
 @pytest.mark.parametrize("row", FILTERS, ids=NAMES)
 def test_each_row_is_whole(row) -> None:
-    assert parse_chain(row.name) == (row.name,)
+    later = "".join(f":{p.name}={p.default}" for p in row.parameters if p.absent is not None)
+    assert parse_chain(row.name) == (f"{row.name}{later}",)
+    assert stored_chain([row.name]) == (row.name,)
     assert row.help
     for p in row.parameters:
         assert p.help
@@ -157,6 +161,44 @@ def test_defaults_give_what_bundles_were_made_with(cell) -> None:
     }
     for name, image in expected.items():
         np.testing.assert_array_equal(apply_chain(cell, (name,)), image)
+
+
+def test_new_chains_hand_colours_over_in_the_order_of_the_library(cell) -> None:
+    expected = cv2.fastNlMeansDenoisingColored(cell[..., ::-1].copy(), None, 10, 10, 7, 21)[..., ::-1]
+    np.testing.assert_array_equal(apply_chain(cell, parse_chain("nlm")), expected)
+    assert (apply_chain(cell, stored_chain(["nlm"])) != expected).any()
+
+
+@pytest.mark.parametrize(
+    ("shape", "grid"), [((90, 90), (2, 2)), ((20, 20), (1, 1)), ((40, 200), (6, 1)), ((300,) * 2, (8, 8))]
+)
+def test_new_chains_scale_the_tiles_of_clahe_with_the_image(shape, grid) -> None:
+    image = np.random.default_rng(0).integers(60, 160, (*shape, 3), dtype=np.uint8)
+    lab = cv2.cvtColor(image, cv2.COLOR_RGB2LAB)
+    lab[..., 0] = cv2.createCLAHE(3, grid).apply(np.ascontiguousarray(lab[..., 0]))
+    np.testing.assert_array_equal(apply_chain(image, parse_chain("clahe:clip=3")), cv2.cvtColor(lab, cv2.COLOR_LAB2RGB))
+
+
+def test_the_limit_of_contrast_matters_on_crops_of_single_cells() -> None:
+    crop, plain = make_cell(3, 90), np.full((90, 90, 3), 128, np.uint8)
+    limits = (0.5, 1, 2, 3.5)
+    images = [apply_chain(crop, parse_chain(f"clahe:clip={limit}")) for limit in limits]
+    assert all((a != b).any() for a, b in itertools.pairwise(images))
+    old = [apply_chain(crop, stored_chain([f"clahe:clip={limit}"])) for limit in (0.5, 2)]
+    np.testing.assert_array_equal(*old)  # what was the matter, and stays so for models that were trained with it
+    assert abs(int(apply_chain(plain, parse_chain("clahe")).max()) - 128) < 10
+    assert apply_chain(plain, ("clahe",)).max() > 200
+
+
+def test_a_parameter_without_effect_is_remarked_where_it_has_none() -> None:
+    crop, shape = make_cell(3, 90), (90, 90, 3)
+    assert "clip=2 has no effect on tiles of 12 x 12 px" in parse_step("clahe").remark(shape)
+    assert "tile=32" in parse_step("clahe").remark(shape)
+    assert parse_step("clahe").remark((512, 512, 3)) == ""
+    assert "tiles=8 has no effect" in parse_step("clahe:tile=32").remark(shape)
+    assert parse_step("clahe:tiles=2:tile=32").remark(shape) == ""
+    assert parse_step("nlm").remark(shape) == ""
+    np.testing.assert_array_equal(apply_chain(crop, ("clahe:tile=32",)), apply_chain(crop, ("clahe:tiles=30:tile=32",)))
 
 
 @pytest.mark.parametrize("shape", ODD_SHAPES)
@@ -184,6 +226,8 @@ def test_images_of_any_size_and_of_one_colour_come_through(name: str, shape: tup
         "nlm:hcolor=30",
         "nlm:search=9",
         "nlm:template=3",
+        "nlm:bgr=1",
+        "clahe:tile=25",
         "reinhard:mean_l=40",
         "reinhard:sd_a=3",
     ],

@@ -29,7 +29,7 @@ def test_a_users_file_is_read_and_options_replace_its_values(tmp_path: Path) -> 
     (part,) = recipe.members
     assert isinstance(part, Linear)
     assert (recipe.name, part.name, part.backbone, part.filters, part.C) == (
-        "mine", "mine", "MobileNetV2", ("clahe",), 1,
+        "mine", "mine", "MobileNetV2", ("clahe:tile=32",), 1,
     )  # fmt: skip
     (changed,) = recipe.changed(C=0.5, size=None).members
     assert (changed.C, changed.size) == (0.5, 0)
@@ -206,13 +206,13 @@ def test_members_are_read_named_and_filled_in(tmp_path: Path) -> None:
     recipe = load_recipe(path)
     first, second = recipe.members
     assert (recipe.rule, recipe.sensitivity, recipe.target) == ("weighted", 0.9, "native")
-    assert (first.name, first.backbone, first.orientations) == ("ResNet50 normalise clahe", "ResNet50", 4)
+    assert (first.name, first.backbone, first.orientations) == ("ResNet50 normalise clahe:tile=32", "ResNet50", 4)
     assert (second.name, second.backbone, second.C, second.stand_in) == ("measured", "morphology", 0.5, None)
     # A stand-in is made as its member is, but for what it says itself, and is named by what it is.
     assert first.stand_in == Linear(
-        name="MobileNetV2 normalise clahe 96 px",
+        name="MobileNetV2 normalise clahe:tile=32 96 px",
         backbone="MobileNetV2",
-        filters=("normalise", "clahe"),
+        filters=("normalise", "clahe:tile=32"),
         orientations=4,
         size=96,
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 
 from cervicyte import settings
 from cervicyte.base import files, fingerprints
+from cervicyte.base.versions import opencv_version, version_of
 from cervicyte.bundle.manifest import MemberSpec
 from cervicyte.errors import BundleError, UsageError
 from cervicyte.features import extraction
@@ -65,7 +65,7 @@ class GraphExtractor:
         # Everything that the probabilities depend on besides the image: what is left out here makes stale answers.
         sha256 = files.sha256_file(folder / member.graph)
         named = (extraction.FEATURE_FORMAT, sha256, self.engine.engine, self.engine.precision, spec, classes)
-        versions = [(name, _version(name)) for name in _VERSIONS]
+        versions = [(name, opencv_version() if "opencv" in name else version_of(name)) for name in _VERSIONS]
         self.key = fingerprints.of_repr((named, versions), code)
 
     @property
@@ -153,13 +153,6 @@ def make_extractor(
     else:
         graphs = EnsembleExtractor(folder, members, classes, precision)
     return Described(graphs) if described else graphs
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def _check_measurements(names: tuple[str, ...]) -> bytes:

@@ -59,7 +59,7 @@ class InputSpec:
 
     def problems(self) -> list[str]:
         """What is wrong with it, in words; raises UsageError for an unknown filter."""
-        canonical = filters.parse_chain(",".join(self.filters))
+        canonical = filters.stored_chain(self.filters)
         return [
             what
             for right, what in (

@@ -101,6 +101,8 @@ def data_preview(
     made = preview(inputs, chosen, out)
     for text, ms in made.costs:
         typer.echo(f"{text:32} {ms:10.2f} ms per image")
+    for remark in made.remarks:
+        say(remark)
     for path, reason in made.failed.items():
         say(f"not drawn: {path}: {reason}")
     if made.left_out:

@@ -46,6 +46,7 @@ class Filtered:
     before, after : histograms of lightness (CIE L, stretched to 0..255), red, green and blue, as shares of
         the pixels, float (4, 64)
     milliseconds : what each step took, computed anew whatever is kept
+    remarks : which parameters of each step change nothing in this picture, in words; empty texts where all matter
     """
 
     name: str
@@ -54,6 +55,7 @@ class Filtered:
     before: np.ndarray
     after: np.ndarray
     milliseconds: tuple[float, ...]
+    remarks: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +82,17 @@ class Preview:
         """Each step with its median time in milliseconds."""
         times = np.median([row.milliseconds for row in self.rows], axis=0)
         return [(text, float(ms)) for text, ms in zip(self.chain, times, strict=True)]
+
+    @property
+    def remarks(self) -> list[str]:
+        """Which parameters change nothing, in words: each step's first picture where that is so, and in how many."""
+        lines = []
+        for i, text in enumerate(self.chain):
+            idle = [row for row in self.rows if row.remarks[i]]
+            if idle:
+                count = f"in {len(idle)} of {len(self.rows)} picture(s), for example {idle[0].name}"
+                lines.append(f"{text}, {count}: {idle[0].remarks[i]}")
+        return lines
 
 
 def preview(inputs: Iterable[Path | str], chain: tuple[str, ...], path: Path | str) -> Preview:
@@ -141,6 +154,7 @@ def _row(name: str, image: np.ndarray, steps: Sequence[Any]) -> Filtered:
         before=before,
         after=_histogram(image),
         milliseconds=tuple(times),
+        remarks=tuple(step.remark(image.shape) for step in steps),
     )
 
 

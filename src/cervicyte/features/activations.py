@@ -17,7 +17,7 @@ import numpy as np
 from cervicyte import settings
 from cervicyte.base import files, fingerprints, working_folder
 from cervicyte.base.progress import say, track
-from cervicyte.base.versions import version_of
+from cervicyte.base.versions import opencv_version, version_of
 from cervicyte.data.cells import CellTable
 from cervicyte.errors import CervicyteError, DataError, UsageError
 from cervicyte.features import extraction
@@ -104,11 +104,11 @@ class PrefixExtractor:
             "graph": record["sha256"],
             "precision": self.precision,
             "engine": [self.engine.engine, version_of(self.engine.engine)],
-            "pixels": {name: version_of(name) for name in ("pillow", "opencv-python-headless")},
+            "pixels": {"pillow": version_of("pillow"), "opencv-python-headless": opencv_version()},
             "fit": fit,
             "filters": list(chain),
             "orientations": orientations,
-            "variants": [variants, repr(self.view_augmentation)] if variants else [],
+            "variants": [variants, self.view_augmentation.named] if variants else [],
             "seed": seed,
         }
         self.key = fingerprints.of_json(described)
@@ -178,7 +178,7 @@ def compute(cells: CellTable, extractor: PrefixExtractor) -> tuple[ActivationTab
     """
     digests = [
         hashlib.sha256(
-            f"{digest}|{c.box}|{c.variant}|{extractor.augmentation if c.variant else ''}".encode()
+            f"{digest}|{c.box}|{c.variant}|{extractor.augmentation.named if c.variant else ''}".encode()
         ).hexdigest()
         for digest, c in zip(cells.digests(), cells.cells, strict=True)
     ]

@@ -31,7 +31,7 @@ class DescriptorExtractor:
     def __init__(self, seed: int, augmentation: Augmentation) -> None:
         self.seed = seed
         self.augmentation = augmentation
-        self.key = _key("copies", seed, augmentation)
+        self.key = _key("copies", seed, augmentation, *augmentation.chain)
 
     def prepare(self, image: np.ndarray) -> np.ndarray:
         """uint8 (h, w, 3) to float32 (dimension,): the describing itself."""

@@ -22,7 +22,7 @@ from cervicyte import settings
 from cervicyte.base import fingerprints
 from cervicyte.base.parallel import in_order
 from cervicyte.base.progress import track
-from cervicyte.base.versions import version_of
+from cervicyte.base.versions import opencv_version, version_of
 from cervicyte.data.cells import CellTable
 from cervicyte.errors import CervicyteError, ImageError, UsageError
 from cervicyte.features.cache import FeatureCache, cell_key
@@ -135,7 +135,7 @@ class NetworkExtractor:
             "filters": list(chain),
             "precision": self.precision,
             "engine": [self.engine.engine, version_of(self.engine.engine)],
-            "pixels": {name: version_of(name) for name in ("pillow", "opencv-python-headless")},
+            "pixels": {"pillow": version_of("pillow"), "opencv-python-headless": opencv_version()},
             **_augmentation_key(augmentation, seed),
         }
         self.key = fingerprints.of_json(self.description)
@@ -171,7 +171,11 @@ class MorphologyExtractor:
             "names": list(self.names),
             "source": hashlib.sha256(morphology_code()).hexdigest(),
             "filters": list(chain),
-            "pixels": {n: version_of(n) for n in ("pillow", "opencv-python-headless", "scikit-image")},
+            "pixels": {
+                "pillow": version_of("pillow"),
+                "opencv-python-headless": opencv_version(),
+                "scikit-image": version_of("scikit-image"),
+            },
             **_augmentation_key(augmentation, seed),
         }
         self.key = fingerprints.of_json(self.description)
@@ -409,7 +413,12 @@ def sound_precision(wanted: str, parity: dict[str, Any], backbone: Backbone) -> 
 
 def _augmentation_key(augmentation: Augmentation, seed: int) -> dict[str, Any]:
     """What the copies depend on; the default is left out, as it was before there were others, and keeps its keys."""
-    return {"augmentation_seed": seed} | ({} if augmentation == GEOMETRIC else {"augmentation": augmentation.to_json()})
+    key: dict[str, Any] = {"augmentation_seed": seed}
+    if augmentation != GEOMETRIC:
+        key["augmentation"] = augmentation.to_json()
+    if augmentation.chain:
+        key["chain"] = list(augmentation.chain)
+    return key
 
 
 def morphology_code() -> bytes:

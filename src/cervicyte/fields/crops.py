@@ -11,7 +11,6 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import TypeVar
 
@@ -21,6 +20,7 @@ from cervicyte import settings
 from cervicyte.base import files, fingerprints, working_folder
 from cervicyte.base.parallel import in_order
 from cervicyte.base.progress import track
+from cervicyte.base.versions import opencv_version, version_of
 from cervicyte.data.cells import Cell, CellTable
 from cervicyte.data.labels import LabelSystem
 from cervicyte.errors import CervicyteError, DataError, ImageError
@@ -167,7 +167,11 @@ def _key(fields: list[tuple[_File, ...]], most: int, seed: int) -> str:
         "framing": [FRAMING, WIDE, WIDE_SIDES, SQUARE, ASPECT],
         "bounds": [LEAST_SIDE, PER_FIELD, _MOST_SMEARED],
         "search": {name: value for name, value in vars(nuclei).items() if name.isupper()},
-        "pixels": {name: version(name) for name in ("pillow", "opencv-python-headless", "numpy")},
+        "pixels": {
+            "pillow": version_of("pillow"),
+            "opencv-python-headless": opencv_version(),
+            "numpy": version_of("numpy"),
+        },
     }
     return fingerprints.of_json(described)
 

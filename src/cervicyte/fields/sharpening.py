@@ -8,7 +8,6 @@ features of single cells.
 from __future__ import annotations
 
 import hashlib
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +16,7 @@ from cervicyte import settings
 from cervicyte.base import fingerprints
 from cervicyte.base.files import atomic_write, printable
 from cervicyte.base.progress import say, track
+from cervicyte.base.versions import opencv_version, version_of
 from cervicyte.data.cells import Cell, CellTable
 from cervicyte.errors import DataError, ImageError
 from cervicyte.fields.crops import drawn
@@ -62,7 +62,13 @@ def write(crops: CellTable) -> CellTable:
     """
     named = [f"{digest}|{c.box}" for digest, c in zip(crops.digests(), crops.cells, strict=True)]
     about = {"format": FORMAT, "crops": named, "side": SIDE, "sharpness": SHARPNESS, "by": [_RADIUS, _MOST, _STEPS]}
-    about |= {"pixels": {name: version(name) for name in ("pillow", "opencv-python-headless", "numpy")}}
+    about |= {
+        "pixels": {
+            "pillow": version_of("pillow"),
+            "opencv-python-headless": opencv_version(),
+            "numpy": version_of("numpy"),
+        }
+    }
     key = fingerprints.of_json(about)
     folder = settings.get_path("cache_dir") / "crops" / key[:40]
     made: list[Cell] = []

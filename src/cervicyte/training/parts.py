@@ -12,7 +12,7 @@ from msgspec import Meta
 from cervicyte.errors import UsageError
 from cervicyte.images.augmentation import get_augmentation
 from cervicyte.images.decoding import FITS
-from cervicyte.images.filters import parse_chain
+from cervicyte.images.filters import stored_chain
 from cervicyte.networks.orientations import COUNTS
 from cervicyte.training.schedule import Schedule
 from cervicyte.training.validation import check_bounds, check_keys, joined, read_record
@@ -44,7 +44,7 @@ class _Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         check_one_of("fit", self.fit, FITS)
         check_bounds(self)
         # The canonical texts, so that one chain has one name in caches and bundles.
-        msgspec.structs.force_setattr(self, "filters", parse_chain(",".join(self.filters)))
+        msgspec.structs.force_setattr(self, "filters", stored_chain(self.filters))
 
 
 class _Trained(_Part, frozen=True, kw_only=True):

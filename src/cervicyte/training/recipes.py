@@ -16,6 +16,7 @@ from cervicyte.data.labels import get_map
 from cervicyte.decision.ensemble import get_rule
 from cervicyte.errors import UsageError, did_you_mean
 from cervicyte.images.augmentation import get_augmentation
+from cervicyte.images.filters import parse_chain
 from cervicyte.training.parts import (
     READ_BY,
     Part,
@@ -89,7 +90,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         UsageError : a value that cannot be used, or for an ensemble one that belongs to its members
         """
         chosen = {key: value for key, value in options.items() if value is not None}
-        return parse_recipe(self.name, {**_table(self), **chosen})
+        return parse_recipe(self.name, {**_table(self), **_written_now(chosen)})
 
     def to_json(self) -> dict[str, Any]:
         """Give a plain form, which is stored with the run; `stored_recipe` reads it back."""
@@ -171,6 +172,19 @@ def _only_read(row: Mapping[str, Any]) -> dict[str, Any]:
     return {**read, "stand_in": _only_read(read["stand_in"])} if "stand_in" in read else read
 
 
+def _written_now(table: Mapping[str, Any]) -> dict[str, Any]:
+    """The table of a recipe that somebody writes now: its filter chains with the parameters that came later."""
+    written = dict(table)
+    for key, value in table.items():
+        if key == "filters" and isinstance(value, list | tuple) and all(isinstance(text, str) for text in value):
+            written[key] = list(parse_chain(",".join(value)))
+        elif key == "stand_in" and isinstance(value, dict):
+            written[key] = _written_now(value)
+        elif key == "members" and isinstance(value, list):
+            written[key] = [_written_now(row) if isinstance(row, dict) else row for row in value]
+    return written
+
+
 def _only_members_have(keys: Iterable[str]) -> None:
     """Refuse what says how one member is made where it stands beside members: it would do nothing."""
     astray = list(keys)
@@ -216,7 +230,8 @@ def load_recipe(name: str | Path) -> Recipe:
     try:
         if text_name.endswith(".json"):
             return stored_recipe(json.loads(text))
-        return parse_recipe(stem, tomllib.loads(text))
+        table = tomllib.loads(text)  # those that ship say what stored recipes say, so that they stay the same
+        return parse_recipe(stem, _written_now(table) if text_name.endswith(".toml") else table)
     except tomllib.TOMLDecodeError as error:
         raise UsageError("the recipe is not valid TOML", text_name, str(error)) from error
     except json.JSONDecodeError as error:
