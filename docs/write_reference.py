@@ -146,7 +146,8 @@ def filters() -> str:
         "augment` writes has the pixels of the copies that `--protocol as-published` makes while training, "
         "with one version of OpenCV: 5.0.0 and 4.14.0 turn a picture to 8-bit values that differ by up to 4 levels, so "
         "caches name the version. The views that fine-tuning makes for itself are drawn from the same ranges but are "
-        "others: they are named by the picture after its filters. Rotation is in degrees to either side, the others are shares.\n"
+        "others: they are named by the picture after its filters. Rotation is in degrees to either side, the "
+        "others are shares.\n"
     ]
     names = list(PRESETS[0].augmentation.to_json())
     parts += [f"| name | {' | '.join(names)} | what it is |", "| --- |" + " --- |" * (len(names) + 1)]
