@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, Phase, settings, strategies as st
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from cervicyte.web.accounts import api_tokens
-from cervicyte.web.api.endpoints import ENDPOINTS, PICTURES
+from cervicyte.web.api.endpoints import ENDPOINTS, IMAGES
 from cervicyte.web.api.openapi import document
 from cervicyte.web.app import create_app
 from cervicyte.web.cases import cases
@@ -49,7 +49,7 @@ class Later:
 SERVED = Later()
 SCHEMA = schemathesis.openapi.from_dict(document())
 SCHEMA.app = SERVED
-for kind in PICTURES:  # half of the pictures are some
+for kind in IMAGES:  # half of the bodies are images
     schemathesis.openapi.media_type(kind, st.sampled_from([cell(1), cell(2, "BMP")]) | st.binary(max_size=64))
 
 few = settings(

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 from flask import Response, url_for
 
-from cervicyte.web.api import rows
-from cervicyte.web.api.common import at, files, incoming, key, limits, page_of, taken, texts
+from cervicyte.web.api import models
+from cervicyte.web.api.common import at, files, incoming, key, limits, page_of, receipt_of, texts
 from cervicyte.web.cases import cases, deletion, intake, listing as case_list, submissions
 from cervicyte.web.cases.cases import CaseSummary
 from cervicyte.web.middleware import current
@@ -18,50 +19,54 @@ from cervicyte.web.reports import exports
 
 @at
 def new_job() -> Any:
-    """Pictures in a case of their own."""
+    """Images in a case of their own."""
     site, user = current.site(), current.user()
-    sent = texts("new_job", "accession", "notes")
-    found = submissions.submit(
-        site, user, files("images", *sent), **sent, key=key(), allowed=limits(), folder=incoming()
+    new = texts(models.NewCase)
+    images = files("images", *models.NewCase.__struct_fields__)
+    submission = submissions.submit(
+        site, user, images, accession=new.accession, notes=new.notes, key=key(), allowed=limits(), folder=incoming()
     )
-    receipt = taken(found.receipt)
-    made = cases.get(site, user, found.number)
-    return _job(made) | {"receipt": receipt}, 202, {"Location": url_for("api.job", number=made.number)}
+    receipt = receipt_of(submission.receipt)
+    case = cases.get(site, user, submission.number)
+    job = models.NewJob.of(case, *_progress(case), receipt=receipt)
+    return job, {"Location": url_for("api.job", number=case.number)}
 
 
 @at
 def job(number: str) -> Any:
     """How far it is."""
-    return _job(cases.get(current.site(), current.user(), number))
+    case = cases.get(current.site(), current.user(), number)
+    return models.Job.of(case, *_progress(case))
 
 
 @at
 def list_cases(q: str, order: str, page: int, size: int, state: str = "") -> Any:
     """Those that one may see."""
-    found = case_list.listing(current.site(), current.user(), q, state, order, page, size)
-    return {"cases": [rows.case(row) for row in found.rows], "page": page_of(found, size)}
+    listing = case_list.listing(current.site(), current.user(), q, state, order, page, size)
+    return models.Cases([models.Case.of(row) for row in listing.rows], page_of(listing, size))
 
 
 @at
-def new_case(body: dict[str, str]) -> Any:
+def new_case(body: models.NewCase) -> Any:
     """Open one."""
-    made = cases.create(current.site(), current.user(), **body)
-    return rows.case(made), 201, {"Location": url_for("api.case", number=made.number)}
+    case = cases.create(current.site(), current.user(), body.accession, body.notes)
+    return models.Case.of(case), {"Location": url_for("api.case", number=case.number)}
 
 
 @at
 def case(number: str) -> Any:
     """One case."""
-    return rows.case(cases.get(current.site(), current.user(), number))
+    return models.Case.of(cases.get(current.site(), current.user(), number))
 
 
 @at
-def change_case(number: str, body: dict[str, str]) -> Any:
+def change_case(number: str, body: models.CaseChange) -> Any:
     """Change what is sent, and leave the rest."""
     site, user = current.site(), current.user()
     before = cases.get(site, user, number, "edit")
-    cases.edit(site, user, number, body.get("accession", before.accession), body.get("notes", before.notes))
-    return rows.case(cases.get(site, user, number))
+    after = {"accession": before.accession, "notes": before.notes} | msgspec.to_builtins(body)
+    cases.edit(site, user, number, **after)
+    return models.Case.of(cases.get(site, user, number))
 
 
 @at
@@ -74,10 +79,10 @@ def delete_case(number: str) -> Any:
 
 @at
 def upload(number: str) -> Any:
-    """More pictures for a case."""
-    sent = files("images")
-    receipt = intake.upload(current.site(), current.user(), number, sent, key(), limits(), incoming())
-    return taken(receipt), 202
+    """Add images to a case."""
+    images = files("images")
+    receipt = intake.upload(current.site(), current.user(), number, images, key(), limits(), incoming())
+    return receipt_of(receipt)
 
 
 @at
@@ -85,8 +90,8 @@ def list_cells(number: str, show: str, page: int, size: int) -> Any:
     """Its cells in the order of reading."""
     site, user = current.site(), current.user()
     number = cases.get(site, user, number).number
-    found = worklist.cells(site, user, number, show, page, size)
-    return {"cells": [rows.cell(row, number) for row in found.rows], "page": page_of(found, size)}
+    listing = worklist.cells(site, user, number, show, page, size)
+    return models.Cells([models.Cell.of(row, number) for row in listing.rows], page_of(listing, size))
 
 
 @at
@@ -107,9 +112,8 @@ def export_table() -> Any:
     return download(exports.all_table(current.site(), current.user()))
 
 
-def _job(found: CaseSummary) -> dict[str, Any]:
-    running = current.running()
-    problem = (
-        running.workers.health().problem if running.workers is not None else "nothing works on waiting pictures here"
-    )
-    return rows.job(found, url_for("api.list_cells", number=found.number), problem)
+def _progress(case: CaseSummary) -> tuple[str, str]:
+    """The address of a case's cells, and why the work on them does not go on, or empty."""
+    workers = current.running().workers
+    problem = workers.health().problem if workers is not None else "nothing works on waiting images here"
+    return url_for("api.list_cells", number=case.number), problem

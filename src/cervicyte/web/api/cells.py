@@ -7,7 +7,7 @@ from typing import Any
 from flask import Response, request
 
 from cervicyte.errors import MissingError, StorageError
-from cervicyte.web.api import openapi, rows
+from cervicyte.web.api import models, openapi
 from cervicyte.web.api.common import at, files
 from cervicyte.web.api.endpoints import FILES, PDF
 from cervicyte.web.cases import permissions, pictures
@@ -31,14 +31,15 @@ def document() -> Any:
 @at
 def model() -> Any:
     """The model that answers."""
-    return rows.model(current.running().model().bundle)
+    return models.Model.of(current.running().model().bundle)
 
 
 @at
 def predict() -> Any:
-    """One picture, answered at once."""
+    """One image, answered at once."""
     predictor = current.running().model()
-    return rows.answer(one_picture.predict(current.site(), predictor, current.user(), _one_picture()), predictor.bundle)
+    answered = one_picture.predict(current.site(), predictor, current.user(), _one_image())
+    return models.Answer.of(answered, predictor.bundle)
 
 
 @at
@@ -47,24 +48,25 @@ def cell(id: str) -> Any:
     site, user = current.site(), current.user()
     with site.database.read() as session:
         image, case = permissions.find_image(session, user, id)
-    found = rows.cell(worklist.one(site, user, case.number, image.id), case.number)
-    said = worklist.prediction(site, user, image.id)
-    return found | {"answer": rows.stored(said) if said else None}
+    row = worklist.one(site, user, case.number, image.id)
+    prediction = worklist.prediction(site, user, image.id)
+    answer = models.StoredAnswer.of(prediction) if prediction else None
+    return models.CellWithAnswer.of(row, case.number, answer=answer)
 
 
 @at
 def image(id: str) -> Any:
-    """Its picture."""
+    """Its image."""
     return picture(pictures.original(current.site(), current.user(), id))
 
 
 @at
 def map(id: str) -> Any:
     """What speaks for the model's answer, and against."""
-    found = heat_maps.overlay(current.site(), current.user(), current.running().predictor, id)
-    if found is None:
-        raise AddressNotFoundError("there is no map of this picture")
-    return picture(found)
+    overlay = heat_maps.overlay(current.site(), current.user(), current.running().predictor, id)
+    if overlay is None:
+        raise AddressNotFoundError("there is no map of this image")
+    return picture(overlay)
 
 
 @at
@@ -73,44 +75,44 @@ def list_reviews(id: str) -> Any:
     user = current.user()
     with current.site().database.read() as session:
         image, case = permissions.find_image(session, user, id)
-        mine = verdicts.mine(session, user, image.id)
-        found = [*([mine] if mine else []), *verdicts.others(session, user, case, image.id)]
-    return {"reviews": [rows.review(row, user) for row in found]}
+        own = verdicts.mine(session, user, image.id)
+        rows = [*([own] if own else []), *verdicts.others(session, user, case, image.id)]
+    return models.Reviews([models.Review.of(row, user) for row in rows])
 
 
 @at
-def review(id: str, body: dict[str, str]) -> Any:
+def review(id: str, body: models.NewReview) -> Any:
     """Give a verdict."""
-    found = verdicts.decide(current.site(), current.user(), id, body["verdict"], body.get("comment", ""))
-    return rows.review(found, current.user()), 201
+    verdict = verdicts.decide(current.site(), current.user(), id, body.verdict, body.comment)
+    return models.Review.of(verdict, current.user())
 
 
 @at
 def report(number: str, version: int | None = None) -> Any:
     """A case's report."""
-    return rows.report(_report(number, version))
+    return models.Report.of(_report(number, version))
 
 
 @at
 def report_pdf(number: str, version: int | None = None) -> Any:
     """The same as PDF."""
     view = _report(number, version)
-    made = render(view, _bytes)
+    pdf = render(view, _bytes)
     reports.note_export(current.site(), current.user(), view)
-    return Response(made, mimetype=PDF)
+    return Response(pdf, mimetype=PDF)
 
 
-def _one_picture() -> bytes:
+def _one_image() -> bytes:
     most = UploadLimits().image_bytes
     if request.mimetype == FILES:
-        sent = files("image")
-        if len(sent) > 1:
-            raise BadRequestError(422, "one picture is answered at a time", f"{len(sent)} files", "send many to /jobs")
-        data = sent[0][1].read(most + 1)
+        images = files("image")
+        if len(images) > 1:
+            raise BadRequestError(422, "one image is answered at a time", f"{len(images)} files", "send many to /jobs")
+        data = images[0][1].read(most + 1)
     else:
         data = request.get_data(cache=False)
     if len(data) > most:
-        raise BadRequestError(413, "the picture is too large", f"{len(data):,} bytes", f"at most {most:,} bytes")
+        raise BadRequestError(413, "the image is too large", f"{len(data):,} bytes", f"at most {most:,} bytes")
     return data
 
 
@@ -121,7 +123,7 @@ def _report(number: str, version: int | None) -> View:
 
 
 def _bytes(sha256: str) -> bytes | None:
-    """A picture for the PDF; a report without one of its pictures is better than none."""
+    """An image for the PDF; a report without one of its images is better than none."""
     try:
         return current.site().image_store.get(sha256)
     except (MissingError, StorageError):

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
-from flask import Blueprint, request
+import msgspec
+from flask import Blueprint, Response, request
+from msgspec import Struct
 from werkzeug.exceptions import RequestEntityTooLarge
 
-from cervicyte.web.api.endpoints import ENDPOINTS, FILES, JSON, ROOT, Endpoint
-from cervicyte.web.api.validation import fault, from_text
-from cervicyte.web.cases.intake import Receipt
+from cervicyte.web.api.endpoints import ENDPOINTS, JSON, ROOT, Endpoint, Parameter
+from cervicyte.web.api.models import Page, Receipt, Record
+from cervicyte.web.cases.intake import Receipt as StoredReceipt
 from cervicyte.web.cases.uploads import UploadLimits
 from cervicyte.web.errors import BadRequestError
 from cervicyte.web.middleware import current
@@ -25,6 +27,10 @@ blueprint = Blueprint("api", __name__, url_prefix=ROOT)
 _JSON_BYTES = 1 << 20
 #: Refused files that an error names.
 _NAMED = 20
+#: A whole number in an address; more digits than any limit has.
+_NUMBER = re.compile(r"-?[0-9]{1,12}")
+#: Most characters of what was sent that an error shows.
+_SHOWN = 200
 _HELP = f"see {ROOT}/openapi.json"
 
 
@@ -32,18 +38,24 @@ def at(view: View) -> View:
     """Make a function the view of the endpoint of its name.
 
     It is called with the path's arguments, the query's parameters that are given or have a default, and ``body``
-    where JSON is sent; headers and files it reads by `key` and `files`.
+    where JSON is sent; headers and files it reads by `key` and `files`. It returns what is sent as JSON, alone or
+    with headers, or a whole response.
     """
     row = next(row for row in ENDPOINTS if row.name == view.__name__)
 
-    def answer(**arguments: Any) -> Any:
-        found = arguments | _query(row)
+    def answer(**arguments: Any) -> Response:
+        values = arguments | _query(row)
         _headers(row)
-        if row.schema_of_body(JSON) is not None:
-            found["body"] = _json(row)
-        elif row.body and request.mimetype not in dict(row.body):
-            raise BadRequestError(415, "this media type is not taken here", request.mimetype, f"send {row.body[0][0]}")
-        return view(**found)
+        if row.record is not None:
+            values["body"] = _json(row.record)
+        elif row.files and request.mimetype not in row.body:
+            first = next(iter(row.body))
+            raise BadRequestError(415, "this media type is not taken here", request.mimetype, f"send {first}")
+        sent = view(**values)
+        if isinstance(sent, Response):
+            return sent
+        record, headers = sent if isinstance(sent, tuple) else (sent, None)
+        return Response(msgspec.json.encode(record), row.answer.status, headers, mimetype=JSON)
 
     rule = row.path.replace("{", "<").replace("}", ">")
     # A path with an empty argument is no other path: it is not there.
@@ -51,9 +63,9 @@ def at(view: View) -> View:
     return view
 
 
-def page_of(listing: Listing[Any], size: int) -> dict[str, int]:
-    """Where in a list one is."""
-    return {"number": listing.number, "size": size, "pages": listing.pages, "total": listing.total}
+def page_of(listing: Listing[Any], size: int) -> Page:
+    """Say where in a list one is."""
+    return Page(number=listing.number, size=size, pages=listing.pages, total=listing.total)
 
 
 def key() -> str:
@@ -72,23 +84,15 @@ def files(name: str, *texts: str) -> list[tuple[str, IO[bytes]]]:
     for field in (*request.files, *request.form):
         if field != name and field not in texts:
             raise BadRequestError(422, "the form has a field that is not known here", field[:40], _HELP)
-    found = [(file.filename, file.stream) for file in request.files.getlist(name) if file.filename]
-    if name in request.form or not found:
-        raise BadRequestError(
-            422, f"the form has no file in its field {name}", None, "send the picture with a file name"
-        )
-    return found
+    uploads = [(file.filename, file.stream) for file in request.files.getlist(name) if file.filename]
+    if name in request.form or not uploads:
+        raise BadRequestError(422, f"the form has no file in its field {name}", None, "send the image with a file name")
+    return uploads
 
 
-def texts(row_name: str, *names: str) -> dict[str, str]:
+def texts(record: type[Record]) -> Record:
     """Fields of a form that are text, as far as they are sent."""
-    row = next(row for row in ENDPOINTS if row.name == row_name)
-    schema = row.schema_of_body(FILES) or {}
-    found = {name: request.form[name] for name in names if name in request.form}
-    for name, text in found.items():
-        if wrong := fault(text, schema["properties"][name], name):
-            raise BadRequestError(422, wrong, f"{len(text)} characters", _HELP)
-    return found
+    return check({name: request.form[name] for name in record.__struct_fields__ if name in request.form}, record)
 
 
 def limits() -> UploadLimits:
@@ -101,60 +105,75 @@ def incoming() -> Path:
     return current.site().data_dir / "incoming"
 
 
-def taken(receipt: Receipt) -> dict[str, Any]:
-    """What an upload is answered with, and the work on it woken; where no file could be used, that is an error."""
+def receipt_of(receipt: StoredReceipt) -> Receipt:
+    """Wake the work on an upload and describe the upload; where no file could be used, that is an error."""
     if not receipt.accepted:
         reasons = [f"{name}: {reason}" for name, reason in receipt.refused[:_NAMED]]
         if len(receipt.refused) > _NAMED:
             reasons.append(f"and {len(receipt.refused) - _NAMED} more")
         raise BadRequestError(
-            422, "none of the files could be used", "; ".join(reasons) or None, "send pictures of cells"
+            422, "none of the files could be used", "; ".join(reasons) or None, "send images of cells"
         )
     if (workers := current.running().workers) is not None:
         workers.wake()
-    return receipt.to_json()
+    return Receipt.of(receipt)
+
+
+def check(value: object, record: type[Record]) -> Record:
+    """Make a record of what was sent.
+
+    Raises
+    ------
+    BadRequestError : it has another shape
+    """
+    try:
+        return msgspec.convert(value, record)
+    except msgspec.ValidationError as error:
+        raise BadRequestError(422, f"the body cannot be used: {str(error)[:_SHOWN]}", None, _HELP) from None
+
+
+def from_text(text: str, parameter: Parameter) -> Any:
+    """Read a parameter from the text of an address or a header; a number is written in ASCII digits, at most twelve.
+
+    Raises
+    ------
+    BadRequestError : it is no such value
+    """
+    number = parameter.schema.get("type") == "integer" and _NUMBER.fullmatch(text)
+    try:
+        return msgspec.convert(int(text) if number else text, parameter.type)
+    except msgspec.ValidationError as error:
+        what = f"{parameter.name} cannot be used: {str(error)[:_SHOWN]}"
+        raise BadRequestError(400, what, text[:_SHOWN], _HELP) from None
 
 
 def _query(row: Endpoint) -> dict[str, Any]:
-    rows = {p.name: p for p in row.parameters if p.place == "query"}
-    found = {p.name: p.schema["default"] for p in rows.values() if "default" in p.schema}
-    for name, values in request.args.lists():
-        if name not in rows:
-            raise BadRequestError(
-                400, "there is no such parameter", name[:40], f"known here: {', '.join(rows) or 'none'}"
-            )
-        if len(values) > 1:
-            raise BadRequestError(400, f"{name} is given more than once", f"{len(values)} times", "give it once")
-        found[name] = from_text(values[0], rows[name].schema)
-        if wrong := fault(found[name], rows[name].schema, name):
-            raise BadRequestError(400, wrong, values[0][:100], _HELP)
-    return found
+    parameters = {p.name: p for p in row.parameters if p.place == "query"}
+    values = {p.name: p.default for p in parameters.values() if p.default is not None}
+    for name, texts in request.args.lists():
+        if name not in parameters:
+            known = ", ".join(parameters) or "none"
+            raise BadRequestError(400, "there is no such parameter", name[:40], f"known here: {known}")
+        if len(texts) > 1:
+            raise BadRequestError(400, f"{name} is given more than once", f"{len(texts)} times", "give it once")
+        values[name] = from_text(texts[0], parameters[name])
+    return values
 
 
 def _headers(row: Endpoint) -> None:
     for parameter in row.parameters:
         if parameter.place == "header" and parameter.name in request.headers:
-            text = request.headers[parameter.name]
-            if wrong := fault(text, parameter.schema, parameter.name):
-                raise BadRequestError(400, wrong, text[:100], _HELP)
+            from_text(request.headers[parameter.name], parameter)
 
 
-def _json(row: Endpoint) -> Any:
+def _json(record: type[Struct]) -> Struct:
     if request.mimetype != JSON:
         raise BadRequestError(415, "this media type is not taken here", request.mimetype, f"send {JSON}")
     if (request.content_length or 0) > _JSON_BYTES:
         raise RequestEntityTooLarge
     try:
-        body = json.loads(request.get_data(), parse_constant=_refuse)
+        body = msgspec.json.decode(request.get_data())
     except (ValueError, RecursionError) as error:
-        what = str(error) if isinstance(error, json.JSONDecodeError) else ""
-        raise BadRequestError(400, "the body is not JSON", what or None, "send JSON in UTF-8") from None
-    schema = row.schema_of_body(JSON)
-    assert schema is not None
-    if wrong := fault(body, schema):
-        raise BadRequestError(422, wrong, None, _HELP)
-    return body
-
-
-def _refuse(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
+        what = str(error) if isinstance(error, msgspec.DecodeError) else None
+        raise BadRequestError(400, "the body is not JSON", what, "send JSON in UTF-8") from None
+    return check(body, record)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import msgspec
+
 from cervicyte.web.api.endpoints import ARGUMENTS, ENDPOINTS, JSON, ROOT, Answer, Endpoint, Parameter
-from cervicyte.web.api.schemas import SCHEMAS, Json, ref
+from cervicyte.web.api.models import Error, Json, components, ref
 
 #: Of the API, not of the package.
 VERSION = "1.0"
@@ -52,31 +54,34 @@ def document() -> Json:
         "components": {
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
             "responses": {_name(status): _error(status) for status in _ERRORS},
-            "schemas": dict(SCHEMAS),
+            "schemas": components(),
         },
     }
 
 
 def _operation(row: Endpoint) -> Json:
-    found: Json = {"operationId": row.name, "tags": [row.tag], "summary": row.summary}
+    operation: Json = {"operationId": row.name, "tags": [row.tag], "summary": row.summary}
     if row.help:
-        found["description"] = row.help
+        operation["description"] = row.help
     if row.open:
-        found["security"] = []
+        operation["security"] = []
     arguments = [_argument(name) for name in re.findall(r"{(\w+)}", row.path)]
     if parameters := arguments + [_parameter(p) for p in row.parameters]:
-        found["parameters"] = parameters
+        operation["parameters"] = parameters
     if row.body:
-        found["requestBody"] = {"required": True, "content": {kind: {"schema": schema} for kind, schema in row.body}}
+        operation["requestBody"] = {
+            "required": True,
+            "content": {kind: {"schema": schema} for kind, schema in row.body.items()},
+        }
     errors = {str(status): {"$ref": f"#/components/responses/{_name(status)}"} for status in row.statuses}
-    found["responses"] = {str(row.answer.status): _answer(row.answer)} | errors
-    return found
+    operation["responses"] = {str(row.answer.status): _answer(row.answer)} | errors
+    return operation
 
 
 def _argument(name: str) -> Json:
-    schema = {k: v for k, v in ARGUMENTS[name].items() if k not in ("description", "example")}
-    kept = {k: v for k, v in ARGUMENTS[name].items() if k in ("description", "example")}
-    return {"name": name, "in": "path", "required": True, "schema": schema | {"minLength": 1}} | kept
+    schema = msgspec.json.schema(ARGUMENTS[name])
+    words = {"description": schema.pop("description"), "example": schema.pop("examples")[0]}
+    return {"name": name, "in": "path", "required": True, "schema": schema} | words
 
 
 def _parameter(row: Parameter) -> Json:
@@ -84,20 +89,20 @@ def _parameter(row: Parameter) -> Json:
 
 
 def _answer(row: Answer) -> Json:
-    found: Json = {"description": row.help}
+    answer: Json = {"description": row.help}
     if row.headers:
-        found["headers"] = {name: {"description": words, "schema": {"type": "string"}} for name, words in row.headers}
+        answer["headers"] = {name: {"description": words, "schema": {"type": "string"}} for name, words in row.headers}
     if row.media_types:
-        found["content"] = {kind: {"schema": row.schema} if row.schema else {} for kind in row.media_types}
-    return found
+        answer["content"] = {kind: {"schema": row.schema} if row.schema else {} for kind in row.media_types}
+    return answer
 
 
 def _error(status: int) -> Json:
-    found: Json = {"description": _ERRORS[status], "content": {JSON: {"schema": ref("Error")}}}
+    error: Json = {"description": _ERRORS[status], "content": {JSON: {"schema": ref(Error)}}}
     if status in _WAITS:
         seconds: dict[str, Any] = {"type": "integer", "minimum": 0}
-        found["headers"] = {"Retry-After": {"description": "Seconds after which to come again.", "schema": seconds}}
-    return found
+        error["headers"] = {"Retry-After": {"description": "Seconds after which to come again.", "schema": seconds}}
+    return error
 
 
 def _name(status: int) -> str:
