@@ -37,7 +37,7 @@ os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(Path(__file__).pare
 pytest_plugins = ["support.small_networks"]
 
 
-#: Modules whose tests train, export, or start servers and wait: `make check` leaves them out.
+#: Modules whose tests train, export, build the site, or start servers and wait: `make check` leaves them out.
 SLOW = (
     "audit/test_checks.py",
     "audit/test_leakage.py",
@@ -45,12 +45,14 @@ SLOW = (
     "decision/test_quality.py",
     "evaluation/test_report.py",
     "explain/test_explainer.py",
+    "features/test_activations.py",
     "images/test_augmentation.py",
     "networks/keras/test_last_blocks.py",
     "networks/test_registry.py",
     "networks/test_runtime.py",
     "runs/",
     "shipped/",
+    "test_site.py",
     "training/cytonet/test_cytonet.py",
     "training/test_fine_tuning.py",
     "web/cases/test_blinding.py",
@@ -60,7 +62,10 @@ SLOW = (
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what needs a browser, a database server or time, so that a run can leave it out."""
+    """Mark what needs a browser, a database server or time, so that a run can leave it out; that comes first.
+
+    A worker that would begin a long test when the other has no more to do would keep everybody waiting.
+    """
     tests = Path(__file__).parent
     for item in items:
         place = item.path.relative_to(tests).as_posix()
@@ -73,6 +78,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.database)
         if place.startswith(SLOW) or "trained" in fixtures:
             item.add_marker(pytest.mark.slow)
+    long = {item.path for item in items if any(map(item.get_closest_marker, ("browser", "slow")))}
+    items.sort(key=lambda item: item.path not in long)
 
 
 @pytest.fixture(scope="session")

@@ -141,6 +141,7 @@ def test_herlev_has_no_duplicates_across_acquisitions() -> None:
     assert all(chosen[p.first].name[:9] == chosen[p.second].name[:9] for p in pairs)
 
 
+@pytest.mark.slow
 def test_variants_of_lbc_fields_are_linked() -> None:
     """Names of the files, which the search does not see, tell which files are variants of one field."""
     files = sorted((DATA / "lbc_fields").glob("*/*_0_*.jpg"))

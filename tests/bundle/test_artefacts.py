@@ -49,6 +49,7 @@ def test_a_manifest_of_an_earlier_build_is_written_again_as_it_was(artefact) -> 
     assert Bundle.load(artefact).manifest.to_json() == stored
 
 
+@pytest.mark.slow
 def test_training_gives_the_run_of_the_earlier_build(new_cells, tmp_path, monkeypatch) -> None:
     """The same cells, recipe and seed are divided and judged as before; fits may differ by rounding."""
     monkeypatch.chdir(tmp_path)

@@ -134,6 +134,12 @@ def test_limits_of_a_few_cells_are_those_computed_by_hand() -> None:
     assert limits == DecisionLimits(0.60, 0.6, up_to_30, 0.80, 0.0, 0.2)
 
 
+def test_cells_at_the_operating_point_are_not_answered_normal() -> None:
+    p = np.array([0.1, 0.2, 0.5])
+    limits = fit_limits(np.stack([1 - p, p], axis=1), np.array([0, 0, 1]), np.array([False, True]), 1.0, 0.5)
+    assert (limits.threshold, limits.normal_below) == (0.5, float(np.nextafter(0.2, 1)))
+
+
 def test_unsure_cells_count_for_the_operating_point_only() -> None:
     unsure = np.isin(P, (0.35, 0.62, 0.70))
     limits = fit_limits(PROBABILITIES, CODES, ABNORMAL, 0.6, 0.2, unsure)
@@ -142,7 +148,8 @@ def test_unsure_cells_count_for_the_operating_point_only() -> None:
 
 def test_limits_on_confidence_are_those_computed_by_hand() -> None:
     top = np.array([0.9, 0.8, 0.7, 0.6, 0.55])
-    p, codes = np.stack([top, 1 - top], axis=1), np.array([0, 1, 0, 0, 1])
+    right, codes = np.array([True, False, True, True, False]), np.array([1, 1, 0, 1, 1])
+    p = np.where((np.arange(2) == codes[:, None]) == right[:, None], top[:, None], 1 - top[:, None])
     assert fit_limits(p, codes, None, 0.9, 0.25) == DecisionLimits(None, 0.9, 0.0, 0.0, 0.6, 0.25)
     unsure = np.array([False, True, False, False, False])
     assert fit_limits(p, codes, None, 0.9, 0.25, unsure).confidence_from == 0.55

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from cervicyte.decision.calibration import softmax
 from cervicyte.decision.linear import fit_head, inner_folds
@@ -22,6 +19,10 @@ def _blobs(n: int, d: int, k: int, seed: int = 0) -> tuple[np.ndarray, np.ndarra
 
 @pytest.mark.parametrize(("n", "d", "k"), [(90, 200, 3), (90, 12, 3), (60, 150, 2), (60, 8, 2)])
 def test_head_equals_scikit_learns_own_pipeline(n: int, d: int, k: int) -> None:
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
     features, codes, groups = _blobs(n, d, k)
     head = fit_head(features, codes, groups, k, C=0.1).head
     reference = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=5000, tol=1e-8))

@@ -398,6 +398,7 @@ print(extractor.rows)
 """
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_it_resumes_and_the_cache_is_whole(tmp_path) -> None:
     """A real process is killed with SIGKILL in mid extraction, twice; then it runs to its end."""
     paths = write_cells(tmp_path / "cells", 600)

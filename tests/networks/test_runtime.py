@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
 from cervicyte.errors import DataError, MissingError, UsageError
 from cervicyte.networks import onnx_graphs, registry, runtime
@@ -16,6 +17,7 @@ from cervicyte.networks.quantisation import quantisation_error, quantise
 from cervicyte.networks.registry import find_weights, get_backbone
 from cervicyte.networks.runtime import Engine
 from support.paths import SHARED
+from support.sharing import shared_folder
 
 onnx = pytest.importorskip("onnx")
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
@@ -26,14 +28,16 @@ FAMILIES = [("ResNet50", 64), ("MobileNetV2", 64), ("ResNet50V2", 64), ("DenseNe
 
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory):
-    """Export a network once for all tests: real weights where they are, else random ones."""
-    folder = tmp_path_factory.mktemp("exports")
+    """Export a network once for all tests of all workers: real weights where they are, else random ones."""
+    folder = shared_folder(tmp_path_factory, "exports")
     done = {}
 
     def get(name: str, size: int):
         if name not in done:
             row = get_backbone(name, size=size)
-            done[name] = export.export_backbone(row, weights_of(name), folder)
+            folder.mkdir(exist_ok=True)
+            with FileLock(folder / f"{name}.lock"):
+                done[name] = export.export_backbone(row, weights_of(name), folder)
         return done[name]
 
     return get

@@ -10,11 +10,16 @@ import pytest
 from filelock import FileLock
 
 
-def made_once(tmp_path_factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
-    """A folder that the first worker of this run fills by ``make``; the others wait for it. Nobody changes it."""
+def shared_folder(tmp_path_factory: pytest.TempPathFactory, name: str) -> Path:
+    """A folder of this run that all its workers see; it may not be there yet."""
     base = tmp_path_factory.getbasetemp()
     worker = base.name.startswith("popen-")
-    folder = (base.parent if worker else base) / f"shared-{name}"
+    return (base.parent if worker else base) / f"shared-{name}"
+
+
+def made_once(tmp_path_factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
+    """A folder that the first worker of this run fills by ``make``; the others wait for it. Nobody changes it."""
+    folder = shared_folder(tmp_path_factory, name)
     with FileLock(folder.with_suffix(".lock")):
         if not (folder / "made").exists():
             folder.mkdir(exist_ok=True)

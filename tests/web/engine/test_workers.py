@@ -306,6 +306,7 @@ def test_stopping_stores_what_is_in_hand_and_leaves_the_rest(site, reader, predi
     assert len(_predictions(site)) == 20
 
 
+@pytest.mark.slow
 def test_what_a_kill_interrupts_is_taken_again(site, reader, bundle) -> None:
     case = case_with(site, reader, 60)
     program = (

@@ -183,6 +183,7 @@ def test_no_cell_of_a_table_begins_like_a_formula(text) -> None:
     assert guarded(text).removeprefix("'") == text.removeprefix("'")
 
 
+@pytest.mark.slow
 def test_train_reads_an_export(site, reader, bundle, tmp_path) -> None:
     """The whole way round: the command itself trains on what was exported."""
     for i in range(4):
