@@ -88,7 +88,17 @@ def _compressed(training: Mapping[str, Any]) -> str:
         f"are those of the network that it was made from, as measured in {made['precision']}. On {made['images']} "
         "training images that did not set the ranges of its integers, its probabilities differ from that network's "
         f"in float32 by {made['mean']:.4f} on average and {made['largest']:.3f} at most, and {made['same_class']:.1%} "
-        f"keep their most probable class.{cost}"
+        f"keep their most probable class.{cost} {_arithmetic(made.get('weight_bits', 8))}"
+    )
+
+
+def _arithmetic(bits: int) -> str:
+    """On which processors the integers are computed as they are meant."""
+    if bits <= 7:
+        return f"Its weights have {bits} bits, so that no processor's integer arithmetic cuts a sum."
+    return (
+        "Its weights have 8 bits: on processors with AVX2 and without VNNI, sums of products are cut to 16 bits, and "
+        "its answers differ from those described here (`cervicyte doctor` says what this processor has)."
     )
 
 

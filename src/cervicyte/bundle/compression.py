@@ -21,7 +21,7 @@ from cervicyte.bundle.inference import GraphExtractor
 from cervicyte.errors import DataError, UsageError
 from cervicyte.images import decoding
 from cervicyte.networks import runtime
-from cervicyte.networks.quantisation import quantise
+from cervicyte.networks.quantisation import WEIGHT_BITS, quantise
 
 #: Images that set the ranges of the integers, and further ones on which the change is measured.
 CALIBRATION, COMPARISON = 64, 256
@@ -91,7 +91,12 @@ def compress(model: Bundle, inputs: Iterable[Path | str], out: Path | str) -> tu
         training = {
             **manifest.training,
             "facts": {**manifest.training.get("facts", {}), "Precision": "int8"},
-            "compressed": {**asdict(change), "from": model.graph_sha256, "precision": manifest.precision},
+            "compressed": {
+                **asdict(change),
+                "from": model.graph_sha256,
+                "precision": manifest.precision,
+                "weight_bits": WEIGHT_BITS,
+            },
         }
         smaller = replace(manifest, name=f"{manifest.name}, int8", precision="int8", training=training)
         with np.load(model.folder / TRAINING_CELLS, allow_pickle=False) as stored:

@@ -49,6 +49,7 @@ def check() -> Iterator[Row]:
     for package, purpose, fix in _TRAIN:
         yield _package(package, purpose, fix, "NOTE")
     yield _precision()
+    yield _integers()
     yield _cache()
     yield from _settings()
     yield from _weights()
@@ -69,6 +70,23 @@ def _precision() -> Row:
         return Row("OK", "engine", f"{settings.get_str('engine')}, {fast}")
     except CervicyteError as error:
         return Row("FAIL", "engine", error.what, error.todo or "")
+
+
+def _integers() -> Row:
+    from cervicyte.networks import quantisation
+
+    cut = quantisation.saturates()
+    if cut is None:
+        return Row("OK", "8-bit graphs", "not known whether this processor cuts their sums; those of 7 bits are safe")
+    if cut:
+        return Row(
+            "NOTE",
+            "8-bit graphs",
+            "this processor (AVX2 without VNNI) cuts sums of 8-bit products to 16 bits: graphs whose weights have 8 "
+            "bits answer otherwise; cytonet-int8 and what compress makes have 7 bits and are not affected",
+            "compress bundles of earlier versions again",
+        )
+    return Row("OK", "8-bit graphs", "this processor computes them exactly")
 
 
 def _cache() -> Row:

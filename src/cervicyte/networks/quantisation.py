@@ -14,8 +14,34 @@ import numpy as np
 
 from cervicyte.base.files import atomic_write
 from cervicyte.errors import DataError
-from cervicyte.networks import onnx_graphs
+from cervicyte.networks import onnx_graphs, runtime
 from cervicyte.networks.runtime import Engine
+
+#: Bits of a weight, kept in 8. Without VNNI, OpenVINO and ONNX Runtime add two products of 8-bit numbers in 16 bits and
+#: cut what does not fit: with weights up to 64 nothing is cut, since 2 * 255 * 64 < 2**15, and every processor computes
+#: the same.
+WEIGHT_BITS = 7
+
+
+def saturates() -> bool | None:
+    """Tell whether this processor multiplies 8-bit integers in sums of 16 bits that are cut; None where unknown.
+
+    Such are x86 processors with AVX2 and without VNNI. It matters for graphs with weights of 8 bits only.
+    """
+    flags = runtime.processor_flags()
+    if not flags:
+        return None
+    return "avx2" in flags and not flags & {"avx512_vnni", "avx_vnni", "avx512vnni", "avxvnni"}
+
+
+def weight_bits(graph: Path) -> int:
+    """Bits that the integer weights of a quantised graph use: 7 where none is beyond 64 in absolute value, else 8."""
+    import onnx
+    from onnx import numpy_helper
+
+    arrays = (numpy_helper.to_array(value) for value in onnx.load(graph).graph.initializer)
+    kernels = [array for array in arrays if array.dtype == np.int8 and array.ndim > 1]
+    return 7 if all(np.abs(kernel.astype(int)).max() <= 64 for kernel in kernels) else 8
 
 
 @dataclass(frozen=True)
@@ -37,8 +63,8 @@ class QuantisationError:
 def quantise(onnx_path: Path, calibration: Iterable[np.ndarray], out: Path) -> Path:
     """Quantise a network's convolutions after training.
 
-    Weights are 8-bit and symmetric per output channel; activations 8-bit with a zero point,
-    their ranges the extremes seen on the calibration images. Biases, additions and pooling
+    Weights have `WEIGHT_BITS` bits and are symmetric per output channel; activations 8 with a zero
+    point, their ranges the extremes seen on the calibration images. Biases, additions and pooling
     stay in float32: folded BatchNorms leave some channels with tiny weights, whose biases
     would overflow as integers.
 
@@ -73,6 +99,7 @@ def quantise(onnx_path: Path, calibration: Iterable[np.ndarray], out: Path) -> P
             _reader(first, batches),
             quant_format=QuantFormat.QDQ,
             per_channel=True,
+            reduce_range=WEIGHT_BITS == 7,
             weight_type=QuantType.QInt8,
             activation_type=QuantType.QUInt8,
             calibrate_method=CalibrationMethod.MinMax,

@@ -53,6 +53,16 @@ def has_bfloat16() -> bool:
     return "BF16" in capabilities
 
 
+def processor_flags() -> frozenset[str]:
+    """What the processor says that it can do, in the words of Linux; empty where it is not said there."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return frozenset()
+    lines = (line.partition(":") for line in text.splitlines())
+    return frozenset(next((words for key, _, words in lines if key.strip() == "flags"), "").split())
+
+
 class Engine:
     """One compiled network, safe to call from several threads.
 
