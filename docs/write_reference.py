@@ -144,7 +144,7 @@ def filters() -> str:
     parts += [
         "A copy follows from the file's content, its number, the seed and the augmentation: what `cervicyte data "
         "augment` writes has the pixels of the copies that `--protocol as-published` makes while training, "
-        "with one version of OpenCV: 5.0.0 and 4.14.0 turn a picture to 8-bit values that differ by up to 4 levels, so "
+        "with one version of OpenCV: 5.0.0 and 4.14.0 turn a picture to 8-bit values that differ by up to 6 levels, so "
         "caches name the version. The views that fine-tuning makes for itself are drawn from the same ranges but are "
         "others: they are named by the picture after its filters. Rotation is in degrees to either side, the "
         "others are shares.\n"

@@ -23,7 +23,7 @@ def version_of(package: str) -> str | None:
 def opencv_version() -> str | None:
     """Look up the version of OpenCV, under whichever of its names it is installed; None where it is not.
 
-    Versions differ in pixels: 5.0.0 and 4.14.0 by up to 4 levels where a picture is turned, so caches name it.
+    Versions differ in pixels: 5.0.0 and 4.14.0 by up to 6 levels where noise is turned, so caches name it.
     """
     versions = {name: version_of(name) for name in _OPENCV}
     installed = [f"{name} {version}" for name, version in versions.items() if version]
