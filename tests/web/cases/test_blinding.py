@@ -471,7 +471,7 @@ def test_verdicts_are_looked_up_by_the_picture_and_not_among_all_that_a_reader_e
     worklist.order(site, first, case.number)
     cases.get(site, first, case.number)
     with site.database.read() as session:
-        verdicts.mine(session, first, images[0])
+        verdicts.own(session, first, images[0])
         asked = [(statement, values) for statement, values in sent if "reviews" in statement]
         plans = [session.connection().exec_driver_sql(f"EXPLAIN QUERY PLAN {q}", v).all() for q, v in asked]
     assert len(plans) >= 3

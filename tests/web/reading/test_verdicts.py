@@ -32,7 +32,7 @@ def test_agreeing_stores_the_class_and_shows_its_category(site: Site, owner: Use
         "dark\nnucleus",
     )
     with site.database.read() as session:
-        assert verdicts.mine(session, owner, image) == done
+        assert verdicts.own(session, owner, image) == done
         row = session.query(AuditRow).filter_by(action="review.decided").one()
         assert (row.actor, row.detail["verdict"]) == ("owner@lab.example", "severe_dysplastic")
     assert _rows(site)[0].prediction_id == 1
@@ -82,7 +82,7 @@ def test_nothing_is_overwritten_and_the_newest_counts(site: Site, owner: User) -
     verdicts.decide(site, owner, image, "HSIL")  # sent twice
     assert [row.verdict for row in _rows(site)] == ["LSIL", "HSIL"]
     with site.database.read() as session:
-        found = verdicts.mine(session, owner, image)
+        found = verdicts.own(session, owner, image)
     assert found
     assert found.verdict == "HSIL"
 
@@ -97,7 +97,7 @@ def test_undo_takes_back_the_newest_that_stands_and_deletes_nothing(site: Site, 
     assert verdicts.undo(site, owner, case.number) is None
     assert [row.verdict for row in _rows(site)] == ["LSIL", "HSIL", "", ""]
     with site.database.read() as session:
-        assert verdicts.mine(session, owner, first) is None
+        assert verdicts.own(session, owner, first) is None
         assert not verdicts.can_undo(session, owner, permissions.find(session, owner, case.number))
 
 
@@ -168,7 +168,7 @@ def test_a_blinded_reader_is_not_told_whether_a_verdict_agrees(site: Site, owner
     give_second(site, owner, case, second)
     assert [verdicts.decide(site, second, image, "HSIL").agrees for image in (one, two)] == [None, None]
     with site.database.read() as session:
-        assert [verdicts.mine(session, second, image).agrees for image in (one, two)] == [None, None]  # type: ignore[union-attr]
+        assert [verdicts.own(session, second, image).agrees for image in (one, two)] == [None, None]  # type: ignore[union-attr]
     assert {cell.agrees for cell in worklist.cells(site, second, case.number).rows} == {None}
     assert [row.agrees for row in _rows(site)] == [True, False]  # the dashboard counts them all the same
 

@@ -75,7 +75,7 @@ def list_reviews(id: str) -> Any:
     user = current.user()
     with current.site().database.read() as session:
         image, case = permissions.find_image(session, user, id)
-        own = verdicts.mine(session, user, image.id)
+        own = verdicts.own(session, user, image.id)
         rows = [*([own] if own else []), *verdicts.others(session, user, case, image.id)]
     return models.Reviews([models.Review.of(row, user) for row in rows])
 

@@ -60,10 +60,10 @@ class Channel(HTTPChannel):
 
     def readable(self) -> bool:
         """Whether to take more of a request; the time in which that is not so is not the sender's."""
-        found = bool(super().readable())
-        if not found and self.request is not None:
+        readable = bool(super().readable())
+        if not readable and self.request is not None:
             self.request.start_clock()
-        return found
+        return readable
 
     def received(self, data: bytes) -> bool:
         """Take bytes as they come; False where they are not wanted any more."""

@@ -94,9 +94,9 @@ def install(app: Any, running: Running) -> None:
 
 def running() -> Running:
     """The server that answers this request."""
-    found = current_app.extensions[_KEY]
-    assert isinstance(found, Running)
-    return found
+    running = current_app.extensions[_KEY]
+    assert isinstance(running, Running)
+    return running
 
 
 def site() -> Site:
@@ -106,32 +106,32 @@ def site() -> Site:
 
 def signed_in() -> SignedIn | None:
     """Who is signed in, with the session; None for a visitor, and for a program with a token."""
-    found = g.get("signed_in")
-    assert found is None or isinstance(found, SignedIn)
-    return found
+    session = g.get("signed_in")
+    assert session is None or isinstance(session, SignedIn)
+    return session
 
 
 def visitor() -> User | None:
     """Who asks, signed in or with a token; None for anyone else."""
-    found = g.get("user")
-    assert found is None or isinstance(found, User)
-    return found
+    user = g.get("user")
+    assert user is None or isinstance(user, User)
+    return user
 
 
 def user() -> User:
     """Who asks; `cervicyte.web.middleware.security` has seen to it that it is someone."""
-    found = visitor()
-    if found is None:
+    user = visitor()
+    if user is None:
         raise AddressNotFoundError
-    return found
+    return user
 
 
 def session() -> SignedIn:
     """The session of who is signed in, as `user`."""
-    found = signed_in()
-    if found is None:
+    session = signed_in()
+    if session is None:
         raise AddressNotFoundError
-    return found
+    return session
 
 
 def address() -> str:

@@ -10,10 +10,10 @@ from cervicyte.web.cases.pictures import Picture
 from cervicyte.web.reports.spreadsheet import Download
 
 
-def picture(found: Picture) -> Response:
+def picture(image: Picture) -> Response:
     """A picture as an answer; its address always shows the same, so that the browser may keep it for a while."""
-    answer = Response(found.data, mimetype=found.media_type)
-    answer.set_etag(found.etag)
+    answer = Response(image.data, mimetype=image.media_type)
+    answer.set_etag(image.etag)
     answer.cache_control.private = True
     answer.cache_control.max_age = 3600
     answer.headers["Content-Security-Policy"] = "default-src 'none'; sandbox"
@@ -21,8 +21,8 @@ def picture(found: Picture) -> Response:
     return answer
 
 
-def download(found: Download) -> Response:
+def download(file: Download) -> Response:
     """A file to be saved, sent as it is made."""
-    answer = Response(iter(found.chunks), mimetype=found.media_type)
-    answer.headers["Content-Disposition"] = f"attachment; filename*=UTF-8''{quote(found.name)}"
+    answer = Response(iter(file.chunks), mimetype=file.media_type)
+    answer.headers["Content-Disposition"] = f"attachment; filename*=UTF-8''{quote(file.name)}"
     return answer

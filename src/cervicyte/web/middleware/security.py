@@ -242,17 +242,17 @@ def _note(status: int) -> None:
 def _answer_error(error: Exception) -> BaseResponse:
     if isinstance(error, HTTPException) and (error.response is not None or (error.code or 500) < 400):
         return error.get_response()  # a redirect of the router, or an answer that a view made
-    found = describe(error)
-    if found.bug:
+    problem = describe(error)
+    if problem.bug:
         _log.error("%s failed\n%s", g.get("request_id", "-"), without_secrets(_traceback(error)))
     elif isinstance(error, StorageError | OSError):
-        said = error.one_line if isinstance(error, StorageError) else str(error)
-        _log.error("%s %s", g.get("request_id", "-"), without_secrets(said))
-    answer = _as_json(found) if current.wants_json() else _as_page(found)
-    answer.status_code = found.status
-    if found.retry_after is not None:
-        answer.headers["Retry-After"] = str(found.retry_after)
-    if found.status == 401:
+        text = error.one_line if isinstance(error, StorageError) else str(error)
+        _log.error("%s %s", g.get("request_id", "-"), without_secrets(text))
+    answer = _as_json(problem) if current.wants_json() else _as_page(problem)
+    answer.status_code = problem.status
+    if problem.retry_after is not None:
+        answer.headers["Retry-After"] = str(problem.retry_after)
+    if problem.status == 401:
         answer.headers["WWW-Authenticate"] = 'Bearer realm="cervicyte"'
     if isinstance(error, MethodNotAllowed):
         answer.headers["Allow"] = ", ".join(sorted(error.valid_methods or ()))
@@ -288,11 +288,11 @@ def _traceback(error: Exception) -> str:
 
 def without_secrets(text: str) -> str:
     """Text for the log in which nothing stands that the browser sent as a secret."""
-    found = [*request.cookies.values(), request.headers.get("Authorization", "").partition(" ")[2]]
-    found += [str(value) for value in (request.view_args or {}).values()]
+    secrets = [*request.cookies.values(), request.headers.get("Authorization", "").partition(" ")[2]]
+    secrets += [str(value) for value in (request.view_args or {}).values()]
     with contextlib.suppress(RequestEntityTooLarge):
-        found += [value for name in _SECRET_FIELDS for value in request.form.getlist(name)]
-    for secret in sorted(filter(lambda value: len(value) > 3, found), key=len, reverse=True):
+        secrets += [value for name in _SECRET_FIELDS for value in request.form.getlist(name)]
+    for secret in sorted(filter(lambda value: len(value) > 3, secrets), key=len, reverse=True):
         text = text.replace(secret, "***")
     return text
 

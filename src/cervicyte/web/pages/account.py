@@ -142,7 +142,7 @@ def _refused(error: CervicyteError, field: str = "") -> Any:
 def _page(status: int = 200, **more: Any) -> Any:
     site, signed = visit.site(), visit.session()
     with site.database.read() as session:
-        mine = api_tokens.of_user(session, signed.user.id)
+        tokens = api_tokens.of_user(session, signed.user.id)
         open_sessions = [
             {"created_at": s.created_at, "seen_at": s.seen_at, "is_this": sessions.is_this(s, signed.token)}
             for s in sessions.of_user(site, session, signed.user.id)
@@ -153,7 +153,7 @@ def _page(status: int = 200, **more: Any) -> Any:
         "second_factor": second_factor,
         "secret": pending and pending.secret,
         "otpauth": pending and pending.link,
-        "tokens": mine,
+        "tokens": tokens,
         "new_token": None,
         "sessions": open_sessions,
     }

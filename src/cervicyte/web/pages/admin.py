@@ -40,11 +40,11 @@ def change(user_id: str) -> Any:
     form = request.form
     active = {"1": True, "0": False}.get(form.get("active", ""))
     try:
-        found = accounts.change(current.site(), current.user().email, user_id, role=form.get("role"), active=active)
+        user = accounts.change(current.site(), current.user().email, user_id, role=form.get("role"), active=active)
     except UsageError as error:
         errors, status = wrong(error)
         return _users(status, errors=errors)
-    tell("done", f"{found.name} is now {found.role}, {'active' if found.active else 'disabled'}.")
+    tell("done", f"{user.name} is now {user.role}, {'active' if user.active else 'disabled'}.")
     return go("admin.users")
 
 
@@ -98,15 +98,15 @@ def audit() -> Any:
 def verify() -> Any:
     """Check every row of the audit log."""
     site = current.site()
-    found = site.audit_log.verify(site.database)
-    return _audit(check={"ok": found.ok, "rows": found.rows, "at": site.clock(), "problem": found.problem})
+    check = site.audit_log.verify(site.database)
+    return _audit(check={"ok": check.ok, "rows": check.rows, "at": site.clock(), "problem": check.problem})
 
 
 def _users(status: int = 200, **more: Any) -> Any:
     site, q = current.site(), filters("q")["q"]
     with site.database.read() as session:
-        found = accounts.everyone(session, q)
-        where = paged(len(found))
+        users = accounts.everyone(session, q)
+        where = paged(len(users))
         rows = [
             {
                 "id": user.id,
@@ -120,7 +120,7 @@ def _users(status: int = 200, **more: Any) -> Any:
                 "is_me": user.id == current.user().id,
                 "is_last_administrator": accounts.is_last_administrator(session, user),
             }
-            for user in found[where.start : where.start + 50]
+            for user in users[where.start : where.start + 50]
         ]
         invited = [
             {"id": code.id, "email": code.email, "role": code.role, "expires_at": code.expires_at, "by": code.issued_by}

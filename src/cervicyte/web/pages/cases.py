@@ -156,14 +156,14 @@ def thumbnail(image_id: str) -> Response:
 
 def _index(status: int = 200, **more: Any) -> Any:
     chosen = filters("q", "state", "order")
-    found = case_list.listing(
+    listing = case_list.listing(
         current.site(), current.user(), chosen["q"], chosen["state"], chosen["order"], asked_page(), _CASES
     )
     return page(
         "cases.html",
         status,
-        cases=found.rows,
-        page=page_of(found, _CASES),
+        cases=listing.rows,
+        page=page_of(listing, _CASES),
         filters=chosen,
         orders=case_list.ORDERS,
         states=(("", "all"), *case_list.STATES),
@@ -179,15 +179,15 @@ def _show(number: str, status: int = 200, **more: Any) -> Any:
     counts = worklist.counts(site, user, number)
     shown = chosen["show"] if chosen["show"] in [name for name, _, _ in counts] else "all"
     view = chosen["view"] if chosen["view"] in _VIEWS else "grid"
-    found = worklist.cells(site, user, number, shown, asked_page(), _CELLS)
+    listing = worklist.cells(site, user, number, shown, asked_page(), _CELLS)
     following = worklist.next_undecided(worklist.order(site, user, number))
     return page(
         "case.html",
         status,
         case=case,
-        cells=found.rows,
+        cells=listing.rows,
         hide_model=case.hides_model,
-        page=page_of(found, _CELLS),
+        page=page_of(listing, _CELLS),
         view=view,
         show=shown,
         shown=[

@@ -122,8 +122,8 @@ def _page(number: int, pages: int, total: int, rows: int) -> Page:
 def address(**changes: Any) -> str:
     """This page's address with its filters, and these changes of them."""
     assert request.endpoint is not None
-    found: Mapping[str, Any] = request.args.to_dict() | (request.view_args or {}) | changes
-    return url_for(request.endpoint, **{k: v for k, v in found.items() if v not in ("", None)})
+    arguments: Mapping[str, Any] = request.args.to_dict() | (request.view_args or {}) | changes
+    return url_for(request.endpoint, **{k: v for k, v in arguments.items() if v not in ("", None)})
 
 
 def filters(*names: str) -> dict[str, str]:
@@ -144,7 +144,7 @@ def day(text: str) -> date | None:
 
 
 def _midnight(text: str, later: int = 0) -> datetime | None:
-    found = day(text)
-    if found is None or not 1 < found.year < 9999:
+    date = day(text)
+    if date is None or not 1 < date.year < 9999:
         return None
-    return datetime.combine(found + timedelta(days=later), time(), UTC)
+    return datetime.combine(date + timedelta(days=later), time(), UTC)

@@ -24,6 +24,6 @@ def index() -> Any:
     asked = request.args.get("days", "")
     days = next((n for n in dashboard.PERIODS if str(n) == asked), 30)
     with site.database.read() as session:
-        found = dashboard.overview(session, user, days, site.clock())
+        overview = dashboard.overview(session, user, days, site.clock())
     periods = [(n, url_for("dashboard.index", days=n)) for n in dashboard.PERIODS]
-    return page("dashboard.html", **found | {"periods": periods, "days": days})
+    return page("dashboard.html", **overview | {"periods": periods, "days": days})

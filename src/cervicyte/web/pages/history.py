@@ -22,13 +22,13 @@ def index() -> Any:
     chosen = filters("q", "reader", "verdict", "agreement", "since", "until")
     wanted = history.Filters.read(chosen)
     with current.site().database.read() as session:
-        found = history.listing(session, user, wanted, asked_page())
+        events = history.listing(session, user, wanted, asked_page())
         readers = history.readers(session, user)
-    rows = [asdict(event) | {"address": _address(event)} for event in found.rows]
+    rows = [asdict(event) | {"address": _address(event)} for event in events.rows]
     return page(
         "history.html",
         rows=rows,
-        page=page_of(found),
+        page=page_of(events),
         filters=chosen,
         readers=readers,
         verdicts=history.VERDICTS,

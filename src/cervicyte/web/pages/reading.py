@@ -77,10 +77,10 @@ def _show(number: str, image_id: str, status: int = 200, **more: Any) -> Any:
     readable = [step for step in steps if step.state != "failed"]
     with site.database.read() as session:
         row = permissions.find(session, user, number)
-        mine = verdicts.mine(session, user, cell.id)
+        own = verdicts.own(session, user, cell.id)
         others = verdicts.others(session, user, row, cell.id)
         can_undo = verdicts.can_undo(session, user, row)
-        closed = verdicts.is_closed(session, user, row, mine)
+        closed = verdicts.is_closed(session, user, row, own)
         for_others = blinding.is_for_others(session, user, row)
     prediction = worklist.prediction(site, user, cell.id)
     following = worklist.next_undecided(steps, cell.id)
@@ -103,7 +103,7 @@ def _show(number: str, image_id: str, status: int = 200, **more: Any) -> Any:
         prediction=_prediction(prediction) if prediction else None,
         classes=_classes(prediction),
         morphology=measurements.groups(prediction.morphology if prediction else None),
-        review=mine,
+        review=own,
         can_undo=can_undo,
         others=others,
         reading=permissions.reading_of(user, case),
@@ -117,9 +117,11 @@ def _show(number: str, image_id: str, status: int = 200, **more: Any) -> Any:
 
 def _rights(case: CaseSummary) -> frozenset[str]:
     """The second reader decides too; which reading that is, the domain knows."""
-    found = permissions.rights(current.user(), case)
+    rights = permissions.rights(current.user(), case)
     return (
-        found | {"decide"} if "second" in found and permissions.reading_of(current.user(), case) == "second" else found
+        rights | {"decide"}
+        if "second" in rights and permissions.reading_of(current.user(), case) == "second"
+        else rights
     )
 
 
@@ -129,12 +131,12 @@ def _address(case: CaseSummary, image_id: str) -> str:
 
 def _strip(case: CaseSummary, steps: Sequence[Step], place: int) -> list[tuple[dict[str, Any], str, bool]]:
     start = max(0, place - _BESIDE)
-    found = []
+    strip = []
     for i, step in enumerate(steps[start : place + _BESIDE + 1], start):
         if step.state != "failed" or i == place:
             cell = {"id": step.image_id, "name": "", "position": i + 1, "verdict": step.verdict}
-            found.append((cell, _address(case, step.image_id), i == place))
-    return found
+            strip.append((cell, _address(case, step.image_id), i == place))
+    return strip
 
 
 def _next_image(steps: Sequence[Step], place: int) -> str | None:

@@ -20,9 +20,9 @@ _ROW = ("case", "first", "second", "first_reader", "second_reader", "model", "be
 @at(blueprint)
 def index() -> Any:
     """The cases in which one is the second reader."""
-    found = case_list.as_second_reader(current.site(), current.user())
-    finished = [case for case in found if _is_finished(case)]
-    waiting = [case for case in found if not _is_finished(case)]
+    cases = case_list.as_second_reader(current.site(), current.user())
+    finished = [case for case in cases if _is_finished(case)]
+    waiting = [case for case in cases if not _is_finished(case)]
     return page("second.html", waiting=waiting, finished=finished)
 
 
@@ -49,17 +49,17 @@ def _list(status: int = 200, **more: Any) -> Any:
     show = "all" if filters("show")["show"] == "all" else "open"
     try:
         with site.database.read() as session:
-            found = disagreements.listing(session, user, show, asked_page())
+            listing = disagreements.listing(session, user, show, asked_page())
             kappa = disagreements.kappa(session, user)
     except DeniedError as error:  # to who does not settle, the page does not exist
         raise AddressNotFoundError from error
     rows = []
-    for row in found.rows:
+    for row in listing.rows:
         address = url_for("reading.show", number=row.case, image_id=row.image_id)
         cell = worklist.one(site, user, row.case, row.image_id)
         rows.append({**{name: getattr(row, name) for name in _ROW}, "cell": cell, "address": address})
     links = {name: url_for("second.disagreements", show=name) for name in ("open", "all")}
-    context = {"rows": rows, "page": page_of(found), "kappa": kappa, "show": show, "show_links": links}
+    context = {"rows": rows, "page": page_of(listing), "kappa": kappa, "show": show, "show_links": links}
     return page("disagreements.html", status, **context, **more)
 
 

@@ -31,12 +31,12 @@ def sign_in() -> Any:
         return _ask(following, nobody=not _anybody())
     email, password = request.form.get("email", ""), request.form.get("password", "")
     try:
-        found = sessions.sign_in(site, email, password, current.address(), security.session_token())
+        outcome = sessions.sign_in(site, email, password, current.address(), security.session_token())
     except DeniedError as error:
         return _ask(following, 422, errors={"": sentence(error)}, values=values())
-    if isinstance(found, CodeNeeded):
-        return security.hand_ticket(go("sign_in.code", next=following), found.ticket)
-    return _in(found, following)
+    if isinstance(outcome, CodeNeeded):
+        return security.hand_ticket(go("sign_in.code", next=following), outcome.ticket)
+    return _in(outcome, following)
 
 
 @at(blueprint)
@@ -108,7 +108,7 @@ def register() -> Any:
 def invitation(token: str) -> Any:
     """Register by an invitation."""
     site = current.site()
-    found = _opens("invitation", token)
+    link = _opens("invitation", token)
     errors, status = same_twice() if request.method == "POST" else {}, 422
     if request.method == "POST" and not errors:
         try:
@@ -121,8 +121,8 @@ def invitation(token: str) -> Any:
         "register.html",
         status if errors else 200,
         step="finish",
-        email=found.email,
-        role=found.role,
+        email=link.email,
+        role=link.role,
         by_code=False,
         action=url_for("sign_in.invitation", token=token),
         errors=errors,

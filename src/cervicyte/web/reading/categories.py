@@ -83,7 +83,7 @@ def severity(label: str | None, bethesda: str | None = None, flagged: bool | Non
     """
     if label in ("uncertain", UNSATISFACTORY):
         return _BY_NAME[label]
-    found = find_category(bethesda) or find_category(label)
-    if found is not None:
-        return _BY_NAME[found.severity]
+    category = find_category(bethesda) or find_category(label)
+    if category is not None:
+        return _BY_NAME[category.severity]
     return _BY_NAME["ungraded" if flagged is None else "abnormal" if flagged else "normal"]

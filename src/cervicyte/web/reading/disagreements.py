@@ -53,15 +53,15 @@ def listing(session: Session, user: User, show: str = "open", page: int = 1, siz
     ------
     DeniedError : the user is no reviewer
     """
-    found = [
+    pairs = [
         (image, number, standing)
         for image, number, standing in _read_twice(session, user)
         if (standing.differs if show == "all" else standing.open)
     ]
-    number, pages = place(page, len(found), size)
-    part = found[(number - 1) * size : number * size]
-    said = _labels(session, [image for image, _, _ in part])
-    return Listing(tuple(_row(i, case, s, *said.get(i, ("", ""))) for i, case, s in part), number, pages, len(found))
+    number, pages = place(page, len(pairs), size)
+    part = pairs[(number - 1) * size : number * size]
+    labels = _labels(session, [image for image, _, _ in part])
+    return Listing(tuple(_row(i, case, s, *labels.get(i, ("", ""))) for i, case, s in part), number, pages, len(pairs))
 
 
 def kappa(session: Session, user: User) -> agreement.Kappa | None:
@@ -78,8 +78,8 @@ def kappa(session: Session, user: User) -> agreement.Kappa | None:
     second = latest.verdict(Image, Case, Case.second_reader_id, "second")
     query = select(first, second, Case.number).select_from(Image).join(Case, Case.id == Image.case_id)
     query = query.where(Case.blinded.is_(True), Case.second_reader_id.is_not(None))
-    found = session.execute(query.where(permissions.visible_to(user), not_(blinding.blinds(user))))
-    rows = [(verdicts.shown(a), verdicts.shown(b), number) for a, b, number in found if a and b]
+    records = session.execute(query.where(permissions.visible_to(user), not_(blinding.blinds(user))))
+    rows = [(verdicts.shown(a), verdicts.shown(b), number) for a, b, number in records if a and b]
     return agreement.kappa(*zip(*rows, strict=True)) if rows else None
 
 
@@ -104,16 +104,16 @@ def _read_twice(session: Session, user: User) -> list[tuple[str, str, verdicts.S
         )
         .order_by(Case.created_at.desc(), Case.number, Image.position)
     )
-    found = [(image, number) for image, number in session.execute(query)]
-    counts = verdicts.standing(session, user, [image for image, _ in found])
-    return [(i, number, s) for i, number in found if (s := counts.get(i)) is not None and s.first and s.second]
+    images = [(image, number) for image, number in session.execute(query)]
+    counts = verdicts.standing(session, user, [image for image, _ in images])
+    return [(i, number, s) for i, number in images if (s := counts.get(i)) is not None and s.first and s.second]
 
 
 def _labels(session: Session, image_ids: Sequence[str]) -> dict[str, tuple[str, str]]:
     columns = (Image.id, PredictionRow.label, PredictionRow.bethesda)
     query = select(*columns).join(PredictionRow, latest.newest_prediction())
-    found = session.execute(query.where(Image.id.in_(image_ids)))
-    return {image: (label, bethesda or "") for image, label, bethesda in found}
+    records = session.execute(query.where(Image.id.in_(image_ids)))
+    return {image: (label, bethesda or "") for image, label, bethesda in records}
 
 
 def _row(image_id: str, case: str, standing: verdicts.Standing, label: str, bethesda: str) -> Row:

@@ -45,9 +45,9 @@ def groups(values: Mapping[str, float] | None) -> list[tuple[str, list[Row]]]:
     if not values or not values.get("nucleus_found", 1):
         return []
     rows = {m.name: Row(m.name, values[m.name], m.unit, m.help) for m in MEASUREMENTS if m.name in values}
-    found = [("Nucleus and cell", [rows.pop(name) for name in _FIRST if name in rows])]
+    groups = [("Nucleus and cell", [rows.pop(name) for name in _FIRST if name in rows])]
     rows.pop("nucleus_found", None)
     for title, parts in _GROUPS:
         fitting = [name for name in rows if any(part in name for part in parts)]
-        found.append((title, [rows.pop(name) for name in fitting]))
-    return [(title, group) for title, group in found if group]
+        groups.append((title, [rows.pop(name) for name in fitting]))
+    return [(title, group) for title, group in groups if group]

@@ -113,12 +113,12 @@ def choices(prediction: PredictionRow | None) -> tuple[str, ...]:
     To who must not know the model's answer it is as if there were none: the model's classes would tell whether it
     refused the picture.
     """
-    found = [*(row.code for row in CATEGORIES), UNSATISFACTORY]
+    verdicts = [*(row.code for row in CATEGORIES), UNSATISFACTORY]
     if prediction is not None:
         if prediction.label not in (*_NO_ANSWER, UNSATISFACTORY):
-            found.insert(0, AGREE)
-        found += [c for c in prediction.probabilities or {} if c not in found]
-    return tuple(found)
+            verdicts.insert(0, AGREE)
+        verdicts += [c for c in prediction.probabilities or {} if c not in verdicts]
+    return tuple(verdicts)
 
 
 def compare(prediction: PredictionRow | None, verdict: str) -> bool | None:
@@ -145,17 +145,17 @@ def compare(prediction: PredictionRow | None, verdict: str) -> bool | None:
 # ---- reading
 
 
-def mine(session: Session, user: User, image_id: str) -> Verdict | None:
+def own(session: Session, user: User, image_id: str) -> Verdict | None:
     """A user's own verdict on a cell; None where there is none, or it was taken back."""
     case = session.scalar(select(Case).join(Image, Image.case_id == Case.id).where(Image.id == image_id))
-    found = _own(session, user, case, [image_id]) if case else []
-    return found[0] if found else None
+    verdicts = _own(session, user, case, [image_id]) if case else []
+    return verdicts[0] if verdicts else None
 
 
 def others(session: Session, user: User, case: Case, image_id: str) -> list[Verdict]:
     """What this user may see of others' verdicts on a cell, oldest first; with them what the user settled."""
-    found = _newest(session, user, [image_id])
-    return [d for d in found if d.stored and (d.reader_id != user.id or d.reading == "settled")]
+    verdicts = _newest(session, user, [image_id])
+    return [d for d in verdicts if d.stored and (d.reader_id != user.id or d.reading == "settled")]
 
 
 def standing(session: Session, user: User, image_ids: Sequence[str]) -> dict[str, Standing]:
@@ -164,12 +164,12 @@ def standing(session: Session, user: User, image_ids: Sequence[str]) -> dict[str
     for verdict in _newest(session, user, image_ids):
         if verdict.stored:
             rows.setdefault(verdict.image_id, {})[verdict.reading] = verdict  # the newest comes last
-    found = {}
+    standings = {}
     for image_id, row in rows.items():
         first, second, settled = row.get("first"), row.get("second"), row.get("settled")
         read = max((d.id for d in (first, second) if d), default=0)
-        found[image_id] = Standing(first, second, settled if settled and settled.id > read else None)
-    return found
+        standings[image_id] = Standing(first, second, settled if settled and settled.id > read else None)
+    return standings
 
 
 def can_undo(session: Session, user: User, case: Case) -> bool:
@@ -208,19 +208,19 @@ def decide(site: Site, user: User, image_id: str, verdict: str, comment: str = "
     with site.database.write() as session:
         image, case = permissions.hold_image(session, user, image_id, "see")
         _check(session, user, case)
-        before = mine(session, user, image.id)
+        before = own(session, user, image.id)
         if is_closed(session, user, case, before):
             raise _closed_error()
         prediction = latest.prediction(session, image.id)
-        told = None if blinding.is_model_hidden(session, user, case) else prediction
-        _check_verdict(verdict, choices(told))
-        stored = told.label if told is not None and verdict == AGREE else verdict
+        shown_prediction = None if blinding.is_model_hidden(session, user, case) else prediction
+        _check_verdict(verdict, choices(shown_prediction))
+        stored = shown_prediction.label if shown_prediction is not None and verdict == AGREE else verdict
         if before is not None and (before.stored, before.comment) == (stored, comment):
             return before
         made = _add(site, session, user, case, image, permissions.reading_of(user, case), stored, comment, prediction)
         if blinding.is_closed(session, user, case):
             blinding.note_completion(session, site, user.email, case)
-        return _told(made, blinding.is_model_hidden(session, user, case))
+        return _as_shown(made, blinding.is_model_hidden(session, user, case))
 
 
 def undo(site: Site, user: User, number: str) -> str | None:
@@ -258,8 +258,8 @@ def settle(site: Site, user: User, image_id: str, verdict: str, comment: str = "
         image, case = permissions.hold_image(session, user, image_id, "settle")
         if blinding.is_blind(session, user, case):
             raise DeniedError("you read this case blinded", None, "settle it when both readers have decided every cell")
-        found = standing(session, user, [image.id]).get(image.id, Standing())
-        if not found.differs:
+        current = standing(session, user, [image.id]).get(image.id, Standing())
+        if not current.differs:
             raise InvalidFieldError("verdict", "there are no two readings that differ", None, "load the page again")
         prediction = latest.prediction(session, image.id)
         _check_verdict(verdict, [choice for choice in choices(prediction) if choice != AGREE])
@@ -322,7 +322,7 @@ def _add(
 
 def _newest(session: Session, user: User, image_ids: Sequence[str]) -> list[Verdict]:
     """The newest row of each reader and reading that a user may see, taken back or not, as they were added."""
-    found: list[Verdict] = []
+    verdicts: list[Verdict] = []
     for part in _parts(image_ids):
         last = (
             select(func.max(VerdictRow.id))
@@ -337,8 +337,8 @@ def _newest(session: Session, user: User, image_ids: Sequence[str]) -> list[Verd
             .join(Case, Case.id == Image.case_id)
             .where(VerdictRow.id.in_(last), blinding.may_see(user, of))
         )
-        found += [_told(_verdict(row, name), hidden) for row, name, hidden in rows]
-    return sorted(found, key=lambda d: d.id)
+        verdicts += [_as_shown(_verdict(row, name), hidden) for row, name, hidden in rows]
+    return sorted(verdicts, key=lambda d: d.id)
 
 
 def _last(session: Session, user: User, case: Case) -> Verdict | None:
@@ -349,11 +349,11 @@ def _last(session: Session, user: User, case: Case) -> Verdict | None:
 
 def _own(session: Session, user: User, case: Case, image_ids: Sequence[str]) -> list[Verdict]:
     reading = permissions.reading_of(user, case)
-    given = _newest(session, user, image_ids)
-    return [d for d in given if d.reader_id == user.id and d.reading == reading and d.stored]
+    verdicts = _newest(session, user, image_ids)
+    return [d for d in verdicts if d.reader_id == user.id and d.reading == reading and d.stored]
 
 
-def _told(verdict: Verdict, hidden: bool) -> Verdict:
+def _as_shown(verdict: Verdict, hidden: bool) -> Verdict:
     """Whether a verdict agrees with the model would tell a blinded reader what the model says."""
     return replace(verdict, agrees=None) if hidden else verdict
 
@@ -384,9 +384,9 @@ def _parts(ids: Sequence[str], size: int = 500) -> Iterable[Sequence[str]]:
 
 
 def _comment(text: str) -> str:
-    found = clean_lines(text)
-    if len(found) > COMMENT_LENGTH:
+    comment = clean_lines(text)
+    if len(comment) > COMMENT_LENGTH:
         raise InvalidFieldError(
-            "comment", "the comment is too long", f"{len(found)} characters", f"at most {COMMENT_LENGTH} characters"
+            "comment", "the comment is too long", f"{len(comment)} characters", f"at most {COMMENT_LENGTH} characters"
         )
-    return found
+    return comment

@@ -98,7 +98,7 @@ def counts(site: Site, user: User, number: str) -> list[tuple[str, str, int]]:
         offered = _offered(blinding.is_model_hidden(session, user, case_row))
         numbers = [latest.how_many(_condition(name)).label(name) for name, _ in offered]
         row = session.execute(_joined(user, case_row, select(*numbers))).one()
-        return [(name, words, int(found)) for (name, words), found in zip(offered, row, strict=True)]
+        return [(name, words, int(count)) for (name, words), count in zip(offered, row, strict=True)]
 
 
 def cells(site: Site, user: User, number: str, show: str = "all", page: int = 1, size: int = 60) -> Listing[Cell]:
@@ -154,10 +154,10 @@ def one(site: Site, user: User, number: str, image_id: str) -> Cell:
         query = _joined(user, case_row, select(Image, PredictionRow, VerdictRow)).where(
             Image.id == image_id[:32].replace("\x00", "")
         )
-        found = _cells(session, blinding.is_model_hidden(session, user, case_row), query)
-        if not found:
+        matching = _cells(session, blinding.is_model_hidden(session, user, case_row), query)
+        if not matching:
             raise NotFoundError("there is no such picture", None, "look it up in its case")
-        return found[0]
+        return matching[0]
 
 
 def prediction(site: Site, user: User, image_id: str) -> PredictionRow | None:
@@ -215,14 +215,17 @@ def _order(hidden: bool) -> tuple[Any, ...]:
 
 
 def _cells(session: Session, hidden: bool, query: Any) -> list[Cell]:
-    return [_cell(image, None if hidden else said, review, hidden) for image, said, review in session.execute(query)]
+    return [
+        _cell(image, None if hidden else prediction, review, hidden)
+        for image, prediction, review in session.execute(query)
+    ]
 
 
-def _cell(image: Image, said: PredictionRow | None, review: VerdictRow | None, hidden: bool) -> Cell:
+def _cell(image: Image, prediction: PredictionRow | None, review: VerdictRow | None, hidden: bool) -> Cell:
     decided = review is not None and bool(review.verdict)
     flagged = None
-    if said is not None and said.p_abnormal is not None and said.operating_point is not None:
-        flagged = said.p_abnormal >= said.operating_point
+    if prediction is not None and prediction.p_abnormal is not None and prediction.operating_point is not None:
+        flagged = prediction.p_abnormal >= prediction.operating_point
     return Cell(
         image.id,
         image.name,
@@ -236,13 +239,13 @@ def _cell(image: Image, said: PredictionRow | None, review: VerdictRow | None, h
         image.sha256,
         image.media_type,
         image.created_at,
-        label=said.label if said else "",
-        bethesda=(said.bethesda or None) if said else None,
-        p_abnormal=said.p_abnormal if said else None,
+        label=prediction.label if prediction else "",
+        bethesda=(prediction.bethesda or None) if prediction else None,
+        p_abnormal=prediction.p_abnormal if prediction else None,
         flagged=flagged,
-        uncertain=said.uncertain if said else False,
-        quality=said.quality if said else "",
-        model_sha256=said.model_sha256 if said else "",
+        uncertain=prediction.uncertain if prediction else False,
+        quality=prediction.quality if prediction else "",
+        model_sha256=prediction.model_sha256 if prediction else "",
         verdict=shown(review.verdict) if review is not None and decided else None,
         agrees=review.agrees if review is not None and decided and not hidden else None,
     )
