@@ -139,10 +139,10 @@ def _request_class(running: Running) -> type[Request]:
 
 def _static(app: Flask) -> None:
     """Files that never change under their address: it holds a checksum of all of them, also for their own imports."""
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for path in sorted(_STATIC.iterdir()):
-        found.update(path.name.encode() + b"\0" + path.read_bytes())
-    version = found.hexdigest()[:12]
+        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    version = digest.hexdigest()[:12]
 
     @app.url_defaults
     def add_version(endpoint: str, values: dict[str, Any]) -> None:
@@ -197,20 +197,20 @@ def _probes(app: Flask, running: Running) -> None:
 
 def check(running: Running) -> list[tuple[str, str]]:
     """What is needed, and what is wrong with each, or nothing."""
-    found = []
+    parts = []
     try:
         running.site.database.check_ready()
-        found.append(("database", ""))
+        parts.append(("database", ""))
     except CervicyteError as error:
-        found.append(("database", error.what))
+        parts.append(("database", error.what))
     folder = running.site.image_store.folder
-    found.append(("images", "" if not folder.exists() or folder.is_dir() else "the folder is a file"))
+    parts.append(("images", "" if not folder.exists() or folder.is_dir() else "the folder is a file"))
     if running.predictor is None:
-        found.append(("model", running.no_predictor.what if running.no_predictor else "there is none"))
+        parts.append(("model", running.no_predictor.what if running.no_predictor else "there is none"))
     else:
         health = running.predictor.health()
-        found.append(("model", "" if health.ok else "the model does not answer"))
+        parts.append(("model", "" if health.ok else "the model does not answer"))
     if running.workers is not None:
         state = running.workers.health()
-        found.append(("worker", "" if state.ok or running.predictor is None else "it has stopped"))
-    return found
+        parts.append(("worker", "" if state.ok or running.predictor is None else "it has stopped"))
+    return parts

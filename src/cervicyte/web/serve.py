@@ -102,14 +102,14 @@ def listen(host: str, port: int) -> socket.socket:
     """
     try:
         family, kind, protocol, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        found = socket.socket(family, kind, protocol)
+        listener = socket.socket(family, kind, protocol)
         if os.name == "posix":
-            found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            found.bind(place)
-            found.listen()  # who comes while the model is loaded waits; a second server is refused
+            listener.bind(place)
+            listener.listen()  # who comes while the model is loaded waits; a second server is refused
         except OSError:
-            found.close()
+            listener.close()
             raise
     except (OSError, OverflowError) as error:
         raise UsageError(
@@ -117,7 +117,7 @@ def listen(host: str, port: int) -> socket.socket:
             f"{host}, port {port}",
             "end what listens there, or choose another --port or --host",
         ) from error
-    return found
+    return listener
 
 
 def _start(site: Site, model: Path | str | None, stack: contextlib.ExitStack) -> Running:

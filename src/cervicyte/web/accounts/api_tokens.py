@@ -60,8 +60,8 @@ def make(site: Site, user_id: str, name: str, days: int = 90) -> NewToken:
         user = users.hold(session, user_id)
         if not user.active:
             raise UsageError("the user is disabled", user.email, "enable it first")
-        mine = select(func.count()).where(Token.user_id == user_id, Token.revoked_at.is_(None), Token.expires_at > at)
-        if (session.scalar(mine) or 0) >= MOST:
+        tokens = select(func.count()).where(Token.user_id == user_id, Token.revoked_at.is_(None), Token.expires_at > at)
+        if (session.scalar(tokens) or 0) >= MOST:
             raise UsageError("too many tokens", MOST, "revoke those that are not used")
         row = Token(
             user_id=user_id,

@@ -237,10 +237,10 @@ def finish_registration(site: Site, email: str, code: str, name: str, password: 
         raise DeniedError("registration is closed", None, "ask an administrator for an account")
     email = normal_address(email)
     credentials.check_password(password, email)
-    found = _check_typed(site, "registration", email, code, address)
+    mailed = _check_typed(site, "registration", email, code, address)
     password_hash = site.hasher.hash(password)
     with site.database.write() as session:
-        one_time_codes.use(session, found, site.clock())
+        one_time_codes.use(session, mailed, site.clock())
         if session.scalar(select(User.id).where(User.email == email)) is not None:
             raise one_time_codes.bad_code()
         user = users.create(session, site, email, name, "reader", password_hash)
@@ -285,8 +285,8 @@ def reset_by_code(site: Site, email: str, code: str, password: str, address: str
     """
     email = normal_address(email)
     credentials.check_password(password, email)
-    found = _check_typed(site, "reset", email, code, address)
-    return _reset(site, found, site.hasher.hash(password))
+    mailed = _check_typed(site, "reset", email, code, address)
+    return _reset(site, mailed, site.hasher.hash(password))
 
 
 def reset_by_link(site: Site, token: str, password: str) -> User:

@@ -149,20 +149,20 @@ def load(site: Site, token: str) -> SignedIn | None:
         ).one_or_none()
     if row is None:
         return None
-    found, user = row
-    if at - found.seen_at > _SEEN:
+    session_row, user = row
+    if at - session_row.seen_at > _SEEN:
         with contextlib.suppress(StorageError), site.database.write() as session:  # a busy database loses no page
-            session.execute(update(UserSession).where(UserSession.id == found.id).values(seen_at=at))
-    return SignedIn(user, token, found.csrf)
+            session.execute(update(UserSession).where(UserSession.id == session_row.id).values(seen_at=at))
+    return SignedIn(user, token, session_row.csrf)
 
 
 def sign_out(site: Site, token: str) -> None:
     """End a session; nothing happens where there is none."""
     with site.database.write() as session:
-        found = session.get(UserSession, credentials.digest(token))
-        if found is not None:
-            user = session.get(User, found.user_id)
-            session.delete(found)
+        row = session.get(UserSession, credentials.digest(token))
+        if row is not None:
+            user = session.get(User, row.user_id)
+            session.delete(row)
             site.audit_log.append(session, user.email if user else "", "sign-in.ended", at=site.clock())
 
 

@@ -123,8 +123,8 @@ def check_role(role: str) -> str:
 
 def clean_name(text: str) -> str:
     """A person's name on one line, at most 100 characters, without what is invisible or turns the writing around."""
-    kept = (" " if c.isspace() else c for c in unicodedata.normalize("NFC", text[:1000]))
-    return " ".join("".join(c for c in kept if c == " " or c.isprintable()).split())[:100].strip()
+    characters = (" " if c.isspace() else c for c in unicodedata.normalize("NFC", text[:1000]))
+    return " ".join("".join(c for c in characters if c == " " or c.isprintable()).split())[:100].strip()
 
 
 def find(session: Session, email_or_id: str) -> User:

@@ -98,9 +98,9 @@ class AuditLog:
         head = connection.execute(_LAST).one_or_none()
         number, last = head or (0, START)
         rows = []
-        for found in entries:
+        for fields in entries:
             number += 1
-            row = {"id": number, **found, "previous": last}
+            row = {"id": number, **fields, "previous": last}
             row["hash"] = last = _hash(row)
             rows.append(row)
         connection.execute(_ADD, rows)
@@ -161,8 +161,8 @@ class AuditLog:
         try:
             with self.heads.open(encoding="ascii", errors="replace") as stream:
                 for line in stream:
-                    if found := _LINE.fullmatch(line.strip()):
-                        number, digest = int(found[1]), found[2]
+                    if match := _LINE.fullmatch(line.strip()):
+                        number, digest = int(match[1]), match[2]
                         if noted.setdefault(number, digest) != digest and clash is None:
                             clash = number
         except FileNotFoundError:
@@ -228,8 +228,8 @@ def _clean(text: str, most: int) -> str:
 def _plain(detail: Mapping[str, Any]) -> dict[str, Any]:
     """The detail as it will be read back: JSON and nothing else."""
     try:
-        found = json.loads(json.dumps(dict(detail), allow_nan=False))
+        value = json.loads(json.dumps(dict(detail), allow_nan=False))
     except (TypeError, ValueError) as error:
         raise UsageError("the detail of an audit row must be JSON", str(error), "use text, numbers and lists") from None
-    assert isinstance(found, dict)
-    return found
+    assert isinstance(value, dict)
+    return value

@@ -39,12 +39,12 @@ class Recorder:
         ------
         StorageError : as `Database.write`; neither this row nor any that was to be written with it is stored
         """
-        mine = _Waiting(row)
+        waiting = _Waiting(row)
         with self._lock:
-            self._waiting.append(mine)
+            self._waiting.append(waiting)
             first = not self._writing
             self._writing = True
-        if first or mine.turn.result():
+        if first or waiting.turn.result():
             self._write()
 
     def _write(self) -> None:
@@ -55,8 +55,8 @@ class Recorder:
         try:
             with self._database.write() as session:
                 self._audit_log.extend(session, [one.row for one in group])
-        except BaseException as found:
-            error = found
+        except BaseException as raised:
+            error = raised
             raise
         finally:
             with self._lock:
@@ -73,8 +73,8 @@ class Recorder:
 
 def _for_another(error: BaseException) -> StorageError:
     """What a thread is told whose row was to be written with that of another, which failed; no two share an error."""
-    told = StorageError("the audit log could not be written", repr(error), "try again")
+    problem = StorageError("the audit log could not be written", repr(error), "try again")
     if isinstance(error, StorageError):
-        told = StorageError(error.what, error.received, error.todo)
-    told.__cause__ = error
-    return told
+        problem = StorageError(error.what, error.received, error.todo)
+    problem.__cause__ = error
+    return problem

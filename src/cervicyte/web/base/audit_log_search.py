@@ -68,19 +68,19 @@ def _text(value: Any) -> str:
 
 
 def _fits(wanted: Wanted) -> list[ColumnElement[bool]]:
-    found: list[ColumnElement[bool]] = []
+    conditions: list[ColumnElement[bool]] = []
     if wanted.q:
         words = wanted.q.lower()
         untold = and_(AuditRow.action.startswith(_VERDICTS), AuditRow.subject.in_(wanted.untold))
         in_detail = func.lower(cast(AuditRow.detail, Text)).contains(words, autoescape=True)
         in_subject = func.lower(AuditRow.subject).contains(words, autoescape=True)
-        found.append(or_(in_subject, and_(in_detail, not_(untold))))
+        conditions.append(or_(in_subject, and_(in_detail, not_(untold))))
     if wanted.actor:
-        found.append(AuditRow.actor == wanted.actor)
+        conditions.append(AuditRow.actor == wanted.actor)
     if wanted.action:
-        found.append(AuditRow.action == wanted.action)
+        conditions.append(AuditRow.action == wanted.action)
     if wanted.since is not None:
-        found.append(AuditRow.at >= wanted.since)
+        conditions.append(AuditRow.at >= wanted.since)
     if wanted.until is not None:
-        found.append(AuditRow.at < wanted.until)
-    return found
+        conditions.append(AuditRow.at < wanted.until)
+    return conditions

@@ -213,9 +213,9 @@ class Database:
             yield
         except (exc.DBAPIError, exc.TimeoutError) as error:
             original = getattr(error, "orig", None) or error
-            said = f"{original} {getattr(original, 'sqlstate', None) or ''}"
+            message = f"{original} {getattr(original, 'sqlstate', None) or ''}"
             for words, what, todo in _TROUBLE:
-                if words in said:
+                if words in message:
                     raise StorageError(what, self.name, todo) from error
             if isinstance(error, exc.OperationalError):  # for PostgreSQL: no server, no such user, no such database
                 raise StorageError(
@@ -262,20 +262,20 @@ def after_commit(session: Session, act: Callable[[], None]) -> None:
 
 def _address(url: str | URL) -> URL:
     try:
-        found = make_url(url)
+        parsed = make_url(url)
     except exc.ArgumentError:
         # What cannot be read is not shown: there may be a password in it.
         raise UsageError(
             "the address of the database cannot be read", None, "write it as postgresql://USER:PASSWORD@HOST/NAME"
         ) from None
-    kind = found.get_backend_name()
+    kind = parsed.get_backend_name()
     if kind in ("postgres", "postgresql"):
-        return found.set(drivername="postgresql+psycopg")
-    if kind == "sqlite" and found.database not in (None, "", ":memory:"):
-        return found.set(drivername="sqlite")
+        return parsed.set(drivername="postgresql+psycopg")
+    if kind == "sqlite" and parsed.database not in (None, "", ":memory:"):
+        return parsed.set(drivername="sqlite")
     raise UsageError(
         "the database must be SQLite in a file, or PostgreSQL",
-        found.render_as_string(hide_password=True),
+        parsed.render_as_string(hide_password=True),
         "write postgresql://USER:PASSWORD@HOST/NAME, or leave CERVICYTE_DATABASE_URL empty",
     )
 

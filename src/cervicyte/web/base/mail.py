@@ -163,9 +163,9 @@ class Mailer:
                     smtp.login(unquote(self._server.username), unquote(self._server.password or ""))
                 smtp.send_message(mail, self._sender, [message.to])
         except (OSError, smtplib.SMTPException, UnicodeError) as error:
-            said = f"{type(error).__name__}: {error}"[:300]
+            reason = f"{type(error).__name__}: {error}"[:300]
             raise MailError(
-                "the mail was not sent", f"{self._server.hostname}: {said}", "look at the mail server"
+                "the mail was not sent", f"{self._server.hostname}: {reason}", "look at the mail server"
             ) from (error)
 
     def post(self, message: Message) -> None:
@@ -235,8 +235,8 @@ class Mailer:
 
 def _server(url: str) -> SplitResult:
     try:
-        found = urlsplit(url)
-        usable = found.scheme in ("smtp", "smtps") and found.hostname and (found.port is None or found.port > 0)
+        parts = urlsplit(url)
+        usable = parts.scheme in ("smtp", "smtps") and parts.hostname and (parts.port is None or parts.port > 0)
     except ValueError:
         usable = False
     if not usable:  # the address may hold a password, so it is not shown
@@ -245,4 +245,4 @@ def _server(url: str) -> SplitResult:
             None,
             "write it as smtp://USER:PASSWORD@HOST:PORT or smtps://",
         )
-    return found
+    return parts

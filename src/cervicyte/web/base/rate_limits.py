@@ -58,9 +58,9 @@ def take(database: Database, limit: Limit, subject: str, at: datetime) -> int:
     """
     subject = _stored(subject)
     with database.write() as session:
-        mine = _held(session, limit, subject)
-        session.execute(delete(Attempt).where(*mine, Attempt.at <= at - limit.window))
-        count, oldest = session.execute(select(func.count(), func.min(Attempt.at)).where(*mine)).one()
+        conditions = _held(session, limit, subject)
+        session.execute(delete(Attempt).where(*conditions, Attempt.at <= at - limit.window))
+        count, oldest = session.execute(select(func.count(), func.min(Attempt.at)).where(*conditions)).one()
         attempt = Attempt(kind=limit.kind, subject=subject, at=at)
         if count < limit.most:
             session.add(attempt)
@@ -95,14 +95,14 @@ def network(address: str) -> str:
     ('2001:db8:1:2::/64', '192.0.2.7')
     """
     try:
-        found = ipaddress.ip_address(address.strip().split("%")[0])
+        parsed = ipaddress.ip_address(address.strip().split("%")[0])
     except ValueError:
         return "unknown"
-    if isinstance(found, ipaddress.IPv6Address):
-        if found.ipv4_mapped is not None:
-            return str(found.ipv4_mapped)
-        return str(ipaddress.ip_network((found, 64), strict=False))
-    return str(found)
+    if isinstance(parsed, ipaddress.IPv6Address):
+        if parsed.ipv4_mapped is not None:
+            return str(parsed.ipv4_mapped)
+        return str(ipaddress.ip_network((parsed, 64), strict=False))
+    return str(parsed)
 
 
 def _stored(subject: str) -> str:

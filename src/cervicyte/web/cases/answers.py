@@ -103,7 +103,7 @@ def store(site: Site, bundle: Bundle, answers: Sequence[Answer]) -> int:
         return sum(map(sum, counted.values()))
 
 
-def votes_of(said: Prediction, classes: Sequence[str]) -> list[dict[str, Any]]:
+def votes_of(prediction: Prediction, classes: Sequence[str]) -> list[dict[str, Any]]:
     """What each member says, as JSON keeps it."""
     return [
         {
@@ -112,19 +112,21 @@ def votes_of(said: Prediction, classes: Sequence[str]) -> list[dict[str, Any]]:
             "p_abnormal": vote.p_abnormal,
             "probabilities": dict(zip(classes, vote.probabilities, strict=True)),
         }
-        for vote in said.votes
+        for vote in prediction.votes
     ]
 
 
-def _columns(said: Prediction, classes: Sequence[str]) -> dict[str, Any]:
-    votes = votes_of(said, classes)
+def _columns(prediction: Prediction, classes: Sequence[str]) -> dict[str, Any]:
+    votes = votes_of(prediction, classes)
     return {
-        "label": said.label[:100],
-        "bethesda": said.bethesda[:20],
-        "p_abnormal": said.p_abnormal,
-        "uncertain": bool(said.uncertain),
-        "quality": said.quality[:100],
-        "probabilities": dict(zip(classes, said.probabilities, strict=True)) if said.probabilities else None,
+        "label": prediction.label[:100],
+        "bethesda": prediction.bethesda[:20],
+        "p_abnormal": prediction.p_abnormal,
+        "uncertain": bool(prediction.uncertain),
+        "quality": prediction.quality[:100],
+        "probabilities": dict(zip(classes, prediction.probabilities, strict=True))
+        if prediction.probabilities
+        else None,
         "votes": votes or None,
-        "disagreement": said.disagreement,
+        "disagreement": prediction.disagreement,
     }

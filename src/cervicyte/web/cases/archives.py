@@ -156,7 +156,7 @@ class _Bounded:
         return True
 
     def read(self, size: int = -1) -> bytes:
-        found = self._stream.read(size if 0 <= size <= self._limit else self._limit + 1)
-        if len(found) > self._limit:
+        data = self._stream.read(size if 0 <= size <= self._limit else self._limit + 1)
+        if len(data) > self._limit:
             raise DataError("the archive's directory is too large", todo="send it in smaller parts")
-        return found
+        return data

@@ -42,8 +42,8 @@ def _goes_on(case: Any) -> ColumnElement[bool]:
 def _given(case: Any, reading: str, reader_id: str | None = None) -> ColumnElement[bool]:
     """The condition on `Case` or an alias of it that anyone, or this reader, gave a verdict of that reading."""
     whose = _VERDICT.image_id == _IMAGE.id if reader_id is None else latest.of_reader(_VERDICT, _IMAGE.id, reader_id)
-    given = select(_VERDICT.id).join(_IMAGE, _IMAGE.id == _VERDICT.image_id)
-    return given.where(_IMAGE.case_id == case.id, whose, _VERDICT.reading == reading).correlate(case).exists()
+    verdicts = select(_VERDICT.id).join(_IMAGE, _IMAGE.id == _VERDICT.image_id)
+    return verdicts.where(_IMAGE.case_id == case.id, whose, _VERDICT.reading == reading).correlate(case).exists()
 
 
 # Made once: every query about verdicts holds one of them, and making them takes longer than asking them.
@@ -61,9 +61,9 @@ def blinds(user: User, among: Sequence[str] | None = None) -> ColumnElement[bool
     ----------
     among : ids of the cases that the query is about, where they are known: the others need not be looked at
     """
-    mine = or_(_CASE.owner_id == user.id, _CASE.second_reader_id == user.id, _given(_CASE, "second", user.id))
-    found = select(_CASE.id).where(mine, _OF_ALIAS)
-    return Case.id.in_(found if among is None else found.where(_CASE.id.in_(among)))
+    is_reader = or_(_CASE.owner_id == user.id, _CASE.second_reader_id == user.id, _given(_CASE, "second", user.id))
+    case_ids = select(_CASE.id).where(is_reader, _OF_ALIAS)
+    return Case.id.in_(case_ids if among is None else case_ids.where(_CASE.id.in_(among)))
 
 
 def hides_model(user: User, among: Sequence[str] | None = None) -> ColumnElement[bool]:
@@ -126,8 +126,8 @@ def stands(session: Session, user: User, case: Case, verdict_id: int) -> bool:
 
 def has_read(session: Session, case: Case, reading: str, reader: User | None = None) -> bool:
     """Whether anyone, or this reader, gave a verdict of that reading on a case, taken back or not."""
-    given = _given(Case, reading, reader.id if reader else None)
-    return session.scalar(select(Case.id).where(Case.id == case.id, given)) is not None
+    condition = _given(Case, reading, reader.id if reader else None)
+    return session.scalar(select(Case.id).where(Case.id == case.id, condition)) is not None
 
 
 def note_completion(session: Session, site: Site, actor: str, case: Case) -> None:

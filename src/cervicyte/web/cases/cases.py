@@ -85,11 +85,11 @@ def summaries(session: Session, user: User, cases: Sequence[Case]) -> list[CaseS
         names = {u: name for u, name in session.execute(select(User.id, User.name).where(User.id.in_(people)))}
         rows = session.execute(_counts(user, [c.id for c in cases]))
         counted = {row.case_id: row for row in rows}
-    found = []
+    summarised = []
     for case in cases:
         row = counted[case.id]
         hidden = row.hides_model
-        found.append(
+        summarised.append(
             CaseSummary(
                 case.id,
                 case.number,
@@ -114,7 +114,7 @@ def summaries(session: Session, user: User, cases: Sequence[Case]) -> list[CaseS
                 hides_model=hidden,
             )
         )
-    return found
+    return summarised
 
 
 # ---- changing
@@ -225,21 +225,21 @@ def _new_number(session: Session) -> str:
 
 
 def _accession(text: str) -> str:
-    found = " ".join("".join(c if c.isprintable() else " " for c in unicodedata.normalize("NFC", text)).split())
-    if len(found) > ACCESSION_LENGTH:
+    accession = " ".join("".join(c if c.isprintable() else " " for c in unicodedata.normalize("NFC", text)).split())
+    if len(accession) > ACCESSION_LENGTH:
         raise InvalidFieldError(
             "accession",
             "the accession number is too long",
-            f"{len(found)} characters",
+            f"{len(accession)} characters",
             f"at most {ACCESSION_LENGTH} characters",
         )
-    return found
+    return accession
 
 
 def _notes(text: str) -> str:
-    found = clean_lines(text)
-    if len(found) > NOTES_LENGTH:
+    notes = clean_lines(text)
+    if len(notes) > NOTES_LENGTH:
         raise InvalidFieldError(
-            "notes", "the notes are too long", f"{len(found)} characters", f"at most {NOTES_LENGTH} characters"
+            "notes", "the notes are too long", f"{len(notes)} characters", f"at most {NOTES_LENGTH} characters"
         )
-    return found
+    return notes

@@ -59,9 +59,9 @@ class Receipt:
         return cls(int(value["accepted"]), int(value["passed_over"]), refused)
 
 
-@dataclass(frozen=True)
-class Kept:
-    """A picture whose bytes are in the image store and that has no row yet; names are those of `Image`."""
+@dataclass(frozen=True, kw_only=True)
+class StoredImage:
+    """An image whose bytes are in the image store and that has no row yet; names are those of `Image`."""
 
     name: str
     place: str
@@ -108,14 +108,14 @@ def upload(
         if (before := _answered(session, case, user, key)) is not None:
             return before
         check(case, user, "upload")
-    kept, receipt = read_in(site, user, files, allowed, folder)
+    images, receipt = read_in(site, user, files, allowed, folder)
     with site.database.write() as session:
         case = hold(session, user, number, "see")
         lock(session, LOCK)
         if (before := _answered(session, case, user, key)) is not None:
             return before  # the same request, sent again while it was at work
         check(case, user, "upload")  # it may have been signed meanwhile
-        add(session, site, user, case, kept, receipt, key)
+        add(session, site, user, case, images, receipt, key)
         note_uploaded(session, site, user, case, receipt)
     return receipt
 
@@ -126,7 +126,7 @@ def read_in(
     files: Iterable[tuple[str, bytes | Readable]],
     allowed: UploadLimits | None = None,
     folder: Path | None = None,
-) -> tuple[list[Kept], Receipt]:
+) -> tuple[list[StoredImage], Receipt]:
     """Look at files and put the bytes of the pictures among them into the image store; `add` gives them their rows.
 
     Raises
@@ -134,23 +134,29 @@ def read_in(
     TooManyRequestsError, StorageError : as `upload`
     """
     rate_limits.take(site.database, rate_limits.UPLOAD_BY_USER, user.id, site.clock())
-    kept: list[Kept] = []
+    images: list[StoredImage] = []
     refused: list[tuple[str, str]] = []
     passed_over = 0
     for name, source in files:
-        for found in accept(name, source, allowed, folder):
-            if isinstance(found, Accepted):
-                site.image_store.put(found.data)
-                kept.append(_kept(found))
-            elif isinstance(found, Refused):
-                refused.append((f"{found.place}/{found.name}" if found.place else found.name, found.reason))
-            elif isinstance(found, PassedOver):
-                passed_over += found.folders + found.litter
-    return kept, Receipt(len(kept), passed_over, tuple(refused))
+        for file in accept(name, source, allowed, folder):
+            if isinstance(file, Accepted):
+                site.image_store.put(file.data)
+                images.append(_stored(file))
+            elif isinstance(file, Refused):
+                refused.append((f"{file.place}/{file.name}" if file.place else file.name, file.reason))
+            elif isinstance(file, PassedOver):
+                passed_over += file.folders + file.litter
+    return images, Receipt(len(images), passed_over, tuple(refused))
 
 
 def add(
-    session: Session, site: Site, user: User, case: Case, kept: Sequence[Kept], receipt: Receipt, key: str = ""
+    session: Session,
+    site: Site,
+    user: User,
+    case: Case,
+    images: Sequence[StoredImage],
+    receipt: Receipt,
+    key: str = "",
 ) -> None:
     """Rows for what `read_in` kept, and the receipt under its key, in a transaction that holds the case and `LOCK`.
 
@@ -160,13 +166,13 @@ def add(
     ------
     BusyError : as `upload`
     """
-    if not all(site.image_store.has(picture.sha256) for picture in kept):
+    if not all(site.image_store.has(image.sha256) for image in images):
         raise BusyError("another case with the same picture was deleted at this moment", None)
     last = session.scalar(select(func.max(Image.position)).where(Image.case_id == case.id)) or 0
     at = site.clock()
     session.add_all(
-        Image(case_id=case.id, position=last + i, state="waiting", reason="", created_at=at, **asdict(picture))
-        for i, picture in enumerate(kept, 1)
+        Image(case_id=case.id, position=last + i, state="waiting", reason="", created_at=at, **asdict(image))
+        for i, image in enumerate(images, 1)
     )
     if key:
         session.add(Upload(case_id=case.id, user_id=user.id, key=key, receipt=receipt.to_json(), created_at=at))
@@ -213,12 +219,20 @@ def _answered(session: Session, case: Case, user: User, key: str) -> Receipt | N
     if not key:
         return None
     same = select(Upload.receipt).where(Upload.case_id == case.id, Upload.user_id == user.id, Upload.key == key)
-    found = session.scalar(same)
-    return None if found is None else Receipt.from_json(found)
+    receipt = session.scalar(same)
+    return None if receipt is None else Receipt.from_json(receipt)
 
 
-def _kept(found: Accepted) -> Kept:
-    return Kept(found.name, found.place, found.sha256, found.media_type, found.width, found.height, len(found.data))
+def _stored(accepted: Accepted) -> StoredImage:
+    return StoredImage(
+        name=accepted.name,
+        place=accepted.place,
+        sha256=accepted.sha256,
+        media_type=accepted.media_type,
+        width=accepted.width,
+        height=accepted.height,
+        size=len(accepted.data),
+    )
 
 
 def _wait_again(session: Session, *conditions: Any) -> int:

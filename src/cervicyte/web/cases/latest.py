@@ -23,8 +23,8 @@ def newest_prediction() -> ColumnElement[bool]:
 
 def prediction(session: Session, image_id: str) -> PredictionRow | None:
     """The newest prediction of a picture; None where there is none."""
-    found = select(PredictionRow).where(PredictionRow.image_id == image_id)
-    return session.scalar(found.order_by(PredictionRow.id.desc()).limit(1))
+    predictions = select(PredictionRow).where(PredictionRow.image_id == image_id)
+    return session.scalar(predictions.order_by(PredictionRow.id.desc()).limit(1))
 
 
 def newest_verdict(user_id: str) -> ColumnElement[bool]:

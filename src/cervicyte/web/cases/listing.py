@@ -41,17 +41,17 @@ def listing(
 def as_second_reader(site: Site, user: User) -> list[CaseSummary]:
     """The cases in which a user is the second reader, newest first."""
     with site.database.read() as session:
-        found = session.scalars(
+        cases = session.scalars(
             select(Case).where(Case.second_reader_id == user.id).order_by(Case.created_at.desc(), Case.id)
         )
-        return summaries(session, user, found.all())
+        return summaries(session, user, cases.all())
 
 
 def _page(session: Session, user: User, query: Any, page: int, size: int) -> Listing[CaseSummary]:
     total = session.scalar(select(func.count()).select_from(query.order_by(None).subquery())) or 0
     number, pages = place(page, total, size)
-    found = session.scalars(query.offset((number - 1) * size).limit(size)).all()
-    return Listing(tuple(summaries(session, user, found)), number, pages, total)
+    cases = session.scalars(query.offset((number - 1) * size).limit(size)).all()
+    return Listing(tuple(summaries(session, user, cases)), number, pages, total)
 
 
 def _order(order: str) -> tuple[Any, ...]:

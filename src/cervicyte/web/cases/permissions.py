@@ -33,8 +33,8 @@ def find(session: Session, user: User | None, number: str, action: str = "see") 
 
 def hold(session: Session, user: User | None, number: str, action: str) -> Case:
     """The same for a change: the case stays as it is found until the transaction's end. Raises what `find` raises."""
-    found = session.scalar(select(Case).where(Case.number == _normal(number)).with_for_update())
-    return check(found, user, action)
+    case = session.scalar(select(Case).where(Case.number == _normal(number)).with_for_update())
+    return check(case, user, action)
 
 
 def find_image(session: Session, user: User, image_id: str) -> tuple[Image, Case]:
@@ -96,12 +96,12 @@ def _picture(image_id: str) -> Any:
     return pair.where(Image.id == image_id[:32].replace("\x00", ""))
 
 
-def _check_image(found: Any, user: User, action: str) -> tuple[Image, Case]:
+def _check_image(row: Any, user: User, action: str) -> tuple[Image, Case]:
     try:
-        case = check(found and found[1], user, action)
+        case = check(row and row[1], user, action)
     except NotFoundError:  # one that may not be seen looks like one that is not there
         raise NotFoundError("there is no such picture", None, "look it up in its case") from None
-    return found[0], case
+    return row[0], case
 
 
 def _normal(number: str) -> str:

@@ -16,7 +16,7 @@ def candidates(site: Site, user: User, number: str) -> list[tuple[str, str]]:
     with site.database.read() as session:
         case = find(session, user, number, "assign")
         people = select(User.id, User.name).where(User.active.is_(True), User.id != case.owner_id)
-        return [(found, name) for found, name in session.execute(people.order_by(User.name, User.id))]
+        return [(user_id, name) for user_id, name in session.execute(people.order_by(User.name, User.id))]
 
 
 def assign(site: Site, user: User, number: str, second_reader_id: str, blinded: bool) -> None:

@@ -58,15 +58,15 @@ def submit(
         if (before := _answered(session, user, key)) is not None:
             return before
     fields = cases.check_new(user, accession, notes)
-    kept, receipt = intake.read_in(site, user, files, allowed, folder)
-    if not kept:
+    images, receipt = intake.read_in(site, user, files, allowed, folder)
+    if not images:
         return Submission("", receipt)
     with site.database.write() as session:
         lock(session, intake.LOCK)
         if (before := _answered(session, user, key)) is not None:
             return before  # the same request, sent again while it was at work
         case = cases.add(session, site, user, *fields)
-        intake.add(session, site, user, case, kept, receipt, key)
+        intake.add(session, site, user, case, images, receipt, key)
         cases.note_opened(session, site, user, case)
         intake.note_uploaded(session, site, user, case, receipt)
     return Submission(case.number, receipt)
@@ -76,5 +76,5 @@ def _answered(session: Session, user: User, key: str) -> Submission | None:
     if not key:
         return None
     same = select(Case.number, Upload.receipt).join(Case, Case.id == Upload.case_id)
-    found = session.execute(same.where(Upload.user_id == user.id, Upload.key == key).limit(1)).one_or_none()
-    return None if found is None else Submission(found[0], Receipt.from_json(found[1]))
+    row = session.execute(same.where(Upload.user_id == user.id, Upload.key == key).limit(1)).one_or_none()
+    return None if row is None else Submission(row[0], Receipt.from_json(row[1]))

@@ -181,8 +181,8 @@ def safe_name(name: str) -> str:
         return "unnamed"
     if len(shown) <= NAME_LENGTH:
         return shown
-    found = re.search(r"\.\w{1,8}$", shown)
-    ending = found.group() if found else ""
+    match = re.search(r"\.\w{1,8}$", shown)
+    ending = match.group() if match else ""
     return shown[: NAME_LENGTH - 1 - len(ending)] + "…" + ending
 
 
@@ -275,10 +275,10 @@ def _archive(stream: IO[bytes], shown: str, meter: _Meter) -> Iterator[Accepted 
         place = place if len(place) <= NAME_LENGTH else place[: NAME_LENGTH - 1] + "…"
         try:
             with archive.open(entry) as opened:
-                found = _picture(opened, name, place, meter, entry.packed)
+                outcome = _picture(opened, name, place, meter, entry.packed)
         except DataError as error:
-            found = Refused(name, place, _reason(error))
-        yield found
+            outcome = Refused(name, place, _reason(error))
+        yield outcome
     if any(passed_over.values()):
         yield PassedOver(shown, passed_over["folder"], passed_over["litter"])
     if not files_in_it:
@@ -305,29 +305,29 @@ def _content(stream: IO[bytes], meter: _Meter, packed: int | None) -> bytes:
     limits = meter.limits
     if packed is not None and meter.unpacked >= limits.unpacked_bytes:
         meter.unpack(1)  # nothing more is unpacked, not even beginnings
-    found = bytearray(stream.read(_BEGINNING))
-    if not found:
+    data = bytearray(stream.read(_BEGINNING))
+    if not data:
         raise ImageError("the file is empty (0 bytes)", todo="copy it again from its source")
-    if not _PICTURE.match(found):
-        raise ImageError(_what_else(bytes(found)), todo=f"known formats: {', '.join(decoding.FORMATS)}")
+    if not _PICTURE.match(data):
+        raise ImageError(_what_else(bytes(data)), todo=f"known formats: {', '.join(decoding.FORMATS)}")
     counted = 0
     while True:
         if packed is not None:
-            meter.unpack(len(found) - counted)
-            counted = len(found)
+            meter.unpack(len(data) - counted)
+            counted = len(data)
             if counted > _FREE and counted > limits.ratio * packed:
                 raise DataError(
                     f"it unpacks to more than {limits.ratio} times its packed size", todo="send the file by itself"
                 )
-        if len(found) > limits.image_bytes:
+        if len(data) > limits.image_bytes:
             raise DataError(
                 f"the picture has more than {limits.image_bytes:,} bytes",
                 todo="save it smaller, or cut cells out of it",
             )
         chunk = stream.read(_CHUNK)
         if not chunk:
-            return bytes(found)
-        found += chunk
+            return bytes(data)
+        data += chunk
 
 
 def _what_else(beginning: bytes) -> str:

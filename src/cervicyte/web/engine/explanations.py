@@ -56,19 +56,19 @@ class Explanations:
         ImageError, UsageError, BundleError : as `cervicyte.explain.explainer.explain`
         """
         key = (hashlib.sha256(data).hexdigest(), target)
-        if (kept := self._look(key)) is not None:
-            return kept, True
+        if (cached := self._look(key)) is not None:
+            return cached, True
         if not self._places.acquire(blocking=False):
             raise BusyError("too many explanations are asked for at once", f"{_PLACES} wait already")
         try:
             with self._turn:
-                if (kept := self._look(key)) is not None:  # another caller wanted the same
-                    return kept, True
+                if (cached := self._look(key)) is not None:  # another caller wanted the same
+                    return cached, True
                 picture = decoding.decode(data, "the picture")
                 with odd_cells("the picture"):
-                    found = self._compiled().explain(picture, target)
-                self._keep(key, found)
-                return found, False
+                    explanation = self._compiled().explain(picture, target)
+                self._keep(key, explanation)
+                return explanation, False
         finally:
             self._places.release()
 
@@ -85,15 +85,15 @@ class Explanations:
 
     def _look(self, key: _Key) -> Explanation | None:
         with self._lock:
-            found = self._kept.get(key)
-            if found is not None:
+            explanation = self._kept.get(key)
+            if explanation is not None:
                 self._kept.move_to_end(key)
-            return found
+            return explanation
 
-    def _keep(self, key: _Key, found: Explanation) -> None:
+    def _keep(self, key: _Key, explanation: Explanation) -> None:
         with self._lock:
-            self._kept[key] = found
-            self._pixels += found.image.size // 3
+            self._kept[key] = explanation
+            self._pixels += explanation.image.size // 3
             while self._kept and (len(self._kept) > self._most or self._pixels > _KEPT_PIXELS):
                 _, old = self._kept.popitem(last=False)
                 self._pixels -= old.image.size // 3

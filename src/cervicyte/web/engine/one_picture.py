@@ -37,13 +37,13 @@ def predict(site: Site, predictor: Predictor, user: User, data: bytes) -> Answer
     """
     promise = predictor.submit([data])
     try:
-        said = promise.result(PATIENCE_S)[0]
+        prediction = promise.result(PATIENCE_S)[0]
     except TimeoutError:
         promise.cancel()
         raise BusyError("the model did not answer in time", None, 10) from None
-    if said.error:
-        raise ImageError(said.error, None, "send a picture of one cell as PNG, JPEG, TIFF, BMP or WebP")
+    if prediction.error:
+        raise ImageError(prediction.error, None, "send a picture of one cell as PNG, JPEG, TIFF, BMP or WebP")
     sha256 = hashlib.sha256(data).hexdigest()
-    detail = {"sha256": sha256, "label": said.label, "model": predictor.bundle.graph_sha256}
+    detail = {"sha256": sha256, "label": prediction.label, "model": predictor.bundle.graph_sha256}
     site.recorder.add(entry(user.email, "picture.predicted", "", detail, site.clock()))
-    return Answered(sha256, said)
+    return Answered(sha256, prediction)

@@ -130,9 +130,9 @@ class Predictor:
         """
         self._queue.check()
         start = time.perf_counter()
-        found, kept = self._explanations.get(_bytes(source), target)
-        self._queue.count_explanation(kept, time.perf_counter() - start)
-        return found
+        explanation, from_cache = self._explanations.get(_bytes(source), target)
+        self._queue.count_explanation(from_cache, time.perf_counter() - start)
+        return explanation
 
     def statistics(self) -> Statistics:
         """Counts for metrics, as they are now."""
@@ -217,12 +217,12 @@ class Predictor:
         """Vectors of a batch; where the bundle refuses all of it, of each picture by itself."""
         start = time.perf_counter()
         try:
-            found = self._extractor.run(np.stack([item.row for item in batch if item.row is not None]))
+            vectors = self._extractor.run(np.stack([item.row for item in batch if item.row is not None]))
         except CervicyteError as error:
             self._queue.ran(len(batch), time.perf_counter() - start, error.one_line)
             return [error] if len(batch) == 1 else [self._run([item])[0] for item in batch]
         self._queue.ran(len(batch), time.perf_counter() - start)
-        return list(found)
+        return list(vectors)
 
     def _verdict(self, item: Item, vector: np.ndarray | CervicyteError) -> Prediction:
         if isinstance(vector, CervicyteError):

@@ -293,12 +293,12 @@ class Queue:
             self._rows.notify_all()
             return drained
 
-    def count_explanation(self, kept: bool, seconds: float) -> None:
+    def count_explanation(self, from_cache: bool, seconds: float) -> None:
         """One more explanation was given."""
         with self._lock:
             self._counted.explanations += 1
-            self._counted.explained_from_cache += kept
-            self._counted.explain_s += 0.0 if kept else seconds
+            self._counted.explained_from_cache += from_cache
+            self._counted.explain_s += 0.0 if from_cache else seconds
 
     def statistics(self) -> Statistics:
         """Counts, as they are now."""

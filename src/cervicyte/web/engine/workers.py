@@ -74,9 +74,9 @@ def backlog(site: Site, working: int = 0) -> Backlog:
     """How many pictures wait and how many failed, of all cases; ``working`` as `ImageWorkers.health` says."""
     with site.database.read() as session:
         rows = session.execute(select(Image.state, func.count(), func.min(Image.created_at)).group_by(Image.state))
-        found = {state: (count, oldest) for state, count, oldest in rows}
-    waiting, oldest = found.get("waiting", (0, None))
-    return Backlog(waiting, found.get("failed", (0, None))[0], min(working, waiting), oldest)
+        states = {state: (count, oldest) for state, count, oldest in rows}
+    waiting, oldest = states.get("waiting", (0, None))
+    return Backlog(waiting, states.get("failed", (0, None))[0], min(working, waiting), oldest)
 
 
 class ImageWorkers:
@@ -190,11 +190,11 @@ class ImageWorkers:
             self._aside = {i: row for i, row in self._aside.items() if row[0] > now}
             others = len(self._in_hand) + len(self._aside)
         with self._site.database.read() as session:
-            found: Sequence[Image] = session.scalars(_waiting(_AT_ONCE + others)).all()
+            images: Sequence[Image] = session.scalars(_waiting(_AT_ONCE + others)).all()
         taken: list[Image] = []
         size = 0
         with self._lock:
-            for image in found:
+            for image in images:
                 size += image.size
                 if len(taken) == _AT_ONCE or (taken and size > _BYTES_AT_ONCE):
                     break
@@ -225,17 +225,17 @@ class ImageWorkers:
         try:
             future = self._when_room(lambda predictor: predictor.submit([data for _, data in pictures]))
             values = [measured(data) for _, data in pictures]
-            said = self._wait_for(future)
+            predictions = self._wait_for(future)
         except (StoppedError, GivenUpError):
             raise
         except Exception as error:  # noqa: BLE001  more than the queue ever holds, or an engine that breaks over one of them
             return self._one_by_one(pictures, error)
         answers = []
-        for (image, _), prediction, found in zip(pictures, said, values, strict=True):
-            if prediction.error and found is not None:  # it is a picture, so whose fault is it?
+        for (image, _), prediction, measurements in zip(pictures, predictions, values, strict=True):
+            if prediction.error and measurements is not None:  # it is a picture, so whose fault is it?
                 self._check_model(prediction.error)
             refused = prediction.error
-            answers.append(Answer(image, None if refused else prediction, refused, found))
+            answers.append(Answer(image, None if refused else prediction, refused, measurements))
         return answers
 
     def _one_by_one(self, pictures: Sequence[tuple[Image, bytes]], error: Exception) -> list[Answer]:

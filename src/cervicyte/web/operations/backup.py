@@ -45,7 +45,7 @@ _MADE = "backup.made"
 _ATTEMPTS = 3
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Backup:
     """A backup that was made, or lies there.
 
@@ -97,7 +97,8 @@ def make(site: Site, actor: str, path: Path | None = None) -> Backup:
     detail = {"size": size, "sha256": sha256_file(path), "images": images, "database": manifest["database"]}
     with site.database.write() as session:
         site.audit_log.append(session, actor, _MADE, path.name, detail, at)
-    return Backup(path, path.name, size, at, images, manifest["database"] == "sqlite", True)
+    in_it = manifest["database"] == "sqlite"
+    return Backup(path=path, name=path.name, size=size, at=at, images=images, database=in_it, verified=True)
 
 
 def listing(site: Site) -> list[Backup]:
@@ -105,7 +106,7 @@ def listing(site: Site) -> list[Backup]:
     with site.database.read() as session:
         rows = session.scalars(select(AuditRow).where(AuditRow.action == _MADE).order_by(AuditRow.id))
         noted = {row.subject: row for row in rows}
-    found = []
+    backups = []
     for path in sorted((site.data_dir / FOLDER).glob("*.tar")):
         with contextlib.suppress(FileNotFoundError):
             status = path.stat()
@@ -113,9 +114,17 @@ def listing(site: Site) -> list[Backup]:
             at = row.at if row else datetime.fromtimestamp(status.st_mtime, site.clock().tzinfo)
             detail = row.detail if row else {}
             whole, kind = detail.get("size") == status.st_size, detail.get("database", "")
-            backup = Backup(path, path.name, status.st_size, at, detail.get("images", 0), kind == "sqlite", whole)
-            found.append(backup)
-    return sorted(found, key=lambda b: b.at, reverse=True)
+            backup = Backup(
+                path=path,
+                name=path.name,
+                size=status.st_size,
+                at=at,
+                images=detail.get("images", 0),
+                database=kind == "sqlite",
+                verified=whole,
+            )
+            backups.append(backup)
+    return sorted(backups, key=lambda b: b.at, reverse=True)
 
 
 def check(path: Path) -> dict[str, Any]:
@@ -126,7 +135,7 @@ def check(path: Path) -> dict[str, Any]:
     MissingError : there is no such file
     StorageError : it is no backup, was cut off, or a member is damaged, missing or one too many
     """
-    found: dict[str, tuple[int, str]] = {}
+    stored: dict[str, tuple[int, str]] = {}
     manifest: dict[str, Any] | None = None
     with readable(path):
         for name, size, stream in members(path):
@@ -134,19 +143,19 @@ def check(path: Path) -> dict[str, Any]:
                 raise _damaged("something follows the manifest", name)
             if name == MANIFEST:
                 manifest = _read_manifest(stream.read(64 << 20))
-            elif name in found:
+            elif name in stored:
                 raise _damaged("a file is in it twice", name)
             else:
-                found[name] = (size, hashlib.file_digest(stream, "sha256").hexdigest())  # type: ignore[arg-type]
+                stored[name] = (size, hashlib.file_digest(stream, "sha256").hexdigest())  # type: ignore[arg-type]
     if manifest is None:
         raise _damaged("it was cut off, or is no backup", path.name)
-    said = {name: (row["size"], row["sha256"]) for name, row in manifest["files"].items()}
-    for name in sorted({*said, *found}):
-        if name not in found:
+    listed = {name: (row["size"], row["sha256"]) for name, row in manifest["files"].items()}
+    for name in sorted({*listed, *stored}):
+        if name not in stored:
             raise _damaged("a file is missing", name)
-        if said.get(name) != found[name]:
+        if listed.get(name) != stored[name]:
             raise _damaged("a file was changed or added", name)
-        if name.startswith(f"{IMAGES}/") and name != image_name(found[name][1]):
+        if name.startswith(f"{IMAGES}/") and name != image_name(stored[name][1]):
             raise _damaged("a picture is not what its name says", name)
     return manifest
 
@@ -299,13 +308,13 @@ def _is_expected(name: str) -> bool:
 
 def _read_manifest(data: bytes) -> dict[str, Any]:
     try:
-        found = json.loads(data)
-        if found["format"] != FORMAT:
-            raise StorageError("the backup is of another version", found["format"], "restore it with its cervicyte")
-        for row in found["files"].values():
+        manifest = json.loads(data)
+        if manifest["format"] != FORMAT:
+            raise StorageError("the backup is of another version", manifest["format"], "restore it with its cervicyte")
+        for row in manifest["files"].values():
             int(row["size"]), str(row["sha256"])
-        datetime.fromisoformat(found["at"])
-        return {**found, "images": int(found["images"]), "database": str(found["database"])}
+        datetime.fromisoformat(manifest["at"])
+        return {**manifest, "images": int(manifest["images"]), "database": str(manifest["database"])}
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise _damaged("its manifest cannot be read", repr(error)) from None
 

@@ -62,17 +62,19 @@ class _Running:
         yield GaugeMetricFamily("cervicyte_model_up", "1 when a model answers", value=int(predictor is not None))
         if predictor is None:
             return
-        found = predictor.statistics()
-        yield GaugeMetricFamily("cervicyte_desk_open", "Pictures in the predictor, not answered yet", value=found.open)
+        statistics = predictor.statistics()
+        yield GaugeMetricFamily(
+            "cervicyte_desk_open", "Pictures in the predictor, not answered yet", value=statistics.open
+        )
         for name, words, value in (
-            ("images", "Pictures answered", found.images),
-            ("images_failed", "Pictures that could not be used", found.failed),
-            ("images_turned_away", "Pictures turned away because the queue was full", found.turned_away),
-            ("batches", "Runs of the engine", found.batches),
-            ("errors", "Runs and requests that failed", found.errors),
-            ("explanations", "Explanations given", found.explanations),
-            ("prepare_seconds", "Seconds of workers that prepare pictures", found.prepare_s),
-            ("engine_seconds", "Seconds of the engine", found.engine_s),
-            ("waited_seconds", "Seconds from request to answer, of all pictures", found.waited_s),
+            ("images", "Pictures answered", statistics.images),
+            ("images_failed", "Pictures that could not be used", statistics.failed),
+            ("images_turned_away", "Pictures turned away because the queue was full", statistics.turned_away),
+            ("batches", "Runs of the engine", statistics.batches),
+            ("errors", "Runs and requests that failed", statistics.errors),
+            ("explanations", "Explanations given", statistics.explanations),
+            ("prepare_seconds", "Seconds of workers that prepare pictures", statistics.prepare_s),
+            ("engine_seconds", "Seconds of the engine", statistics.engine_s),
+            ("waited_seconds", "Seconds from request to answer, of all pictures", statistics.waited_s),
         ):
             yield CounterMetricFamily(f"cervicyte_desk_{name}", words, value=value)

@@ -94,12 +94,12 @@ def _open(folder: Path, path: Path, actor: str) -> int:
     file = folder / FILE
     try:
         with contextlib.closing(sqlite3.connect(file)) as connection:
-            found = connection.execute("PRAGMA integrity_check").fetchone()[0]
+            integrity = connection.execute("PRAGMA integrity_check").fetchone()[0]
             broken = connection.execute("PRAGMA foreign_key_check").fetchone()
     except sqlite3.Error as error:
         raise _refused("its database cannot be read", error) from error
-    if found != "ok" or broken:
-        raise _refused("its database is damaged", found if found != "ok" else broken)
+    if integrity != "ok" or broken:
+        raise _refused("its database is damaged", integrity if integrity != "ok" else broken)
     database, audit_log = Database(URL.create("sqlite", database=str(file))), AuditLog(folder / HEADS)
     try:
         database.upgrade()

@@ -101,21 +101,21 @@ def apply_retention(site: Site, actor: str) -> int:
     at = site.clock()
     with site.database.read() as session:
         days = retention_days(session)
-        found = due(session, at, days)
-    if not found:
+        case_ids = due(session, at, days)
+    if not case_ids:
         return 0
     with site.database.write() as session:
-        detail = {"days": days, "cases": len(found)}
+        detail = {"days": days, "cases": len(case_ids)}
         site.audit_log.append(session, actor, "retention.applied", "", detail, at)
     # One that is opened again or amended meanwhile stays.
-    return deletion.erase(site, actor, found, lambda session, case: case.id in due(session, at, days))
+    return deletion.erase(site, actor, case_ids, lambda session, case: case.id in due(session, at, days))
 
 
 def tidy(site: Site) -> Tidied:
     """What is to be done every day: retention, sessions and attempts that ended, files that a kill left behind."""
-    kept = apply_retention(site, "system")
+    cases = apply_retention(site, "system")
     rows = sessions.prune(site) + rate_limits.prune(site.database, site.clock())
-    return Tidied(kept, rows, site.image_store.sweep() + deletion.drop_orphans(site))
+    return Tidied(cases, rows, site.image_store.sweep() + deletion.drop_orphans(site))
 
 
 def storage(site: Site) -> Storage:

@@ -73,7 +73,7 @@ def digest(body: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode("ascii")).hexdigest()
 
 
-def said(body: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+def content(body: Mapping[str, Any]) -> list[tuple[Any, ...]]:
     """What people can change: words, pictures and verdicts; two bodies with the same say the same of the case."""
     words = (body["case"]["accession"], body["case"]["notes"])
     return [

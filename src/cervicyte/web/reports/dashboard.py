@@ -53,7 +53,7 @@ def overview(session: Session, user: User, days: int, at: datetime) -> dict[str,
     decided = _decided(session, user, since, blind)
     compared = [(when, agrees, case) for when, _, agrees, case in decided if agrees is not None]
     recent, reference = _scores(session, user, since, blind)
-    found = drift.compare(recent, reference)
+    drifted = drift.compare(recent, reference)
     return {
         "days": days,
         "today": {
@@ -67,10 +67,10 @@ def overview(session: Session, user: User, days: int, at: datetime) -> dict[str,
         "cells_per_day": [cells_by_day[d] for d in dates],
         "agreement_per_day": _agreement_per_day(dates, compared),
         "agreement": agreement.share([a for _, a, _ in compared], [case for _, _, case in compared]),
-        "drift": found,
+        "drift": drifted,
         "score_edges": list(drift.EDGES),
-        "score_reference": drift.shares(reference.p) if found else [],
-        "score_recent": drift.shares(recent.p) if found else [],
+        "score_reference": drift.shares(reference.p) if drifted else [],
+        "score_recent": drift.shares(recent.p) if drifted else [],
         "verdicts": Counter(verdict for _, verdict, _, _ in decided).most_common(),
     }
 

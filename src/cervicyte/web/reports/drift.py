@@ -41,7 +41,7 @@ class Scores:
         return len(self.p) >= LEAST_CELLS and len(set(self.cases)) >= LEAST_CASES
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Drift:
     """How far recent scores lie from those of the reference.
 
@@ -73,11 +73,11 @@ def compare(recent: Scores, reference: Scores, seed: int = 0) -> Drift | None:
         return None
     both = np.concatenate([np.asarray(recent.p, dtype=float), np.asarray(reference.p, dtype=float)])
     names = [f"r{c}" for c in recent.cases] + [f"b{c}" for c in reference.cases]
-    found, code = np.unique(np.array(names), return_inverse=True)
+    cases, code = np.unique(np.array(names), return_inverse=True)
     grid = np.minimum((both * _GRID).astype(int), _GRID - 1)
-    tables = np.zeros((len(found), _GRID))
+    tables = np.zeros((len(cases), _GRID))
     np.add.at(tables, (code, grid), 1)
-    is_recent = np.array([name[0] == "r" for name in found])
+    is_recent = np.array([name[0] == "r" for name in cases])
     generator = np.random.default_rng(seed)
     sides = np.stack([is_recent, *(generator.permutation(is_recent) for _ in range(_EXCHANGES))]).astype(float)
     a, b = sides @ tables, (1 - sides) @ tables
@@ -86,7 +86,14 @@ def compare(recent: Scores, reference: Scores, seed: int = 0) -> Drift | None:
     by_chance = float(np.quantile(index[1:], 0.95))
     state = "stable" if at < WATCH or at <= by_chance else "watch" if at < DRIFTED else "drifted"
     larger = int((distance[1:] >= distance[0] - 1e-12).sum())
-    return Drift(at, ks(recent.p, reference.p), (1 + larger) / (1 + _EXCHANGES), state, len(recent.p), len(reference.p))
+    return Drift(
+        psi=at,
+        ks=ks(recent.p, reference.p),
+        p=(1 + larger) / (1 + _EXCHANGES),
+        state=state,
+        n=len(recent.p),
+        reference_n=len(reference.p),
+    )
 
 
 def shares(p: Sequence[float]) -> list[float]:

@@ -67,7 +67,7 @@ _TABLE = (
 _BLINDED = "the other reading is blinded until it is complete"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _Labelled:
     """A row of the data set: its picture, its label and who gave it."""
 
@@ -75,7 +75,7 @@ class _Labelled:
     number: str
     label: str
     verdict: Verdict
-    said: PredictionRow | None
+    prediction: PredictionRow | None
     blind: bool
 
     @property
@@ -129,18 +129,18 @@ def case_table(site: Site, user: User, number: str) -> Download:
     NotFoundError, DeniedError : as `cervicyte.web.cases.permissions.find`; also to a blinded second reader
     """
     with site.database.read() as session:
-        found = _image_ids(session, _scope(session, user, number))
+        image_ids = _image_ids(session, _scope(session, user, number))
         number = find(session, user, number).number
-    _log(site, user, "export.table", number, {"cells": len(found)})
-    return Download(f"cervicyte-{number}.csv", CSV_TYPE, _table(site, user, found))
+    _log(site, user, "export.table", number, {"cells": len(image_ids)})
+    return Download(f"cervicyte-{number}.csv", CSV_TYPE, _table(site, user, image_ids))
 
 
 def all_table(site: Site, user: User) -> Download:
     """The same of all cases that a user may export."""
     with site.database.read() as session:
-        found = _image_ids(session, _scope(session, user, ""))
-    _log(site, user, "export.table", "", {"cells": len(found)})
-    return Download(f"cervicyte-cells-{site.clock():%Y%m%d-%H%M%S}.csv", CSV_TYPE, _table(site, user, found))
+        image_ids = _image_ids(session, _scope(session, user, ""))
+    _log(site, user, "export.table", "", {"cells": len(image_ids)})
+    return Download(f"cervicyte-cells-{site.clock():%Y%m%d-%H%M%S}.csv", CSV_TYPE, _table(site, user, image_ids))
 
 
 # ---- which
@@ -153,8 +153,8 @@ def _scope(session: Session, user: User, number: str) -> list[ColumnElement[bool
         if blinding.is_model_hidden(session, user, case):
             raise DeniedError("you read this case blinded", None, "export it when both readers have decided every cell")
         return [Case.id == case.id]
-    mine = [] if may(user, "see_all") else [Case.owner_id == user.id]
-    return [not_(blinding.hides_model(user)), *mine]
+    owned = [] if may(user, "see_all") else [Case.owner_id == user.id]
+    return [not_(blinding.hides_model(user)), *owned]
 
 
 def _image_ids(session: Session, scope: Sequence[ColumnElement[bool]]) -> list[str]:
@@ -162,13 +162,13 @@ def _image_ids(session: Session, scope: Sequence[ColumnElement[bool]]) -> list[s
     return list(session.scalars(ids.order_by(Case.created_at, Case.id, Image.position)))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _Read:
     """A picture with all that is said of it and that a user may see; ``blind``: the other reading is not among it."""
 
     image: Image
     case: Case
-    said: PredictionRow | None
+    prediction: PredictionRow | None
     blind: bool
     verdicts: Standing
 
@@ -178,9 +178,14 @@ def _read(session: Session, user: User, ids: Sequence[str]) -> list[_Read]:
     of = session.scalars(select(Image.case_id).where(Image.id.in_(ids)).distinct()).all()
     query: Any = select(Image, Case, PredictionRow, blinding.blinds(user, of)).join(Case, Case.id == Image.case_id)
     rows = session.execute(query.outerjoin(PredictionRow, latest.newest_prediction()).where(Image.id.in_(ids)))
-    found = {image.id: (image, case, said, blind) for image, case, said, blind in rows}
     verdicts = standing(session, user, ids)
-    return [_Read(*found[i], verdicts.get(i, Standing())) for i in ids if i in found]
+    cells = {
+        image.id: _Read(
+            image=image, case=case, prediction=prediction, blind=blind, verdicts=verdicts.get(image.id, Standing())
+        )
+        for image, case, prediction, blind in rows
+    }
+    return [cells[i] for i in ids if i in cells]
 
 
 def _choose(session: Session, user: User, scope: Sequence[ColumnElement[bool]], labels: str) -> _Chosen:
@@ -189,14 +194,21 @@ def _choose(session: Session, user: User, scope: Sequence[ColumnElement[bool]], 
     ids = iter(_image_ids(session, [*scope, read]))
     by_picture: dict[str, list[_Labelled]] = {}
     while some := list(islice(ids, _AT_ONCE)):
-        for found in _read(session, user, some):
-            label, why = _label(found.said, found.verdicts, labels)
+        for cell in _read(session, user, some):
+            label, why = _label(cell.prediction, cell.verdicts, labels)
             if why:
                 chosen.left_out[why] += 1
                 continue
-            assert found.verdicts.final is not None
-            row = _Labelled(found.image, found.case.number, label, found.verdicts.final, found.said, found.blind)
-            by_picture.setdefault(found.image.sha256, []).append(row)
+            assert cell.verdicts.final is not None
+            row = _Labelled(
+                image=cell.image,
+                number=cell.case.number,
+                label=label,
+                verdict=cell.verdicts.final,
+                prediction=cell.prediction,
+                blind=cell.blind,
+            )
+            by_picture.setdefault(cell.image.sha256, []).append(row)
     for rows in by_picture.values():
         if len({row.label for row in rows}) > 1:
             chosen.left_out["the same picture has different verdicts in several places"] += len(rows)
@@ -207,7 +219,7 @@ def _choose(session: Session, user: User, scope: Sequence[ColumnElement[bool]], 
     return chosen
 
 
-def _label(said: PredictionRow | None, verdicts: Standing, labels: str) -> tuple[str, str]:
+def _label(prediction: PredictionRow | None, verdicts: Standing, labels: str) -> tuple[str, str]:
     """A cell's label, or why it has none."""
     final = verdicts.final
     if final is None:
@@ -215,9 +227,9 @@ def _label(said: PredictionRow | None, verdicts: Standing, labels: str) -> tuple
     if final.verdict == UNSATISFACTORY:
         return "", "the reader calls it unsatisfactory"
     if labels == "bethesda":
-        found = find_category(final.verdict)
-        return (found.code, "") if found else ("", "the verdict is a class without a Bethesda category")
-    classes = (said.probabilities if said else None) or {}
+        category = find_category(final.verdict)
+        return (category.code, "") if category else ("", "the verdict is a class without a Bethesda category")
+    classes = (prediction.probabilities if prediction else None) or {}
     if final.stored in classes:
         return final.stored, ""
     return "", "the verdict is a category, or a class that the newest model does not have"
@@ -240,8 +252,8 @@ class _Sink:
         """Nothing waits."""
 
     def taken(self) -> bytes:
-        found, self._parts = b"".join(self._parts), []
-        return found
+        data, self._parts = b"".join(self._parts), []
+        return data
 
 
 def _zip(site: Site, chosen: _Chosen, labels: str) -> Iterator[bytes]:
@@ -271,10 +283,11 @@ def _zip(site: Site, chosen: _Chosen, labels: str) -> Iterator[bytes]:
 
 
 def _data_row(row: _Labelled) -> tuple[object, ...]:
-    said, verdict = row.said, row.verdict
+    prediction, verdict = row.prediction, row.verdict
     return (
         *(row.path, row.label, row.number, row.image.name, row.image.sha256, verdict.reading == "settled"),
-        *(verdict.reader, verdict.created_at, said.label if said else "", said.p_abnormal if said else None),
+        *(verdict.reader, verdict.created_at),
+        *((prediction.label, prediction.p_abnormal) if prediction else ("", None)),
     )
 
 
@@ -306,17 +319,17 @@ def _table(site: Site, user: User, ids: Sequence[str]) -> Iterator[bytes]:
         yield csv_bytes(map(_table_row, rows))
 
 
-def _table_row(found: _Read) -> list[object]:
-    image, case, said, verdicts = found.image, found.case, found.said, found.verdicts
+def _table_row(cell: _Read) -> list[object]:
+    image, case, prediction, verdicts = cell.image, cell.case, cell.prediction, cell.verdicts
     row: list[object] = [case.number, case.accession, image.position, image.name, image.place, image.sha256]
     row += [image.created_at, image.state, image.reason]
     names = ("model_name", "model_sha256", "label", "bethesda", "p_abnormal", "operating_point", "uncertain", "quality")
-    row += [getattr(said, name) if said else None for name in names]
+    row += [getattr(prediction, name) if prediction else None for name in names]
     for verdict in (verdicts.first, verdicts.second, verdicts.settled):
         row += [verdict.verdict, verdict.reader, verdict.created_at, verdict.comment] if verdict else [None] * 4
     final = verdicts.final
     row += [final.agrees, final.verdict] if final else [None] * 2
-    return [*row, _BLINDED if found.blind else None]
+    return [*row, _BLINDED if cell.blind else None]
 
 
 def _log(site: Site, user: User, action: str, subject: str, detail: dict[str, Any]) -> None:

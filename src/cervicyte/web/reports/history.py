@@ -114,7 +114,7 @@ def readers(session: Session, user: User) -> list[tuple[str, str]]:
         query = query.where(select(VerdictRow.id).where(VerdictRow.reader_id == User.id).exists())
     else:
         query = query.where(User.id == user.id)
-    return [(found, name) for found, name in session.execute(query)]
+    return [(user_id, name) for user_id, name in session.execute(query)]
 
 
 def _queries(user: User, filters: Filters, blind: Sequence[str]) -> list[Select[Any]]:
@@ -178,9 +178,9 @@ def _verdicts(session: Session, user: User, ids: Sequence[int], blind: Sequence[
         .outerjoin(PredictionRow, PredictionRow.id == VerdictRow.prediction_id)
         .where(VerdictRow.id.in_(ids))
     )
-    found = {}
+    events = {}
     for row, cell, number, reader, label, hidden in session.execute(query):
-        found["verdict", str(row.id)] = Event(
+        events["verdict", str(row.id)] = Event(
             row.created_at,
             "verdict",
             number,
@@ -193,7 +193,7 @@ def _verdicts(session: Session, user: User, ids: Sequence[int], blind: Sequence[
             None if hidden else row.agrees,
             row.comment if row.verdict else "taken back",
         )
-    return found
+    return events
 
 
 def _reports(session: Session, ids: Sequence[str]) -> dict[tuple[str, str], Event]:

@@ -87,9 +87,9 @@ class _Writer:
 
     def clean(self, text: object) -> str:
         shown = formatting.visible(text).replace("\t", " ").replace("\u200c", "").replace("\u200d", "")
-        found = "".join(c if c == "\n" or _has(c) else f"⟨U+{ord(c):04X}⟩" for c in shown)
-        self.lacking = self.lacking or found != shown
-        return found
+        writable = "".join(c if c == "\n" or _has(c) else f"⟨U+{ord(c):04X}⟩" for c in shown)
+        self.lacking = self.lacking or writable != shown
+        return writable
 
     def heading(self, text: str) -> None:
         if self.pdf.will_page_break(24):
@@ -274,11 +274,11 @@ def _row(cell: ReportCell) -> tuple[str, ...]:
         verdict = "none yet"
     else:
         verdict = cell.verdict if find_category(cell.verdict) else formatting.words(cell.verdict)
-    said = formatting.words(cell.label) + (f" ({cell.bethesda})" if cell.bethesda else "")
+    answer = formatting.words(cell.label) + (f" ({cell.bethesda})" if cell.bethesda else "")
     if cell.state != "done":
-        said = cell.reason or cell.state
+        answer = cell.reason or cell.state
     comment = "\n".join(part for part in (cell.reader, cell.comment) if part)
-    return (str(cell.position), cell.name, verdict, said, formatting.percent(cell.p_abnormal), comment)
+    return (str(cell.position), cell.name, verdict, answer, formatting.percent(cell.p_abnormal), comment)
 
 
 def _signature(say: _Writer, view: View) -> None:
@@ -293,8 +293,8 @@ def _signature(say: _Writer, view: View) -> None:
 
 
 def _fonts() -> Path:
-    found = importlib.util.find_spec("matplotlib")
-    for place in (found.submodule_search_locations or []) if found else []:
+    spec = importlib.util.find_spec("matplotlib")
+    for place in (spec.submodule_search_locations or []) if spec else []:
         folder = Path(place) / "mpl-data" / "fonts" / "ttf"
         if (folder / "DejaVuSans.ttf").is_file():
             return folder

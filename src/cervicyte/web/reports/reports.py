@@ -288,8 +288,8 @@ def _problem(session: Session, case: Case, row: Report, versions: set[int]) -> s
     if report_body.digest(body) != row.sha256:
         return "the stored report is not what was signed: its checksum differs"
     columns = (row.version, row.signed_at, row.reason, case.number)
-    said = (body["version"], datetime.fromisoformat(body["signed_at"]), body["reason"], body["case"]["number"])
-    if columns != said:
+    signed = (body["version"], datetime.fromisoformat(body["signed_at"]), body["reason"], body["case"]["number"])
+    if columns != signed:
         return "the stored report is not what was signed: it was moved to another place or time"
     query = select(AuditRow.detail).where(AuditRow.action == _SIGNED, AuditRow.subject == case.number)
     noted = {
@@ -353,7 +353,7 @@ def _view(
         disputed=body["disputed"],
         problem=problem,
         blinded=body.get("blinded", ""),
-        changed=row is not None and report_body.said(body) != report_body.said(now),
+        changed=row is not None and report_body.content(body) != report_body.content(now),
         software=body["software"],
         body=body,
     )
@@ -375,11 +375,11 @@ def _versions(signed: Mapping[int, Report], link: Callable[[int], str]) -> tuple
 
 
 def _text(field: str, text: str, most: int, todo: str) -> str:
-    found = clean_lines(text)
-    if not found:
+    clean = clean_lines(text)
+    if not clean:
         raise InvalidFieldError(field, f"the {field} is empty", None, todo)
-    if len(found) > most:
+    if len(clean) > most:
         raise InvalidFieldError(
-            field, f"the {field} is too long", f"{len(found)} characters", f"at most {most} characters"
+            field, f"the {field} is too long", f"{len(clean)} characters", f"at most {most} characters"
         )
-    return found
+    return clean
