@@ -193,7 +193,7 @@ def test_the_commands_back_up_restore_and_clear_out(
     monkeypatch.setenv("CERVICYTE_RETENTION_DAYS", "1")
     done = run.invoke(commands, ["backup", str(tmp_path / "saved.tar")], catch_exceptions=False)
     assert done.exit_code == 0
-    assert "1 pictures" in done.output
+    assert "1 images" in done.output
     done = run.invoke(commands, ["retention"], catch_exceptions=False)
     assert "due: 1" in done.output
     done = run.invoke(commands, ["retention", "--delete"], catch_exceptions=False)
