@@ -146,7 +146,9 @@ def make_network_bundle(name: str, weights: str, folder: Path) -> Bundle:
     weights_of_head = np.random.default_rng(0).normal(size=(extractor.dimension, 2)) * 0.01
     graph = network_graph(extractor.onnx_path, LinearHead(weights_of_head, np.zeros(2), 1.0), 1.0)
     spec = InputSpec("image", size=extractor.size)
-    limits = DecisionLimits(0.5, 0.95, 0.4, 0.6, 0.0, 0.05)
+    limits = DecisionLimits(
+        threshold=0.5, sensitivity=0.95, normal_below=0.4, abnormal_from=0.6, confidence_from=0.0, max_risk=0.05
+    )
     manifest = Manifest(name, BINARY, BINARY.classes, limits=limits, input=spec, precision=extractor.precision)
     return save_bundle(folder, manifest, graph)
 

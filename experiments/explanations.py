@@ -19,7 +19,8 @@ from cervicyte.bundle.folder import Bundle
 from cervicyte.data.cells import CellTable
 from cervicyte.data.readers import load
 from cervicyte.errors import DataError, ImageError
-from cervicyte.evaluation.metrics import interval, mean, resamples
+from cervicyte.evaluation.intervals import effective_groups, interval, resamples
+from cervicyte.evaluation.metrics import mean
 from cervicyte.explain.explainer import Explainer
 from cervicyte.explain.faithfulness import PARTS, agreement, correlation, deletion, elsewhere, randomised
 from cervicyte.images import decoding
@@ -105,7 +106,7 @@ def chosen(cells: CellTable, count: int, seed: int) -> CellTable:
 def mean_ci(values: np.ndarray, groups: np.ndarray) -> str:
     """A mean with its 95 % interval over groups."""
     drawn = np.concatenate([mean(values, weights) for weights in resamples(groups, 1000, 0)])
-    ends = interval(drawn)
+    ends = interval(float(values.mean()), drawn, effective_groups(groups), (-np.inf, np.inf))
     return f"{values.mean():+.2f}" + (f" ({ends[0]:+.2f} to {ends[1]:+.2f})" if ends else "")
 
 

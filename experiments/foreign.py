@@ -22,7 +22,7 @@ from cervicyte.data import splits
 from cervicyte.data.cells import CellTable
 from cervicyte.data.readers import load
 from cervicyte.decision.quality import QualityModel, fit_quality, verdicts
-from cervicyte.evaluation import metrics
+from cervicyte.evaluation import intervals, metrics
 from cervicyte.images import decoding
 from cervicyte.images.descriptors import describe
 
@@ -69,8 +69,9 @@ def main() -> None:
     for name, judged in rows.items():
         reasons = Counter(str(reason) for part, _ in judged for reason in part)
         print(_line(name, [area for _, area in judged], reasons))
-    weights = next(metrics.resamples(cells.groups, 1000, 0))
-    low, high = metrics.interval(metrics.mean(own != "", weights)) or (0.0, 1.0)
+    weights = next(intervals.resamples(cells.groups, 1000, 0))
+    size = intervals.effective_groups(cells.groups)
+    low, high = intervals.interval(float((own != "").mean()), metrics.mean(own != "", weights), size) or (0.0, 1.0)
     why = Counter(str(reason) for reason in own if reason)
     print(f"\nTrue test cells refused: {(own != '').mean():.1%} ({low:.1%} to {high:.1%}); {dict(why)}")
 

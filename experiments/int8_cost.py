@@ -18,7 +18,8 @@ from cervicyte.base.files import write_json
 from cervicyte.data.cells import CellTable
 from cervicyte.data.readers import load
 from cervicyte.data.splits import make_folds
-from cervicyte.evaluation.metrics import auroc, resamples
+from cervicyte.evaluation.intervals import resamples
+from cervicyte.evaluation.metrics import auroc
 from cervicyte.features import extraction
 from cervicyte.images import decoding
 from cervicyte.networks.quantisation import quantise

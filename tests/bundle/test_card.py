@@ -14,7 +14,9 @@ from cervicyte.decision.calibration import DecisionLimits
 
 def made(scores=None, training=None, system="herlev") -> Manifest:
     found = next(row for row in SYSTEMS if row.name == system)
-    limits = DecisionLimits(0.4, 0.95, 0.2, 0.6, 0.0, 0.05)
+    limits = DecisionLimits(
+        threshold=0.4, sensitivity=0.95, normal_below=0.2, abnormal_from=0.6, confidence_from=0.0, max_risk=0.05
+    )
     return Manifest("m", found, found.classes, InputSpec("image", 96), limits, "float32", training or {}, scores or {})
 
 
@@ -54,7 +56,17 @@ def test_a_leaking_protocol_is_not_told_as_an_honest_one() -> None:
 
 
 def test_a_limit_that_no_cell_reaches_is_said_in_words() -> None:
-    never = replace(made(), limits=DecisionLimits(0.4, 0.95, 0.0, float("inf"), 0.0, 0.05))
+    never = replace(
+        made(),
+        limits=DecisionLimits(
+            threshold=0.4,
+            sensitivity=0.95,
+            normal_below=0.0,
+            abnormal_from=float("inf"),
+            confidence_from=0.0,
+            max_risk=0.05,
+        ),
+    )
     assert "Called normal never and abnormal never" in model_card(never)
     assert "Called normal below P(abnormal) = 0.200 and abnormal from 0.600 on" in model_card(made())
 

@@ -32,7 +32,9 @@ def model(backbone: Path, tmp_path_factory: pytest.TempPathFactory) -> bundle.Bu
         BINARY,
         BINARY.classes,
         bundle.InputSpec("image", SIDE),
-        DecisionLimits(0.5, 0.95, 0.4, 0.6, 0.0, 0.05),
+        DecisionLimits(
+            threshold=0.5, sensitivity=0.95, normal_below=0.4, abnormal_from=0.6, confidence_from=0.0, max_risk=0.05
+        ),
         "float32",
         quality=replace(learned, contrast_from=0.0, focus_from=-1e9, distance_to=1e9, far_from=1e9),
     )

@@ -29,7 +29,9 @@ from cervicyte.training.recipes import load_recipe
 from support.commands import cervicyte, inside, read, three_parts
 
 FILES = ("manifest.json", "model.onnx", "training_cells.npz", "MODEL_CARD.md", "SHA256SUMS")
-LIMITS = DecisionLimits(0.3, 0.95, 0.1, 0.8, 0.0, 0.05)
+LIMITS = DecisionLimits(
+    threshold=0.3, sensitivity=0.95, normal_below=0.1, abnormal_from=0.8, confidence_from=0.0, max_risk=0.05
+)
 
 
 def _small(folder: Path, **changes) -> Bundle:

@@ -12,7 +12,6 @@ from cervicyte.decision.calibration import (
     fit_limits,
     fit_temperature,
     name_cells,
-    operating_point,
     softmax,
 )
 
@@ -29,20 +28,6 @@ def _logits(n: int, k: int, seed: int, scale: float = 1.0) -> tuple[np.ndarray, 
 def test_temperature_undoes_a_known_overconfidence(scale: float) -> None:
     logits, codes = _logits(4000, 4, seed=1, scale=scale)
     assert fit_temperature(logits, codes) == pytest.approx(scale, rel=0.12)
-
-
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=60), st.floats(0.5, 1.0))
-def test_operating_point_keeps_its_sensitivity_and_is_the_highest_that_does(scores: list[float], target: float) -> None:
-    p = np.array(scores)
-    threshold = operating_point(p, np.ones(len(p), dtype=bool), target)
-    assert (p >= threshold).mean() >= target - 1e-9
-    higher = p[p > threshold]
-    if len(higher):
-        assert (p >= higher.min()).mean() < target + 1e-9
-
-
-def test_without_abnormal_cells_everything_is_flagged() -> None:
-    assert operating_point(np.array([0.1, 0.2]), np.zeros(2, dtype=bool)) == 0.0
 
 
 @given(st.integers(0, 10_000), st.sampled_from([0.0, 0.02, 0.05, 0.2]))
@@ -81,7 +66,9 @@ def test_a_flagged_or_uncertain_cell_is_never_called_normal(seed: int) -> None:
 
 
 def test_abnormality_shared_by_many_classes_outweighs_one_normal_class() -> None:
-    limits = DecisionLimits(0.4, 0.95, 0.2, 0.4, 0.0, 0.05)
+    limits = DecisionLimits(
+        threshold=0.4, sensitivity=0.95, normal_below=0.2, abnormal_from=0.4, confidence_from=0.0, max_risk=0.05
+    )
     p = np.array([[0.45, 0.19, 0.18, 0.18]])
     labels = name_cells(p, ("normal", "a", "b", "c"), np.array([False, True, True, True]), limits)
     assert labels == ["a"]
@@ -90,9 +77,13 @@ def test_abnormality_shared_by_many_classes_outweighs_one_normal_class() -> None
 def test_cells_that_are_unsure_for_another_reason_are_uncertain_too() -> None:
     p = np.array([[0.9, 0.1], [0.9, 0.1], [0.75, 0.25], [0.1, 0.9]])
     unsure = np.array([True, False, False, False])
-    limits = DecisionLimits(0.3, 0.95, 0.2, 0.3, 0.0, 0.05)
+    limits = DecisionLimits(
+        threshold=0.3, sensitivity=0.95, normal_below=0.2, abnormal_from=0.3, confidence_from=0.0, max_risk=0.05
+    )
     assert name_cells(p, ("n", "a"), np.array([False, True]), limits, unsure) == [UNCERTAIN, "n", UNCERTAIN, "a"]
-    no_verdict = DecisionLimits(None, 0.95, 0.0, 0.0, 0.8, 0.05)
+    no_verdict = DecisionLimits(
+        threshold=None, sensitivity=0.95, normal_below=0.0, abnormal_from=0.0, confidence_from=0.8, max_risk=0.05
+    )
     assert name_cells(p, ("x", "y"), None, no_verdict, unsure) == [UNCERTAIN, "x", UNCERTAIN, "y"]
 
 
@@ -127,62 +118,95 @@ PROBABILITIES = np.stack([1 - P, np.zeros(len(P)), P], axis=1)
 ABNORMAL = np.array([False, True, True])
 
 
+def _single(value: float) -> float:
+    """The nearest float32 number that is not above a value."""
+    nearest = np.float32(value)
+    return float(nearest if float(nearest) <= value else np.nextafter(nearest, np.float32(0)))
+
+
 def test_limits_of_a_few_cells_are_those_computed_by_hand() -> None:
-    """Two of six abnormal cells may be missed; of the cells answered normal, or abnormal, one in five may be wrong."""
+    """The lowest of six abnormal cells bounds a sensitivity of 0.6, as 0.6 ** 6 is below 0.05."""
     limits = fit_limits(PROBABILITIES, CODES, ABNORMAL, sensitivity=0.6, max_risk=0.2)
-    up_to_30 = float(np.nextafter(0.30, 1))  # one wrong of five; with the next two of six, and two of seven
-    assert limits == DecisionLimits(0.60, 0.6, up_to_30, 0.80, 0.0, 0.2)
+    assert limits == DecisionLimits(
+        threshold=_single(0.125),  # the middle between 0.10, normal, and 0.15, abnormal
+        sensitivity=0.6,
+        confidence=0.95,
+        normal_below=_single(0.125),  # all below are normal
+        abnormal_from=_single(0.80),  # none wrong of three; with the next one of four
+        confidence_from=0.0,
+        max_risk=0.2,
+    )
 
 
 def test_cells_at_the_operating_point_are_not_answered_normal() -> None:
     p = np.array([0.1, 0.2, 0.5])
     limits = fit_limits(np.stack([1 - p, p], axis=1), np.array([0, 0, 1]), np.array([False, True]), 1.0, 0.5)
-    assert (limits.threshold, limits.normal_below) == (0.5, float(np.nextafter(0.2, 1)))
+    assert limits.threshold == _single(0.35)  # the middle between 0.2, normal, and 0.5, abnormal
+    assert limits.normal_below == limits.threshold  # 0.5 would be a risk as asked for, and is flagged
 
 
 def test_unsure_cells_count_for_the_operating_point_only() -> None:
     unsure = np.isin(P, (0.35, 0.62, 0.70))
     limits = fit_limits(PROBABILITIES, CODES, ABNORMAL, 0.6, 0.2, unsure)
-    assert limits == DecisionLimits(0.60, 0.6, float(np.nextafter(0.40, 1)), 0.60, 0.0, 0.2)
+    assert limits.threshold == limits.normal_below == _single(0.125)
+    assert limits.abnormal_from == _single(0.40)  # one wrong of five; with the next two of six
+
+
+def test_normal_is_answered_up_to_the_last_cell_that_keeps_the_risk() -> None:
+    p = np.array([*np.linspace(0.01, 0.20, 20), 0.25, 0.30, 0.45, *np.linspace(0.46, 0.9, 77)])
+    codes = np.array([0] * 20 + [1, 1, 0] + [1] * 77)
+    limits = fit_limits(np.stack([1 - p, p], axis=1), codes, np.array([False, True]), 0.95, 0.05)
+    assert limits.confidence is not None
+    assert limits.threshold == pytest.approx(0.225)  # below the lowest of 79 abnormal cells, above the twenty normal
+    assert 0.20 < limits.normal_below <= 0.20 + 1e-7
 
 
 def test_limits_on_confidence_are_those_computed_by_hand() -> None:
     top = np.array([0.9, 0.8, 0.7, 0.6, 0.55])
     right, codes = np.array([True, False, True, True, False]), np.array([1, 1, 0, 1, 1])
     p = np.where((np.arange(2) == codes[:, None]) == right[:, None], top[:, None], 1 - top[:, None])
-    assert fit_limits(p, codes, None, 0.9, 0.25) == DecisionLimits(None, 0.9, 0.0, 0.0, 0.6, 0.25)
+    limits = fit_limits(p, codes, None, 0.9, 0.25)
+    assert (limits.threshold, limits.confidence_from, limits.max_risk) == (None, _single(0.6), 0.25)
     unsure = np.array([False, True, False, False, False])
-    assert fit_limits(p, codes, None, 0.9, 0.25, unsure).confidence_from == 0.55
+    assert fit_limits(p, codes, None, 0.9, 0.25, unsure).confidence_from == _single(0.55)
 
 
 @pytest.mark.parametrize(("max_risk", "lowest"), [(0.0, 0.9), (0.34, 0.6)])
 @pytest.mark.parametrize("codes", [[0, 0, 1], [0, 1, 0]])
 def test_equal_confidences_are_answered_together_or_not_at_all(codes, max_risk, lowest) -> None:
     p = np.array([[0.9, 0.1], [0.6, 0.4], [0.6, 0.4]])
-    assert fit_limits(p, np.array(codes), None, max_risk=max_risk).confidence_from == lowest
+    assert fit_limits(p, np.array(codes), None, max_risk=max_risk).confidence_from == _single(lowest)
 
 
-def test_one_abnormal_cell_in_twenty_is_missed_and_one_answer_in_twenty_wrong_unless_asked_otherwise() -> None:
-    p = np.arange(20) / 20
-    assert operating_point(p, np.ones(20, dtype=bool)) == p[1]
-    limits = fit_limits(np.stack([1 - p, p], axis=1), np.ones(20, dtype=int), np.array([False, True]))
-    assert (limits.threshold, limits.sensitivity, limits.max_risk) == (p[1], 0.95, 0.05)
+def test_a_sensitivity_of_95_percent_and_one_wrong_answer_in_twenty_unless_asked_otherwise() -> None:
+    p = np.arange(1, 61) / 100
+    limits = fit_limits(np.stack([1 - p, p], axis=1), np.ones(60, dtype=int), np.array([False, True]))
+    assert (limits.sensitivity, limits.max_risk, limits.confidence) == (0.95, 0.05, 0.95)
 
 
 def test_a_limit_belongs_to_the_verdict_above_it() -> None:
-    limits, p = DecisionLimits(0.5, 0.95, 0.25, 0.75, 0.0, 0.05), np.array([0.24, 0.25, 0.5, 0.74, 0.75])
+    limits, p = (
+        DecisionLimits(
+            threshold=0.5, sensitivity=0.95, normal_below=0.25, abnormal_from=0.75, confidence_from=0.0, max_risk=0.05
+        ),
+        np.array([0.24, 0.25, 0.5, 0.74, 0.75]),
+    )
     assert limits.uncertain(np.stack([1 - p, p], axis=1), p).tolist() == [False, True, True, True, False]
     assert limits.flagged(p).tolist() == [False, False, True, True, True]
 
 
 def test_without_an_operating_point_nothing_is_flagged_and_json_keeps_that() -> None:
-    limits = DecisionLimits(None, 0.95, 0.0, 0.0, 0.8, 0.05)
+    limits = DecisionLimits(
+        threshold=None, sensitivity=0.95, normal_below=0.0, abnormal_from=0.0, confidence_from=0.8, max_risk=0.05
+    )
     assert limits.flagged(np.array([0.9])) is None
     assert DecisionLimits.from_json(limits.to_json()) == limits
 
 
 def test_a_cell_below_the_operating_point_gets_its_most_probable_normal_class() -> None:
-    limits = DecisionLimits(0.5, 0.95, 0.5, 0.5, 0.0, 0.05)
+    limits = DecisionLimits(
+        threshold=0.5, sensitivity=0.95, normal_below=0.5, abnormal_from=0.5, confidence_from=0.0, max_risk=0.05
+    )
     p = np.array([[0.1, 0.5, 0.4], [0.1, 0.3, 0.6]])
     assert name_cells(p, ("n1", "n2", "a"), np.array([False, False, True]), limits) == ["n2", "a"]
 
@@ -199,3 +223,53 @@ def test_temperature_stays_within_its_bounds() -> None:
     right = np.array([0, 1] * 10)
     assert fit_temperature(logits, right) == pytest.approx(0.05, rel=0.01)
     assert fit_temperature(10 * logits, 1 - right) == pytest.approx(20, rel=0.01)
+
+
+@pytest.mark.parametrize("sharpness", [12, 20, 60, 2000])
+def test_limits_of_classes_told_apart_lie_between_the_clouds(sharpness: int) -> None:
+    random = np.random.default_rng(sharpness)
+    p = np.r_[random.beta(1, sharpness, 200), random.beta(sharpness, 1, 200)]
+    if sharpness == 2000:  # what a low temperature makes of them
+        p = 1 / (1 + np.exp(-3 * (np.log(p) - np.log1p(-p))))
+    abnormal = np.arange(400) >= 200
+    limits = fit_limits(np.c_[1 - p, p], abnormal.astype(int), np.array([False, True]))
+    for limit in (limits.threshold, limits.normal_below):
+        assert limit is not None
+        assert p[~abnormal].max() < limit <= min(0.5, p[abnormal].min())
+        assert np.float32(limit) == limit
+    labels = name_cells(np.array([[1e-6, 1 - 1e-6]]), ("normal", "abnormal"), np.array([False, True]), limits)
+    assert labels == ["abnormal"]
+
+
+@given(st.integers(0, 10_000), st.integers(2, 60), st.floats(-8, 8), st.floats(0.01, 5))
+def test_no_cell_at_or_above_one_half_is_normal_without_doubt(seed: int, n: int, shift: float, spread: float) -> None:
+    random = np.random.default_rng(seed)
+    codes = random.integers(0, 2, n)
+    p = 1 / (1 + np.exp(-(random.normal(size=n) * spread + shift * codes)))
+    limits = fit_limits(np.c_[1 - p, p], codes, np.array([False, True]))
+    new = np.linspace(0.5, 1, 101)
+    assert "normal" not in name_cells(np.c_[1 - new, new], ("normal", "abnormal"), np.array([False, True]), limits)
+
+
+def test_limits_of_an_earlier_build_are_read_and_hold_at_one_half() -> None:
+    limits = DecisionLimits.from_json(
+        {
+            "threshold": 0.99999999992,
+            "sensitivity": 0.95,
+            "normal_below": 0.79,
+            "abnormal_from": 0.99999999992,
+            "confidence_from": 0.0,
+            "max_risk": 0.05,
+        }
+    )
+    assert limits.confidence is None
+    p = np.array([0.1, 0.499, 0.5, 0.69, 0.999999])
+    assert limits.uncertain(np.c_[1 - p, p], p).tolist() == [False, False, True, True, True]
+
+
+def test_a_verdict_goes_no_further_than_what_supports_it() -> None:
+    p = np.r_[np.linspace(0.001, 0.01, 100), np.linspace(0.99, 0.999, 100)]
+    limits = fit_limits(np.c_[1 - p, p], (np.arange(200) >= 100).astype(int), np.array([False, True]))
+    between = np.array([0.03, 0.2, 0.8, 0.97])
+    labels = name_cells(np.c_[1 - between, between], ("normal", "abnormal"), np.array([False, True]), limits)
+    assert labels == ["normal", UNCERTAIN, UNCERTAIN, "abnormal"]

@@ -251,7 +251,14 @@ def _limits(draw: st.DrawFn) -> DecisionLimits:
     share = st.floats(0, 1)
     band = st.one_of(share, st.just(0.0), st.just(float("inf")))
     threshold = draw(st.one_of(share, st.sampled_from([0.0, 1e-12, 0.5, 1.0])))
-    return DecisionLimits(threshold, 0.95, draw(band), draw(band), 0.0, 0.05)
+    return DecisionLimits(
+        threshold=threshold,
+        sensitivity=0.95,
+        normal_below=draw(band),
+        abnormal_from=draw(band),
+        confidence_from=0.0,
+        max_risk=0.05,
+    )
 
 
 @settings(deadline=None, max_examples=300)
@@ -285,7 +292,9 @@ def test_no_rule_calls_a_cell_normal_that_a_member_sees_as_abnormal(
 def test_a_certain_severe_dysplasia_is_not_outvoted_into_normal(rule: str) -> None:
     # Five members that contradict each other on a cell that one is certain of, for every abnormal class,
     # the last included. The weights ignore the certain member; the matrix always says normal.
-    limits = DecisionLimits(0.5, 0.95, 0.5, 0.6, 0.0, 0.05)
+    limits = DecisionLimits(
+        threshold=0.5, sensitivity=0.95, normal_below=0.5, abnormal_from=0.6, confidence_from=0.0, max_risk=0.05
+    )
     votes = np.full((int(ABNORMAL.sum()), 6, 7), 0.01)
     votes[:, 1:, 0] = 0.94
     votes[:, 3:, 1], votes[:, 3:, 0] = 0.94, 0.01
@@ -316,7 +325,9 @@ def test_the_last_class_can_be_the_answer(rule: str) -> None:
 
 
 def test_the_guard_is_never_a_reason_against_an_abnormal_answer() -> None:
-    limits = DecisionLimits(0.3, 0.95, 0.1, 0.3, 0.0, 0.05)
+    limits = DecisionLimits(
+        threshold=0.3, sensitivity=0.95, normal_below=0.1, abnormal_from=0.3, confidence_from=0.0, max_risk=0.05
+    )
     votes = np.array([[[0.1, 0.9], [0.9, 0.1], [0.9, 0.1]]])
     p = Combiner("mean").combine(votes)
     assert abnormal_votes(votes, np.array([False, True]), 0.3).tolist() == [[True, False, False]]
@@ -335,7 +346,9 @@ def test_an_operating_point_that_is_no_number_alarms() -> None:
 
 
 def test_without_normal_and_abnormal_fewer_than_half_of_the_members_are_no_answer() -> None:
-    limits = DecisionLimits(None, 0.95, 0.0, 0.0, 0.0, 0.05)
+    limits = DecisionLimits(
+        threshold=None, sensitivity=0.95, normal_below=0.0, abnormal_from=0.0, confidence_from=0.0, max_risk=0.05
+    )
     three = np.eye(3)
     votes = np.array([three[[0, 0, 1, 1]], three[[0, 1, 1, 1]], three[[0, 1, 2, 2]]])
     p = np.array([[0.6, 0.3, 0.1], [0.6, 0.3, 0.1], [0.1, 0.2, 0.7]])
@@ -456,7 +469,9 @@ def test_votes_that_are_not_distributions_are_refused(votes: np.ndarray) -> None
 
 def test_arrays_that_do_not_fit_each_other_are_refused() -> None:
     votes, codes, groups = _members(30, 3, (1.0, 1.0))
-    limits = DecisionLimits(0.5, 0.95, 0.5, 0.6, 0.0, 0.05)
+    limits = DecisionLimits(
+        threshold=0.5, sensitivity=0.95, normal_below=0.5, abnormal_from=0.6, confidence_from=0.0, max_risk=0.05
+    )
     with pytest.raises(DataError, match="different lengths"):
         fit_combiner("mean", votes, codes[:-1], groups)
     with pytest.raises(DataError, match="class numbers"):

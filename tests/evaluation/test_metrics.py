@@ -204,27 +204,6 @@ def test_intervals_are_wider_when_groups_share_their_errors():
     assert wide[1] - wide[0] > 1.3 * (narrow[1] - narrow[0])
 
 
-def test_the_interval_covers_the_truth_about_19_times_in_20():
-    rng = np.random.default_rng(1)
-    hits, runs = 0, 120
-    for run in range(runs):
-        skill = np.clip(0.8 + 0.15 * rng.normal(size=60), 0, 1)
-        right = rng.random((60, 5)) < skill[:, None]
-        drawn = [metrics.mean(right.ravel(), w) for w in metrics.resamples(np.repeat(np.arange(60), 5), 300, run)]
-        low, high = metrics.interval(np.concatenate(drawn))
-        expected = np.clip(0.8 + 0.15 * np.random.default_rng(9).normal(size=100_000), 0, 1).mean()
-        hits += low <= expected <= high
-    assert 0.88 <= hits / runs <= 0.995
-
-
-def test_resamples_do_not_depend_on_the_order_or_number_of_cells(monkeypatch):
-    groups = np.array(["b", "a", "c"])
-    few = np.concatenate(list(metrics.resamples(groups, 50, 3)))
-    many = np.concatenate(list(metrics.resamples(np.repeat(groups[::-1], 15_000), 50, 3)))
-    assert np.array_equal(few, many[:, ::15_000][:, ::-1])
-    assert (few.sum(axis=1) == 3).all()
-
-
 def test_the_same_seed_gives_the_same_numbers(seven):
     a, b, c = (metrics.score(seven, n_boot=50, seed=s) for s in (4, 4, 5))
     assert a == b
@@ -366,3 +345,31 @@ def test_csv_of_a_binary_system_has_one_column_of_p_abnormal(tmp_path):
     header, first, _ = (tmp_path / "p.csv").read_text().splitlines()
     assert header.split(",")[7:] == ["p_normal", "p_abnormal", "above_operating_point", "uncertain", "quality"]
     assert first.split(",")[7:] == ["0.200000", "0.800000", "true", "false", "not checked"]
+
+
+def test_a_cell_without_a_verdict_is_neither_found_nor_passed():
+    p = realistic()
+    uncertain = np.arange(len(p)) % 3 == 0
+    p = dataclasses.replace(p, uncertain=uncertain)
+    binary = metrics.score(p, n_boot=20)["binary"]
+    called, answered = p.called_abnormal, ~uncertain
+    for name, kind in (("sensitivity", p.abnormal), ("specificity", ~p.abnormal)):
+        right = (called == p.abnormal) & answered & kind
+        assert binary[f"{name}_as_used"]["value"] == pytest.approx(right.sum() / kind.sum())
+        assert binary[f"{name}_answered"]["value"] == pytest.approx(right.sum() / (kind & answered).sum())
+        assert binary[f"{name}_as_used"]["value"] < binary[name]["value"]
+
+
+def test_where_all_is_refused_nothing_is_found():
+    p = realistic()
+    binary = metrics.score(dataclasses.replace(p, uncertain=np.ones(len(p), dtype=bool)), n_boot=20)["binary"]
+    assert binary["sensitivity_as_used"]["value"] == 0
+    assert binary["sensitivity_answered"]["value"] is None
+
+
+def test_two_groups_give_no_interval():
+    p = realistic()
+    two = dataclasses.replace(p, groups=np.where(np.arange(len(p)) % 2, "a", "b").astype(object))
+    scores = metrics.score(two, n_boot=50)
+    assert scores["native"]["accuracy"]["ci95"] is None
+    assert scores["binary"]["sensitivity"]["ci95"] is None

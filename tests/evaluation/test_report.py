@@ -270,7 +270,7 @@ def test_every_kind_of_result_gives_a_page(tmp_path, case):
         "no operating point": "no operating point was set",
         "external": "On another data set",
         "perfect": "None among the tested cells.",
-        "binary": "unsure of 100 % of cells",
+        "binary": "gives a verdict for 0.0 %",
     }
     assert expected.get(case, "Intended use") in page.words
 
@@ -286,10 +286,10 @@ def test_the_verdict_counts_missed_cells_and_names_the_prevalence(tmp_path):
 
 def test_the_verdict_claims_no_unseen_slide_where_every_cell_is_its_own_group(tmp_path):
     p = predictions(tmp_path / "cells")
-    assert report.verdict(evaluation(p))[0].startswith("On cells of groups that it had not seen, it finds")
+    assert report.verdict(evaluation(p))[0].startswith("On cells of groups that it had not seen, it calls")
     alone = dataclasses.replace(p, groups=np.array([str(i) for i in range(len(p))], dtype=object))
     assert report.verdict(evaluation(alone))[0].startswith(
-        "On cells that it had not seen, their slides unknown, it finds"
+        "On cells that it had not seen, their slides unknown, it calls"
     )
 
 

@@ -26,7 +26,9 @@ from cervicyte.networks.orientations import averaged, oriented
 from support.commands import inside, three_parts
 
 SIDE, PLACES, CHANNELS = 32, 4, 6
-LIMITS = DecisionLimits(0.5, 0.95, 0.5, 0.5, 0.0, 0.05)
+LIMITS = DecisionLimits(
+    threshold=0.5, sensitivity=0.95, normal_below=0.5, abnormal_from=0.5, confidence_from=0.0, max_risk=0.05
+)
 IMAGE = InputSpec("image", size=SIDE)
 MEASURED = InputSpec("measurements", measurements=morphology.NAMES)
 D = len(morphology.NAMES)

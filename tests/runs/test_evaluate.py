@@ -38,7 +38,14 @@ def _model(folder: Path, system: LabelSystem, known: CellTable, **training) -> B
 
     d, k = len(morphology.NAMES), len(system.classes)
     weights = np.random.default_rng(1).normal(size=(d, k)) * 0.01
-    limits = DecisionLimits(None if system.abnormal is None else 0.4, 0.95, 0.1, 0.9, 0.0, 0.05)
+    limits = DecisionLimits(
+        threshold=None if system.abnormal is None else 0.4,
+        sensitivity=0.95,
+        normal_below=0.1,
+        abnormal_from=0.9,
+        confidence_from=0.0,
+        max_risk=0.05,
+    )
     spec = InputSpec("measurements", measurements=tuple(morphology.NAMES))
     manifest = Manifest("stand-in", system, system.classes, spec, limits, "float32", training)
     nothing = training_cells(known.subset(np.zeros(len(known), dtype=bool)))

@@ -140,7 +140,9 @@ class _Spy:
     def __init__(self, seen: CellTable) -> None:
         self.seen = seen
         self.classes = seen.system.classes
-        self.limits = DecisionLimits(0.5, 0.95, 0.2, 0.8, 0.0, 0.05)
+        self.limits = DecisionLimits(
+            threshold=0.5, sensitivity=0.95, normal_below=0.2, abnormal_from=0.8, confidence_from=0.0, max_risk=0.05
+        )
 
     def answers(self, cells: CellTable) -> Answers:
         assert not set(self.seen.paths) & set(cells.paths)

@@ -51,7 +51,9 @@ NAMES = [r.name for r in RULES]
 CLASSES = HERLEV.classes
 ABNORMAL = np.array([c in (HERLEV.abnormal or ()) for c in CLASSES])
 NORMAL = frozenset(CLASSES) - (HERLEV.abnormal or frozenset())
-LIMITS = DecisionLimits(0.5, 0.95, 0.5, 0.5, 0.0, 0.05)
+LIMITS = DecisionLimits(
+    threshold=0.5, sensitivity=0.95, normal_below=0.5, abnormal_from=0.5, confidence_from=0.0, max_risk=0.05
+)
 
 #: Two ways to measure and one untrained network, each member different in more than its name.
 MEMBERS = (

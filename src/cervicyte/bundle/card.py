@@ -107,7 +107,12 @@ def _limits(manifest: Manifest) -> str:
     lines = []
     if limits.threshold is not None:
         lines.append(
-            f"- Flagged from P(abnormal) = {limits.threshold:.3f} on, set for {limits.sensitivity:.0%} sensitivity."
+            f"- Flagged from P(abnormal) = {limits.threshold:.3f} on, set for {limits.sensitivity:.0%} sensitivity, "
+            + (
+                "on average over training sets: not promised."
+                if limits.confidence is None
+                else f"kept on new cells like those of the training set with {limits.confidence:.0%} confidence."
+            )
         )
         low = "never" if limits.normal_below <= 0 else f"below P(abnormal) = {limits.normal_below:.3f}"
         high = "never" if limits.abnormal_from > 1 else f"from {limits.abnormal_from:.3f} on"

@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from cervicyte.decision.thresholds import HIGHEST, operating_point, single
+
 
 def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
     """Probabilities from logits: float64 (n, k) to float64 (n, k), each row summing to 1."""
@@ -71,30 +73,11 @@ def fit_temperature(logits: np.ndarray, codes: np.ndarray) -> float:
         p = softmax(logits, float(np.exp(log_temperature)))[rows, codes]
         return float(-np.log(np.maximum(p, 1e-12)).mean())
 
-    found = minimize_scalar(loss, bounds=(np.log(0.05), np.log(20.0)), method="bounded")
-    return float(np.exp(found.x))
+    least = minimize_scalar(loss, bounds=(np.log(0.05), np.log(20.0)), method="bounded")
+    return float(np.exp(least.x))
 
 
-def operating_point(p_abnormal: np.ndarray, abnormal: np.ndarray, sensitivity: float = 0.95) -> float:
-    """The highest threshold at which at least ``sensitivity`` of the abnormal cells are at or above it.
-
-    Parameters
-    ----------
-    p_abnormal : out-of-fold probabilities (n,)
-    abnormal : bool (n,)
-
-    Returns
-    -------
-    threshold on P(abnormal); 0 when there is no abnormal cell to learn it from
-    """
-    scores = np.sort(p_abnormal[abnormal])
-    if len(scores) == 0:
-        return 0.0
-    missed_at_most = int(np.floor((1 - sensitivity) * len(scores) + 1e-9))
-    return float(scores[missed_at_most])
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class DecisionLimits:
     """Where verdicts begin and end on P(abnormal), or on confidence where abnormal is not defined.
 
@@ -102,6 +85,7 @@ class DecisionLimits:
     ----------
     threshold : the operating point; at or above it a cell is flagged; None without normal/abnormal
     sensitivity : the sensitivity that the threshold was set for
+    confidence : how sure that sensitivity is on new cells (`thresholds.operating_point`); None where it is not promised
     normal_below : a cell is called normal only below this; never above the threshold; 0 for never
     abnormal_from : a cell is called abnormal only from here on; never below the threshold; inf for never
     confidence_from : without normal/abnormal, a class is named only from this probability on; inf for never
@@ -110,19 +94,23 @@ class DecisionLimits:
 
     threshold: float | None
     sensitivity: float
+    confidence: float | None = None
     normal_below: float
     abnormal_from: float
     confidence_from: float
     max_risk: float
 
     def uncertain(self, probabilities: np.ndarray, p_abnormal: np.ndarray | None) -> np.ndarray:
-        """Which cells must be answered with "I do not know": bool (n,)."""
+        """Which cells must be answered with "I do not know": bool (n,).
+
+        A cell that is as probably abnormal as not is never normal without doubt, whatever the limits of a bundle say.
+        """
         if p_abnormal is None:
             return np.asarray(probabilities.max(axis=1) < self.confidence_from)
-        return np.asarray((p_abnormal >= self.normal_below) & (p_abnormal < self.abnormal_from))
+        return np.asarray((p_abnormal >= min(self.normal_below, HIGHEST)) & (p_abnormal < self.abnormal_from))
 
     def to_json(self) -> dict[str, float | None]:
-        """A plain form for manifests, with null for "never"; `from_json` reads it back."""
+        """A plain form for manifests, with null for "never" and for no promise; `from_json` reads it back."""
         return {k: None if v is None or np.isinf(v) else float(v) for k, v in vars(self).items()}
 
     @classmethod
@@ -130,17 +118,20 @@ class DecisionLimits:
         """Read the form that `to_json` wrote; KeyError or TypeError if it is not of that form."""
 
         def number(name: str) -> float:
-            found = value[name]
-            return float("inf") if found is None else float(found)
+            limit = value[name]
+            return float("inf") if limit is None else float(limit)
 
-        threshold = value["threshold"]
+        def or_none(limit: float | None) -> float | None:
+            return None if limit is None else float(limit)
+
         return cls(
-            None if threshold is None else float(threshold),
-            number("sensitivity"),
-            number("normal_below"),
-            number("abnormal_from"),
-            number("confidence_from"),
-            number("max_risk"),
+            threshold=or_none(value["threshold"]),
+            sensitivity=number("sensitivity"),
+            confidence=or_none(value.get("confidence")),  # earlier builds promised nothing
+            normal_below=number("normal_below"),
+            abnormal_from=number("abnormal_from"),
+            confidence_from=number("confidence_from"),
+            max_risk=number("max_risk"),
         )
 
     def flagged(self, p_abnormal: np.ndarray | None) -> np.ndarray | None:
@@ -155,13 +146,15 @@ def fit_limits(
     sensitivity: float = 0.95,
     max_risk: float = 0.05,
     unsure: np.ndarray | None = None,
+    groups: np.ndarray | None = None,
 ) -> DecisionLimits:
     """Set the operating point and the uncertain band from out-of-fold probabilities.
 
     The band is a risk-coverage rule (Geifman and El-Yaniv 2017, Selective classification for deep
     neural networks), applied to each verdict by itself: among the cells answered "normal" at most
     ``max_risk`` may be abnormal, and among those answered "abnormal" at most ``max_risk`` normal.
-    A verdict that cannot keep this is not given at all.
+    A verdict that cannot keep this is not given at all. In the gap beyond the last cell that supports it, a verdict is
+    given only where the probability itself keeps the risk. All limits are exact in float32, as a graph answers.
 
     Parameters
     ----------
@@ -169,32 +162,59 @@ def fit_limits(
     codes : class index of each row, int (n,)
     abnormal_classes : bool (k,), or None where normal and abnormal are not defined
     unsure : bool (n,), cells that are not answered whatever the band is; they count for the operating point only
+    groups : slide or patient of each row, (n,); None where each is by itself
     """
     answered = np.ones(len(codes), dtype=bool) if unsure is None else ~unsure
     if abnormal_classes is None:
-        confidence = probabilities.max(axis=1)[answered]
+        confidence = single(probabilities.max(axis=1))[answered]
         wrong = (probabilities.argmax(axis=1) != codes)[answered]
-        return DecisionLimits(None, sensitivity, 0.0, 0.0, _lowest_answer(confidence, wrong, max_risk), max_risk)
-    p = probabilities[:, abnormal_classes].sum(axis=1)
+        return DecisionLimits(
+            threshold=None,
+            sensitivity=sensitivity,
+            normal_below=0.0,
+            abnormal_from=0.0,
+            confidence_from=float(_lowest_answer(confidence, wrong, max_risk)[0]),
+            max_risk=max_risk,
+        )
+    p = single(probabilities[:, abnormal_classes].sum(axis=1))
     abnormal = abnormal_classes[codes]
-    threshold = operating_point(p, abnormal, sensitivity)
+    point = operating_point(p, abnormal, groups, sensitivity)
     # "normal" is answered from the low end upward, so its confidence is -p.
-    below, above = (p < threshold) & answered, (p >= threshold) & answered
-    normal_up_to = -_lowest_answer(-p[below], abnormal[below], max_risk)
-    normal_below = 0.0 if np.isinf(normal_up_to) else min(threshold, float(np.nextafter(normal_up_to, np.inf)))
-    abnormal_from = _lowest_answer(p[above], ~abnormal[above], max_risk)
-    return DecisionLimits(threshold, sensitivity, normal_below, abnormal_from, 0.0, max_risk)
+    below, above = (p < point.threshold) & answered, (p >= point.threshold) & answered
+    normal_to, next_up = (-end for end in _lowest_answer(-p[below], abnormal[below], max_risk))
+    abnormal_to, next_down = _lowest_answer(p[above], ~abnormal[above], max_risk)
+    risk = np.float32(max_risk)
+    return DecisionLimits(
+        threshold=point.threshold,
+        sensitivity=sensitivity,
+        confidence=point.confidence,
+        normal_below=0.0
+        if np.isinf(normal_to)
+        else min(point.threshold, float(max(_just_above(normal_to), min(risk, next_up)))),
+        abnormal_from=max(point.threshold, float(min(abnormal_to, max(1 - risk, _just_above(next_down)))))
+        if np.isfinite(abnormal_to)
+        else float("inf"),
+        confidence_from=0.0,
+        max_risk=max_risk,
+    )
 
 
-def _lowest_answer(confidence: np.ndarray, wrong: np.ndarray, max_risk: float) -> float:
-    """The lowest confidence down to which the share of wrong answers stays within max_risk; inf for none."""
+def _just_above(value: np.float32) -> np.float32:
+    return np.float32(np.nextafter(value, np.float32(np.inf)))
+
+
+def _lowest_answer(confidence: np.ndarray, wrong: np.ndarray, max_risk: float) -> tuple[np.float32, np.float32]:
+    """The lowest confidence, float32, down to which the share of wrong answers stays within max_risk, and the next one.
+
+    The first is inf where no answer keeps the risk, the second -inf where no cell is left.
+    """
     order = np.argsort(-confidence, kind="stable")
     risk = np.cumsum(wrong[order]) / np.arange(1, len(order) + 1)
-    ordered = confidence[order]
+    ordered = np.append(confidence[order], np.float32(-np.inf))
     # Equal confidences are answered together or not at all.
-    last_of_tie = np.append(ordered[1:] != ordered[:-1], True)
+    last_of_tie = ordered[1:] != ordered[:-1]
     good = np.flatnonzero((risk <= max_risk) & last_of_tie)
-    return float(ordered[good[-1]]) if len(good) else float("inf")
+    return (ordered[good[-1]], ordered[good[-1] + 1]) if len(good) else (np.float32(np.inf), ordered[0])
 
 
 #: The label of a cell that the model does not answer for.

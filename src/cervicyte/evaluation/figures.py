@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cervicyte.base.plots import BLUE, GREEN, GREY, INK, ORANGE, canvas, class_label, stacked
-from cervicyte.evaluation import metrics
+from cervicyte.evaluation import intervals, metrics
 from cervicyte.evaluation.results import Predictions
 
 if TYPE_CHECKING:
@@ -327,7 +327,7 @@ def _band(p: Predictions, curve: Callable[..., np.ndarray], seed: int) -> tuple[
     """Pointwise 95 % band of a curve of P(abnormal) over resampled groups."""
     found = [
         curve(*pair)
-        for weights in metrics.resamples(p.groups, _BAND_RESAMPLES, seed)
+        for weights in intervals.resamples(p.groups, _BAND_RESAMPLES, seed)
         for pair in zip(*metrics.ranked(p.abnormal, p.p_abnormal, weights), strict=True)  # type: ignore[arg-type]
         if pair[0][-1] > 0 and pair[1][-1] > 0
     ]

@@ -1,4 +1,4 @@
-"""How good predictions are: pure functions on arrays, and intervals by resampling whole groups.
+"""How good predictions are: pure functions on arrays, with intervals that resample whole groups.
 
 Every function takes optional ``weights``, how many times each cell counts: of shape (n,) it
 gives one number, of shape (b, n) it gives b numbers at once, one for each resample. A metric
@@ -8,11 +8,12 @@ that is not defined (no cell of a class, only one class) is NaN here and None in
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from cervicyte.evaluation import intervals
 from cervicyte.evaluation.results import Predictions
 
 #: Equal-mass bins of the calibration error and of the reliability diagram.
@@ -38,8 +39,12 @@ DEFINITIONS: Mapping[str, str] = {
     "sensitivity_at_half": "share of abnormal cells found with P(abnormal) cut at 0.5",
     "specificity_at_half": "share of normal cells passed with P(abnormal) cut at 0.5",
     "accuracy_at_operating_point": "accuracy of normal or abnormal at the operating point",
-    "sensitivity": "share of abnormal cells found at the operating point",
-    "specificity": "share of normal cells passed at the operating point",
+    "sensitivity": "share of abnormal cells at or above the operating point, answered or not",
+    "specificity": "share of normal cells below the operating point, answered or not",
+    "sensitivity_as_used": "share of abnormal cells that are called abnormal; no verdict counts as not found",
+    "specificity_as_used": "share of normal cells that are called normal; no verdict counts as not passed",
+    "sensitivity_answered": "share called abnormal among the abnormal cells that get a verdict",
+    "specificity_answered": "share called normal among the normal cells that get a verdict",
     "ppv": "share of abnormal among cells called abnormal at the operating point, at the stated prevalence",
     "npv": "share of normal among cells called normal at the operating point, at the stated prevalence",
     "refused": "share of cells that get no verdict because their picture does not look like the training cells",
@@ -181,29 +186,6 @@ def risk_coverage(correct: np.ndarray, confidence: np.ndarray) -> tuple[np.ndarr
     return (hits + misses) / len(np.asarray(correct)), misses / (hits + misses)
 
 
-def resamples(groups: np.ndarray, n_boot: int, seed: int) -> Iterator[np.ndarray]:
-    """Weights of cells, (b, n) in blocks of bounded memory, when whole groups are drawn with replacement.
-
-    Field and Welsh 2007, 10.1111/j.1467-9868.2007.00593.x. The draws depend only on the sorted
-    group names and the seed, so two tables of the same groups are resampled alike.
-    """
-    names, codes = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
-    rng = np.random.default_rng(seed)
-    block = max(1, min(n_boot, 2_000_000 // len(codes)))
-    for start in range(0, n_boot, block):
-        draws = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=min(block, n_boot - start))
-        yield draws[:, codes].astype(np.float64)
-
-
-def interval(values: np.ndarray) -> list[float] | None:
-    """The 2.5th and 97.5th percentiles; None where fewer than half of the resamples define the metric."""
-    good = values[np.isfinite(values)]
-    if not len(values) or len(good) * 2 < len(values):
-        return None
-    low, high = np.percentile(good, (2.5, 97.5))
-    return [float(low), float(high)]
-
-
 Measures = dict[tuple[str, ...], Array]
 
 
@@ -233,6 +215,8 @@ def measure(p: Predictions, weights: np.ndarray, prevalence: float = PREVALENCE)
     called = p.called_abnormal
     if p.abnormal is not None and p.p_abnormal is not None and called is not None:
         binary = _binary(p.abnormal, p.p_abnormal, called, weights, prevalence, p.operating_point is not None)
+        if p.operating_point is not None:
+            binary |= _as_used(p.abnormal, called, ~p.uncertain, weights)
         found |= {("binary", k): v for k, v in binary.items()}
         found["uncertain", "binary_error"] = 1 - mean(called == p.abnormal, answered)
         if is_binary(p):
@@ -246,10 +230,8 @@ def score(p: Predictions, prevalence: float = PREVALENCE, n_boot: int = 1000, se
     ``native`` judges the data set's own classes by the most probable one; ``binary`` judges normal
     or abnormal (None when the label system does not say which is which; for a binary system
     ``native`` holds the same numbers). A metric is ``{"value": x, "ci95": [low, high]}``; None stands
-    for what is not defined, for instance the recall of a class without cells. Intervals resample
-    whole groups, with the models as they are; there is none for a single group. A bin's noise
-    inflates the calibration error, and resampling adds that noise again: its interval is moved
-    back by the excess, so that it lies about the value.
+    for what is not defined, for instance the recall of a class without cells. Intervals are those of
+    `intervals.interval`, with the models as they are; there is none where fewer than three groups count.
     """
     point = measure(p, np.ones((1, len(p))), prevalence)
     drawn = bootstrap(p, prevalence, n_boot if len(set(p.groups)) > 1 else 0, seed)
@@ -279,7 +261,7 @@ def score(p: Predictions, prevalence: float = PREVALENCE, n_boot: int = 1000, se
         "groups": len(set(p.groups)),
         "prevalence": float(prevalence),
         "operating_point": None if at is None else {"lowest": float(at.min()), "highest": float(at.max())},
-        "bootstrap": {"unit": "group", "resamples": n_boot, "seed": seed},
+        "bootstrap": {"unit": "group", "resamples": n_boot, "seed": seed, "interval": "Student's t on the logit scale"},
         "native": sections["native"],
         "binary": sections["binary"] or None,
         "per_class": per_class,
@@ -293,7 +275,7 @@ def score(p: Predictions, prevalence: float = PREVALENCE, n_boot: int = 1000, se
 
 def bootstrap(p: Predictions, prevalence: float = PREVALENCE, n_boot: int = 1000, seed: int = 0) -> Measures:
     """Every metric under ``n_boot`` resamples of the groups: arrays (n_boot,), keys as `measure`."""
-    blocks = [measure(p, weights, prevalence) for weights in resamples(p.groups, n_boot, seed)]
+    blocks = [measure(p, weights, prevalence) for weights in intervals.resamples(p.groups, n_boot, seed)]
     keys = blocks[0] if blocks else measure(p, np.ones((1, len(p))), prevalence)
     return {key: np.concatenate([b[key] for b in blocks]) if blocks else np.empty(0) for key in keys}
 
@@ -310,8 +292,13 @@ def gaps(first: Predictions, other: Predictions, n_boot: int = 500, seed: int = 
     for key in points[0]:
         if key[0] in ("native", "binary") and key in points[1]:
             value = float(points[1][key][0] - points[0][key][0])
-            spread = interval(drawn[1][key] - drawn[0][key]) if paired else None
-            found[key[0], key[1]] = {"value": value if np.isfinite(value) else None, "ci95": spread}
+            known = paired and np.isfinite(value)
+            size = min(intervals.effective_groups(first.groups[rows]) for rows in _counted(first, key))
+            spread = drawn[1][key] - drawn[0][key] if known else np.empty(0)
+            found[key[0], key[1]] = {
+                "value": value if np.isfinite(value) else None,
+                "ci95": intervals.interval(value, spread, size, (-np.inf, np.inf)) if known else None,
+            }
     return found
 
 
@@ -376,34 +363,56 @@ def _binary(
     return found
 
 
+def _as_used(truth: np.ndarray, called: np.ndarray, answered: np.ndarray, weights: np.ndarray) -> dict[str, Array]:
+    """What a reader gets who takes the verdicts as they are: a cell without one is neither found nor passed."""
+    rates: dict[str, Array] = {}
+    for name, of in (("sensitivity", truth), ("specificity", ~truth)):
+        right = (called == truth) & answered
+        rates[f"{name}_as_used"] = mean(right, weights * of)
+        rates[f"{name}_answered"] = mean(right, weights * (of & answered))
+    return rates
+
+
 def _cell(p: Predictions, key: tuple[str, ...], value: float, drawn: np.ndarray) -> dict[str, Any]:
     if not np.isfinite(value):
         return {"value": None, "ci95": None}
-    if not len(drawn):
-        return {"value": value, "ci95": None}
+    counted = _counted(p, key)
     if value in (0.0, 1.0) and np.all(drawn[np.isfinite(drawn)] == value):
-        return {"value": value, "ci95": _exact(p, key, value)}
-    if key[-1] == "ece":
-        drawn = np.clip(drawn - (np.nanmean(drawn) - value), 0, 1)
-    return {"value": value, "ci95": interval(drawn)}
+        proves = _is_share(key) and len(drawn)
+        return {"value": value, "ci95": intervals.of_no_failure(value, p.groups[counted[0]]) if proves else None}
+    size = min(intervals.effective_groups(p.groups[rows]) for rows in counted)
+    return {"value": value, "ci95": intervals.interval(value, drawn, size, _RANGES.get(key[-1], (0.0, 1.0)))}
 
 
-def _exact(p: Predictions, key: tuple[str, ...], value: float) -> list[float] | None:
-    """Interval of a share without one failure (or success): resampling shows no spread, which proves nothing.
+#: What lies outside 0 to 1: the lowest and the highest value of a metric.
+_RANGES: Mapping[str, tuple[float, float]] = {
+    "log_loss": (0.0, np.inf),
+    "brier": (0.0, np.inf),
+    "kappa_quadratic": (-1.0, 1.0),
+}
 
-    Clopper and Pearson 1934, with each group counted as one observation; None for other metrics.
-    """
+
+def _is_share(key: tuple[str, ...]) -> bool:
+    """Whether a metric is the share of some cells of which something holds."""
     name = key[-1]
-    if name.startswith(("sensitivity", "specificity")) and p.abnormal is not None:
-        rows = p.abnormal == name.startswith("sensitivity")
-    elif key[0] == "per_class" and name == "recall":
-        rows = p.labels == key[1]
-    elif name.startswith("accuracy") or name == "refused":
-        rows = np.ones(len(p), dtype=bool)
-    else:
-        return None
-    bound = 0.025 ** (1 / len(set(p.groups[rows])))
-    return [bound, 1.0] if value == 1 else [0.0, 1 - bound]
+    share = name.startswith(("sensitivity", "specificity", "accuracy")) or name in ("refused", "coverage")
+    return share or (key[0] == "per_class" and name == "recall")
+
+
+def _counted(p: Predictions, key: tuple[str, ...]) -> tuple[np.ndarray, ...]:
+    """The cells that a metric counts, bool (n,) each; two kinds where it sets them against each other."""
+    name, everything = key[-1], np.ones(len(p), dtype=bool)
+    if key[0] == "per_class":
+        of_class = p.labels == key[1]
+        return (of_class, ~of_class) if name in ("auroc", "average_precision") else (of_class,)
+    if p.abnormal is None or (key[0] != "binary" and not is_binary(p)):
+        return (everything,)
+    of = ~p.uncertain if name.endswith("_answered") else everything
+    if name.startswith("sensitivity"):
+        return (p.abnormal & of,)
+    if name.startswith("specificity"):
+        return (~p.abnormal & of,)
+    return (p.abnormal, ~p.abnormal) if name in ("auroc", "average_precision", "ppv", "npv") else (everything,)
 
 
 def _counts(names: tuple[str, ...], truth: np.ndarray, predicted: np.ndarray) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from cervicyte.base.files import atomic_write, printable, write_json
 from cervicyte.base.plots import data_uri, save_figure
 from cervicyte.data.splits import PROTOCOLS, Protocol
 from cervicyte.errors import ImageError, UsageError
-from cervicyte.evaluation import figures, metrics
+from cervicyte.evaluation import figures, intervals, metrics
 from cervicyte.evaluation.results import DIFFERS, Evaluation, Predictions
 from cervicyte.images import decoding
 
@@ -56,6 +56,10 @@ _NATIVE: tuple[Row, ...] = (
 )
 
 _BINARY: tuple[Row, ...] = (
+    ("Sensitivity as used", "binary", "sensitivity_as_used", "%", False),
+    ("Specificity as used", "binary", "specificity_as_used", "%", False),
+    ("Sensitivity among the answered", "binary", "sensitivity_answered", "%", False),
+    ("Specificity among the answered", "binary", "specificity_answered", "%", False),
     ("Sensitivity at the operating point", "binary", "sensitivity", "%", False),
     ("Specificity at the operating point", "binary", "specificity", "%", False),
     ("PPV at the operating point", "binary", "ppv", "%", False),
@@ -129,41 +133,60 @@ def verdict(evaluation: Evaluation) -> list[str]:
     """What the numbers say, as plain sentences: where it was tested, what it finds, misses and does not answer."""
     p, m = evaluation.predictions, evaluation.metrics
     binary, native, unsure = m["binary"], m["native"], m["uncertain"]
-    said = []
+    sentences = []
     where = _where(p)
-    if binary and "sensitivity" in binary:
-        said.append(
-            f"{where}, it finds {_text(binary['sensitivity'])} of abnormal cells and passes "
-            f"{_text(binary['specificity'])} of normal ones at its operating point."
+    if binary and "sensitivity_as_used" in binary:
+        sentences.append(
+            f"{where}, it calls {_text(binary['sensitivity_as_used'])} of abnormal cells abnormal and "
+            f"{_text(binary['specificity_as_used'])} of normal ones normal; it gives a verdict for "
+            f"{_text(unsure['coverage'])} of cells, and one without a verdict counts as not found."
+        )
+        sentences.append(
+            f"Among the cells with a verdict, {_text(binary['sensitivity_answered'])} of abnormal ones are called "
+            f"abnormal. Its operating point flags {_text(binary['sensitivity'])} of all abnormal cells, answered or "
+            f"not, and leaves {_text(binary['specificity'])} of normal ones."
         )
         if binary["ppv"]["value"] is not None:
-            said.append(
+            sentences.append(
                 f"Where {_percent(m['prevalence'])} of cells are abnormal, {_text(binary['ppv'])} of the cells it "
                 f"flags would be abnormal."
             )
     elif binary:
-        said.append(
+        sentences.append(
             f"{where}, it tells normal from abnormal with an AUROC of {_text(binary['auroc'], '')}; no operating "
             f"point was set."
         )
     if not metrics.is_binary(p):
-        start = "It" if said else f"{where}, it"
-        said.append(
+        start = "It" if sentences else f"{where}, it"
+        sentences.append(
             f"{start} names the right one of {len(p.classes)} classes for {_text(native['accuracy'])} of cells."
         )
-    if unsure["coverage"]["value"] is not None and unsure["coverage"]["value"] < 1:
-        said.append(f"It declares itself unsure of {_percent(1 - unsure['coverage']['value'])} of cells.")
+    if not (binary and "sensitivity_as_used" in binary) and (unsure["coverage"]["value"] or 1) < 1:
+        sentences.append(f"It declares itself unsure of {_percent(1 - unsure['coverage']['value'])} of cells.")
     quality = m.get("quality")
     if quality and quality["refused"]["value"]:
         why = ", ".join(f"{count} {reason}" for reason, count in quality["reasons"].items())
-        said.append(f"It refuses {_text(quality['refused'])} of these cells, whose pictures it cannot judge: {why}.")
-    if unsure.get("abnormal"):
-        missed, kept = unsure["abnormal_below_threshold"], unsure["abnormal_answered_normal"]
-        said.append(
-            f"Of {unsure['abnormal']} abnormal cells, {missed} fall below the threshold, {kept} of them without being "
-            f"marked as uncertain."
+        sentences.append(
+            f"It refuses {_text(quality['refused'])} of these cells, whose pictures it cannot judge: {why}."
         )
-    return said
+    if unsure.get("abnormal"):
+        missed, unmarked = unsure["abnormal_below_threshold"], unsure["abnormal_answered_normal"]
+        sentences.append(
+            f"Of {unsure['abnormal']} abnormal cells, {missed} fall below the threshold, {unmarked} of them without "
+            f"being marked as uncertain."
+        )
+    if (fewest := _fewest_groups(p)) < intervals.FEWEST_GROUPS:
+        sentences.append(
+            f"These cells come from {fewest} group{'s' if fewest > 1 else ''}: how sure the numbers are for further "
+            f"slides cannot be said, so they stand without intervals."
+        )
+    return sentences
+
+
+def _fewest_groups(p: Predictions) -> int:
+    """Groups of cells, or of the kind of cell that comes from fewer."""
+    kinds = [np.ones(len(p), dtype=bool)] if p.abnormal is None else [p.abnormal, ~p.abnormal]
+    return min(len(set(p.groups[rows])) for rows in kinds if rows.any())
 
 
 def _where(p: Predictions) -> str:
@@ -328,13 +351,15 @@ def _tables(named: Mapping[str, Evaluation]) -> list[dict[str, Any]]:
 
 
 def _tiles(e: Evaluation) -> list[tuple[str, str, str]]:
-    """The four numbers at the top: title, value, interval."""
-    rows = [r for r in _BINARY if r[2] in ("sensitivity", "specificity", "auroc")] if e.metrics["binary"] else []
-    if not metrics.is_binary(e.predictions):
-        rows += [(f"Accuracy, {len(e.predictions.classes)} classes", *_NATIVE[0][1:])]
-        rows += [] if e.metrics["binary"] else [*_NATIVE[1:3], _NATIVE[4]]
+    """The numbers at the top: title, value, interval."""
+    answered: Row = ("Answered", "uncertain", "coverage", "%", False)
+    if e.metrics["binary"]:
+        names = ("sensitivity_as_used", "specificity_as_used", "auroc")
+        rows = [*(r for r in _BINARY if r[2] in names), answered]
+        if not metrics.is_binary(e.predictions):
+            rows.append((f"Accuracy, {len(e.predictions.classes)} classes", *_NATIVE[0][1:]))
     else:
-        rows += [r for r in _BINARY if r[2] == "accuracy"]
+        rows = [*_NATIVE[:2], _NATIVE[4], answered]
     tiles = []
     for title, section, name, unit, _ in rows:
         cell = e.metrics[section].get(name)

@@ -14,8 +14,12 @@ _ROWS: tuple[tuple[str, str, str], ...] = (
     ("native", "f1_macro", "macro F1, all classes"),
     ("binary", "accuracy", "accuracy, normal/abnormal"),
     ("binary", "auroc", "AUROC, normal/abnormal"),
-    ("binary", "sensitivity", "sensitivity at the operating point"),
-    ("binary", "specificity", "specificity at the operating point"),
+    ("binary", "sensitivity_as_used", "sensitivity as used (no verdict: not found)"),
+    ("binary", "sensitivity_answered", "sensitivity among the answered"),
+    ("binary", "sensitivity", "flagged of the abnormal (operating point)"),
+    ("binary", "specificity_as_used", "specificity as used (no verdict: not passed)"),
+    ("binary", "specificity", "not flagged of the normal"),
+    ("uncertain", "coverage", "answered (cells with a verdict)"),
     ("binary", "ece", "calibration error (ECE), normal/abnormal"),
     ("quality", "refused", "refused as no picture to judge"),
 )
@@ -47,8 +51,8 @@ def plain_table(evaluations: Sequence[Evaluation]) -> str:
 
 def rows(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
     """What a reader looks for in metrics.json: words, and value with interval, of each metric that is there."""
-    found = ((words, _cell(metrics, section, name)) for section, name, words in _ROWS)
-    return [(words, text) for words, text in found if text]
+    texts = ((words, _cell(metrics, section, name)) for section, name, words in _ROWS)
+    return [(words, text) for words, text in texts if text]
 
 
 def _metric(metrics: Mapping[str, Any], section: str, name: str) -> Mapping[str, Any]:
@@ -56,12 +60,12 @@ def _metric(metrics: Mapping[str, Any], section: str, name: str) -> Mapping[str,
 
 
 def _cell(metrics: Mapping[str, Any], section: str, name: str) -> str:
-    found = _metric(metrics, section, name)
-    if found.get("value") is None:
+    metric = _metric(metrics, section, name)
+    if metric.get("value") is None:
         return ""
-    interval = found.get("ci95")
+    interval = metric.get("ci95")
     between = f" ({interval[0]:.3f} to {interval[1]:.3f})" if interval else ""
-    return f"{found['value']:.3f}{between}"
+    return f"{metric['value']:.3f}{between}"
 
 
 def _gap(columns: Sequence[Mapping[str, Any]], section: str, name: str) -> str:

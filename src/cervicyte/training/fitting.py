@@ -20,8 +20,13 @@ from cervicyte.features.descriptor_table import Describer
 from cervicyte.training.members import Fitted, Member
 from cervicyte.training.recipes import Recipe
 
+_NO_PROMISE = (
+    "A sensitivity of {:.0%} cannot be promised with so few abnormal cells or groups: the operating point "
+    "keeps it on average only."
+)
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, kw_only=True)
 class Model:
     """A calibrated classifier; the predictor that cross-validation judges.
 
@@ -86,30 +91,43 @@ def fit_model(
         folds = _inner(cells, codes, recipe, seed, protocol)
         fitted = tuple(member.fit(cells, codes, len(classes), seed, folds) for member in members)
         held = np.all([np.isfinite(f.oof).all(axis=1) for f in fitted], axis=0)
-        truth = codes[held]
+        truth, groups = codes[held], cells.groups[held]
         temperatures = tuple(fit_temperature(f.oof[held], truth) for f in fitted)
         votes = np.stack([softmax(f.oof[held], t) for f, t in zip(fitted, temperatures, strict=True)], axis=1)
         combiner, temperature, probabilities = None, 1.0, votes[:, 0]
         notes: tuple[str, ...] = ()
         if len(fitted) > 1:
-            combined = fit_combiner(recipe.rule, votes, truth, cells.groups[held], seed, protocol)
-            combiner, notes = combined.combiner, (combined.note,) if combined.note else ()
-            temperature = fit_temperature(np.log(combined.oof), truth)
-            probabilities = tempered(combined.oof, temperature)
+            combination = fit_combiner(recipe.rule, votes, truth, groups, seed, protocol)
+            combiner, notes = combination.combiner, (combination.note,) if combination.note else ()
+            temperature = fit_temperature(np.log(combination.oof), truth)
+            probabilities = tempered(combination.oof, temperature)
     except DataError as error:
         raise splits.named(error, classes) from error
     abnormal = None
     if cells.system.abnormal is not None:
         abnormal = np.array([c in cells.system.abnormal for c in classes])
-    limits = fit_limits(probabilities, truth, abnormal, recipe.sensitivity, recipe.max_risk)
+    limits = fit_limits(probabilities, truth, abnormal, recipe.sensitivity, recipe.max_risk, groups=groups)
     if combiner is not None:  # the band is for the cells that the members' votes leave open
         unsure = ensemble.uncertain_by_disagreement(probabilities, votes, abnormal, limits)
-        limits = fit_limits(probabilities, truth, abnormal, recipe.sensitivity, recipe.max_risk, unsure)
+        limits = fit_limits(probabilities, truth, abnormal, recipe.sensitivity, recipe.max_risk, unsure, groups)
+    if abnormal is not None and limits.confidence is None:
+        notes += (_NO_PROMISE.format(limits.sensitivity),)
     quality = None
     if describer is not None:
         quality, note = fit_quality(describer.of(cells), cells.groups)
         notes += (note,) if note else ()
-    return Model(classes, fitted, temperatures, combiner, temperature, limits, abnormal, notes, quality, describer)
+    return Model(
+        classes=classes,
+        members=fitted,
+        temperatures=temperatures,
+        combiner=combiner,
+        temperature=temperature,
+        limits=limits,
+        abnormal_classes=abnormal,
+        notes=notes,
+        quality=quality,
+        describer=describer,
+    )
 
 
 def _inner(cells: CellTable, codes: np.ndarray, recipe: Recipe, seed: int, protocol: str) -> Folds:

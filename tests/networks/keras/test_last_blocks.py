@@ -167,7 +167,9 @@ def test_train_join_and_predict_from_a_bundle(row, tmp_path) -> None:
     # And from a bundle on disk.
     random = np.random.default_rng(1)
     head = LinearHead(random.normal(size=(features.shape[1], 2)) / features.std() / 100, np.array([0.1, 0.0]), 1.0)
-    limits = DecisionLimits(0.3, 0.95, 0.1, 0.8, 0.0, 0.05)
+    limits = DecisionLimits(
+        threshold=0.3, sensitivity=0.95, normal_below=0.1, abnormal_from=0.8, confidence_from=0.0, max_risk=0.05
+    )
     spec = InputSpec("image", row.size)
     manifest = Manifest("tails", BINARY, BINARY.classes, spec, limits, "float32")
     save_bundle(tmp_path / "bundle", manifest, network_graph(joined, head, 2.0))

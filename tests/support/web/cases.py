@@ -43,7 +43,9 @@ def small_bundle(folder: Path) -> Bundle:
     return save_bundle(folder, manifest, measurements_graph(head, 1.5))
 
 
-LIMITS = DecisionLimits(0.3, 0.95, 0.1, 0.8, 0.0, 0.05)
+LIMITS = DecisionLimits(
+    threshold=0.3, sensitivity=0.95, normal_below=0.1, abnormal_from=0.8, confidence_from=0.0, max_risk=0.05
+)
 
 
 def picture(seed: int, kind: str = "PNG", side: int = 72) -> bytes:

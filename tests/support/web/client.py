@@ -27,7 +27,9 @@ def small_bundle(folder: Any) -> Bundle:
     random = np.random.default_rng(0)
     head = LinearHead(random.normal(size=(d, 2)) * 0.01, np.zeros(2), 1.0, np.abs(random.normal(size=d)))
     spec = InputSpec("measurements", measurements=tuple(morphology.NAMES))
-    limits = DecisionLimits(0.3, 0.95, 0.1, 0.8, 0.0, 0.05)
+    limits = DecisionLimits(
+        threshold=0.3, sensitivity=0.95, normal_below=0.1, abnormal_from=0.8, confidence_from=0.0, max_risk=0.05
+    )
     manifest = Manifest("small", BINARY, BINARY.classes, limits=limits, input=spec, precision="float32")
     return save_bundle(folder, manifest, measurements_graph(head, 1.5))
 

@@ -115,7 +115,9 @@ def bundle(tmp_path_factory) -> Bundle:
     centre = np.abs(random.normal(size=D))
     head = LinearHead(random.normal(size=(D, 2)) * 0.01, np.zeros(2), 1.0, centre)
     spec = InputSpec("measurements", measurements=tuple(morphology.NAMES))
-    limits = DecisionLimits(0.3, 0.95, 0.1, 0.8, 0.0, 0.05)
+    limits = DecisionLimits(
+        threshold=0.3, sensitivity=0.95, normal_below=0.1, abnormal_from=0.8, confidence_from=0.0, max_risk=0.05
+    )
     manifest = Manifest("small", BINARY, BINARY.classes, limits=limits, input=spec, precision="float32")
     return save_bundle(tmp_path_factory.mktemp("predictor") / "bundle", manifest, measurements_graph(head, 1.5))
 
