@@ -135,8 +135,11 @@ class Folds:
             raise DataError("not a table of folds", type(value).__name__, "train again to write it anew") from error
 
 
-#: Shuffles tried until every training set has every class; the first one nearly always does.
-_ATTEMPTS = 20
+#: Deals of which the most even one is taken.
+_DEALS = 20
+
+#: How much chance goes into the order of groups by size (standard deviation of its logarithm).
+_SHUFFLE = 1.0
 
 
 def grouped_folds(codes: np.ndarray, groups: np.ndarray, n_folds: int, seed: int) -> Folds:
@@ -153,8 +156,6 @@ def grouped_folds(codes: np.ndarray, groups: np.ndarray, n_folds: int, seed: int
     DataError : fewer than two classes, a class with fewer groups than folds, or groups so
         uneven that some training set would lack a class
     """
-    from sklearn.model_selection import StratifiedGroupKFold
-
     codes = np.asarray(codes)
     _check(codes, n_folds)
     _, group_codes = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
@@ -168,17 +169,49 @@ def grouped_folds(codes: np.ndarray, groups: np.ndarray, n_folds: int, seed: int
                 if n_groups >= 2
                 else "add groups of that class, or leave it out",
             )
-    for attempt in range(_ATTEMPTS):
-        splitter = StratifiedGroupKFold(n_folds, shuffle=True, random_state=(seed + attempt) % 2**32)
-        parts = list(splitter.split(np.zeros(len(codes)), codes, group_codes))
-        # The splitter balances the folds greedily: with very uneven groups, all of a small class can fall in one.
-        if all(len(np.unique(codes[train])) == len(np.unique(codes)) for train, _ in parts):
-            return _folds("grouped", seed, parts)
-    raise DataError(
-        "the groups are so uneven that a training set would lack a class",
-        f"{len(np.unique(group_codes))} groups, {n_folds} folds",
-        "use fewer folds, or add groups of the small classes",
-    )
+    counts = np.zeros((group_codes.max() + 1, len(np.unique(codes))))
+    np.add.at(counts, (group_codes, np.unique(codes, return_inverse=True)[1]), 1)
+    rng = np.random.default_rng(seed)
+    deals = [_deal(counts, n_folds, rng) for _ in range(_DEALS)]
+    whole = [deal for deal in deals if _every_class_trains(counts, deal, n_folds)]
+    if not whole:
+        raise DataError(
+            "the groups are so uneven that a training set would lack a class",
+            f"{len(counts)} groups, {n_folds} folds",
+            "use fewer folds, or add groups of the small classes",
+        )
+    fold = min(whole, key=lambda deal: unevenness(counts, deal, n_folds))[group_codes]
+    rows = np.arange(len(codes))
+    return _folds("grouped", seed, [(rows[fold != k], rows[fold == k]) for k in range(n_folds)])
+
+
+def _deal(counts: np.ndarray, n_folds: int, rng: np.random.Generator) -> np.ndarray:
+    """Deal groups to folds, one after the other to where class shares stay most even: (g, k) counts to int (g,).
+
+    Large groups come first, since small ones can still even out what they leave, but in an order of chance: a greedy
+    deal by size alone puts the same large groups together whatever the seed.
+    """
+    order = np.argsort(-counts.sum(axis=1) * np.exp(rng.normal(0, _SHUFFLE, len(counts))))
+    share = counts / counts.sum(axis=0)
+    filled = np.zeros((n_folds, counts.shape[1]))
+    fold = np.zeros(len(counts), dtype=np.int64)
+    for group in order:
+        # What the sum of squares of all folds' shares would grow by, but for what is the same in each.
+        cost = filled @ share[group]
+        fold[group] = rng.choice(np.flatnonzero(cost <= cost.min() + 1e-12))
+        filled[fold[group]] += share[group]
+    return fold
+
+
+def _every_class_trains(counts: np.ndarray, fold: np.ndarray, n_folds: int) -> bool:
+    """Whether no fold holds all cells of a class."""
+    return all((counts[fold != k].sum(axis=0) > 0).all() for k in range(n_folds))
+
+
+def unevenness(counts: np.ndarray, fold: np.ndarray, n_folds: int) -> float:
+    """How far the folds are from even: the largest distance of a class's share in a fold from 1 / folds, 0 to 1."""
+    share = counts / counts.sum(axis=0)
+    return float(max(np.abs(share[fold == k].sum(axis=0) - 1 / n_folds).max() for k in range(n_folds)))
 
 
 def random_folds(codes: np.ndarray, n_folds: int, seed: int, protocol: str = "random") -> Folds:
