@@ -22,6 +22,7 @@ from cervicyte.data.splits import (
     make_folds,
     random_folds,
     shared_groups,
+    unevenness,
 )
 from cervicyte.errors import CervicyteError, DataError, UsageError
 
@@ -125,7 +126,7 @@ def test_other_seeds_give_other_folds() -> None:
 
 
 def test_very_uneven_groups_still_leave_every_class_in_training() -> None:
-    """Found by trying thousands of tables: the splitter can put all of a small class into one fold."""
+    """Found by trying thousands of tables: a greedy deal can put all of a small class into one fold."""
     random = np.random.default_rng(0)
     tried = 0
     for seed in range(150):
@@ -139,49 +140,43 @@ def test_very_uneven_groups_still_leave_every_class_in_training() -> None:
     assert tried > 60
 
 
-@pytest.fixture
-def lopsided(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """A splitter that leaves a class out of a training set for so many seeds; those that it was given."""
-    from sklearn import model_selection
-
-    seeds: list[int] = []
-    real = model_selection.StratifiedGroupKFold
-
-    class Splitter(real):
-        bad = 2
-
-        def __init__(self, n_splits: int, shuffle: bool, random_state: int) -> None:
-            super().__init__(n_splits, shuffle=shuffle, random_state=random_state)
-            seeds.append(random_state)
-
-        def split(self, cells, codes, groups):
-            rows = np.arange(len(codes))
-            both = [(rows[codes == 0], rows[codes == 1]), (rows[codes == 1], rows[codes == 0])]
-            return iter(both) if len(seeds) <= self.bad else super().split(cells, codes, groups)
-
-    monkeypatch.setattr(model_selection, "StratifiedGroupKFold", Splitter)
-    return seeds
-
-
-def test_a_shuffle_that_leaves_a_class_out_is_followed_by_the_next(lopsided: list[int]) -> None:
-    codes = np.arange(8) % 2
-    folds = grouped_folds(codes, np.arange(8), 2, 2**32 - 1)
-    assert lopsided == [2**32 - 1, 0, 1]
-    assert folds.seed == 2**32 - 1
-    assert all(set(codes[train]) == {0, 1} for train in folds.train)
-
-
-def test_groups_that_no_shuffle_divides_are_refused(lopsided: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
-    from sklearn import model_selection
-
-    monkeypatch.setattr(model_selection.StratifiedGroupKFold, "bad", 1000)
+def test_groups_that_cannot_be_divided_are_refused() -> None:
+    """Each of three classes lies in two of three groups: two folds always leave one of them together."""
+    groups = np.array(["1", "1", "2", "2", "3", "3"])
+    codes = np.array([0, 1, 1, 2, 2, 0])
     with pytest.raises(DataError) as caught:
-        grouped_folds(np.arange(8) % 2, np.arange(8), 2, 0)
+        grouped_folds(codes, groups, 2, 0)
     what, received, todo = parts(caught.value)
     assert "training set would lack a class" in what
-    assert received == "8 groups, 2 folds"
+    assert received == "3 groups, 2 folds"
     assert "use fewer folds" in todo
-    assert lopsided == list(range(20))
+
+
+def _large_groups() -> tuple[np.ndarray, np.ndarray]:
+    """Seven groups of twelve cells and a hundred of one to four, of three classes: codes and groups."""
+    random = np.random.default_rng(0)
+    sizes = np.r_[np.full(7, 12), random.integers(1, 5, 100)]
+    groups = np.repeat(np.arange(len(sizes)), sizes)
+    return random.choice(3, len(sizes), p=[0.2, 0.3, 0.5])[groups], groups
+
+
+def test_seeds_deal_large_groups_too() -> None:
+    codes, groups = _large_groups()
+    divisions = [grouped_folds(codes, groups, 5, seed) for seed in range(20)]
+    fold = np.array([[[(groups[t] == g).any() for t in d.test].index(True) for g in range(7)] for d in divisions])
+    together = (fold[:, :, None] == fold[:, None, :]).mean(axis=0)[np.triu_indices(7, 1)]
+    assert together.max() <= 0.6
+    held_out = np.unique(np.concatenate([d.test[0] for d in divisions]))
+    assert len(held_out) > 0.95 * len(codes)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_folds_keep_class_shares(seed: int) -> None:
+    codes, groups = _large_groups()
+    folds = grouped_folds(codes, groups, 5, seed)
+    shares = np.array([[(codes[t] == c).sum() / (codes == c).sum() for c in range(3)] for t in folds.test])
+    assert np.abs(shares - 0.2).max() < 0.05
+    assert unevenness(codes, folds) == pytest.approx(np.abs(shares - 0.2).max())
 
 
 def table(counts: dict[str, int]) -> CellTable:

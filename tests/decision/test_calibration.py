@@ -127,11 +127,12 @@ def _single(value: float) -> float:
 def test_limits_of_a_few_cells_are_those_computed_by_hand() -> None:
     """The lowest of six abnormal cells bounds a sensitivity of 0.6, as 0.6 ** 6 is below 0.05."""
     limits = fit_limits(PROBABILITIES, CODES, ABNORMAL, sensitivity=0.6, max_risk=0.2)
+    between = float(np.float32((_single(0.10) + _single(0.15)) / 2))
     assert limits == DecisionLimits(
-        threshold=_single(0.125),  # the middle between 0.10, normal, and 0.15, abnormal
+        threshold=between,  # the middle between 0.10, normal, and 0.15, abnormal
         sensitivity=0.6,
         confidence=0.95,
-        normal_below=_single(0.125),  # all below are normal
+        normal_below=between,  # all below are normal
         abnormal_from=_single(0.80),  # none wrong of three; with the next one of four
         confidence_from=0.0,
         max_risk=0.2,
@@ -148,7 +149,7 @@ def test_cells_at_the_operating_point_are_not_answered_normal() -> None:
 def test_unsure_cells_count_for_the_operating_point_only() -> None:
     unsure = np.isin(P, (0.35, 0.62, 0.70))
     limits = fit_limits(PROBABILITIES, CODES, ABNORMAL, 0.6, 0.2, unsure)
-    assert limits.threshold == limits.normal_below == _single(0.125)
+    assert limits.threshold == limits.normal_below == pytest.approx(0.125)
     assert limits.abnormal_from == _single(0.40)  # one wrong of five; with the next two of six
 
 

@@ -180,7 +180,7 @@ def grouped_folds(codes: np.ndarray, groups: np.ndarray, n_folds: int, seed: int
             f"{len(counts)} groups, {n_folds} folds",
             "use fewer folds, or add groups of the small classes",
         )
-    fold = min(whole, key=lambda deal: unevenness(counts, deal, n_folds))[group_codes]
+    fold = min(whole, key=lambda deal: _unevenness(counts, deal, n_folds))[group_codes]
     rows = np.arange(len(codes))
     return _folds("grouped", seed, [(rows[fold != k], rows[fold == k]) for k in range(n_folds)])
 
@@ -208,10 +208,25 @@ def _every_class_trains(counts: np.ndarray, fold: np.ndarray, n_folds: int) -> b
     return all((counts[fold != k].sum(axis=0) > 0).all() for k in range(n_folds))
 
 
-def unevenness(counts: np.ndarray, fold: np.ndarray, n_folds: int) -> float:
-    """How far the folds are from even: the largest distance of a class's share in a fold from 1 / folds, 0 to 1."""
+def _unevenness(counts: np.ndarray, fold: np.ndarray, n_folds: int) -> float:
+    """The largest distance of a class's share in a fold from an even one: 0 to 1."""
     share = counts / counts.sum(axis=0)
     return float(max(np.abs(share[fold == k].sum(axis=0) - 1 / n_folds).max() for k in range(n_folds)))
+
+
+def unevenness(codes: np.ndarray, folds: Folds) -> float:
+    """How far folds are from even: the largest distance of a class's share in a fold from 1 / folds, 0 to 1.
+
+    ``codes`` is the class index of each cell, int (n,). For a single division, the distance from its share of
+    all cells.
+    """
+    tested = np.concatenate(folds.test)
+    distances = []
+    for test in folds.test:
+        for code in np.unique(codes):
+            even = 1 / len(folds) if len(folds) > 1 else len(tested) / len(codes)
+            distances.append(abs((codes[test] == code).sum() / (codes == code).sum() - even))
+    return float(max(distances))
 
 
 def random_folds(codes: np.ndarray, n_folds: int, seed: int, protocol: str = "random") -> Folds:

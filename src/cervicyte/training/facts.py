@@ -35,6 +35,7 @@ def describe(
         "Label system": cells.system.name,
         "Protocol": protocol,
         "Folds": str(len(folds)),
+        **({"Evenness": _evenness(cells, folds)} if protocol == "grouped" else {}),
         **(_copies(recipe, members) if protocol == "as-published" else {}),
         "Recipe": recipe.name,
         **method,
@@ -48,6 +49,12 @@ def describe(
         "Python": platform.python_version(),
         "Made": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def _evenness(cells: CellTable, folds: splits.Folds) -> str:
+    return (
+        f"a class's share in a fold differs from even by up to {100 * splits.unevenness(cells.codes, folds):.1f} points"
+    )
 
 
 def _copies(recipe: Recipe, members: Sequence[Member]) -> dict[str, str]:
