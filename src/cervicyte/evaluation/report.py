@@ -166,9 +166,7 @@ def verdict(evaluation: Evaluation) -> list[str]:
     quality = m.get("quality")
     if quality and quality["refused"]["value"]:
         why = ", ".join(f"{count} {reason}" for reason, count in quality["reasons"].items())
-        sentences.append(
-            f"It refuses {_text(quality['refused'])} of these cells, whose pictures it cannot judge: {why}."
-        )
+        sentences.append(f"It refuses {_text(quality['refused'])} of these cells, whose images it cannot judge: {why}.")
     if unsure.get("abnormal"):
         missed, unmarked = unsure["abnormal_below_threshold"], unsure["abnormal_answered_normal"]
         sentences.append(
