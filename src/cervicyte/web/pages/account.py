@@ -11,7 +11,7 @@ from werkzeug.wrappers import Response
 from cervicyte.errors import CervicyteError
 from cervicyte.web.accounts import api_tokens, authenticator, sessions, users
 from cervicyte.web.errors import AddressNotFoundError
-from cervicyte.web.middleware import current as visit, security
+from cervicyte.web.middleware import current, security
 from cervicyte.web.pages.common import at, go, page, same_twice, tell, values, wrong
 
 blueprint = Blueprint("account", __name__)
@@ -41,7 +41,7 @@ def theme() -> Response:
 def rename() -> Any:
     """Change the name that reports show."""
     try:
-        users.rename(visit.site(), visit.user().id, request.form.get("own-name", ""))
+        users.rename(current.site(), current.user().id, request.form.get("own-name", ""))
     except CervicyteError as error:
         return _refused(error, "own-name")
     tell("done", "Saved.")
@@ -54,9 +54,9 @@ def password() -> Any:
     form = request.form
     if errors := same_twice():
         return _page(422, errors=errors)
-    current, new = form.get("current", ""), form.get("password", "")
+    old, new = form.get("current", ""), form.get("password", "")
     try:
-        signed = sessions.change_password(visit.site(), visit.user().id, current, new, visit.address())
+        signed = sessions.change_password(current.site(), current.user().id, old, new, current.address())
     except CervicyteError as error:
         return _refused(error, "current" if error.what == "the password is wrong" else "password")
     tell("done", "The password is changed; your other sessions have ended.")
@@ -67,7 +67,7 @@ def password() -> Any:
 def totp_start() -> Any:
     """Show a new secret for an authenticator."""
     try:
-        authenticator.start(visit.site(), visit.user().id)
+        authenticator.start(current.site(), current.user().id)
     except CervicyteError as error:
         return _refused(error)
     return go("account.show")
@@ -78,7 +78,7 @@ def totp_on() -> Any:
     """Turn the second factor on once the authenticator shows the right code."""
     typed = request.form.get("code", "")
     try:
-        authenticator.confirm(visit.site(), visit.user().id, typed, visit.session().token)
+        authenticator.confirm(current.site(), current.user().id, typed, current.session().token)
     except CervicyteError as error:
         return _refused(error, "code")
     tell("done", "The second factor is on.")
@@ -90,7 +90,7 @@ def totp_off() -> Any:
     """Turn the second factor off for who knows the password."""
     typed = request.form.get("off-password", "")
     try:
-        authenticator.remove(visit.site(), visit.user().id, typed, visit.address(), visit.session().token)
+        authenticator.remove(current.site(), current.user().id, typed, current.address(), current.session().token)
     except CervicyteError as error:
         return _refused(error, "off-password")
     tell("done", "The second factor is off.")
@@ -100,10 +100,10 @@ def totp_off() -> Any:
 @at(blueprint)
 def new_token() -> Any:
     """Make a token and show it, this once."""
-    site, form, user = visit.site(), request.form, visit.user()
+    site, form, user = current.site(), request.form, current.user()
     days = form.get("days", "")
     try:
-        sessions.confirm_password(site, user.id, form.get("token-password", ""), visit.address())
+        sessions.confirm_password(site, user.id, form.get("token-password", ""), current.address())
     except CervicyteError as error:
         return _refused(error, "token-password")
     try:
@@ -119,7 +119,7 @@ def new_token() -> Any:
 def revoke_token(token_id: str) -> Any:
     """Revoke one of the own tokens."""
     try:
-        api_tokens.revoke(visit.site(), visit.user().id, token_id)
+        api_tokens.revoke(current.site(), current.user().id, token_id)
     except CervicyteError as error:
         raise AddressNotFoundError(error.what) from error
     tell("done", "The token works no more.")
@@ -129,7 +129,7 @@ def revoke_token(token_id: str) -> Any:
 @at(blueprint)
 def end_sessions() -> Response:
     """Sign out everywhere but here."""
-    sessions.end_others(visit.site(), visit.user().id, visit.session().token)
+    sessions.end_others(current.site(), current.user().id, current.session().token)
     tell("done", "You are signed in here only.")
     return go("account.show")
 
@@ -140,7 +140,7 @@ def _refused(error: CervicyteError, field: str = "") -> Any:
 
 
 def _page(status: int = 200, **more: Any) -> Any:
-    site, signed = visit.site(), visit.session()
+    site, signed = current.site(), current.session()
     with site.database.read() as session:
         tokens = api_tokens.of_user(session, signed.user.id)
         open_sessions = [

@@ -11,7 +11,7 @@ from flask import Blueprint, request
 from werkzeug.wrappers import Response
 
 from cervicyte.errors import CervicyteError, UsageError
-from cervicyte.web.accounts import registration as entry, users as accounts
+from cervicyte.web.accounts import registration, users as accounts
 from cervicyte.web.accounts.registration import Handed
 from cervicyte.web.base import audit_log_search
 from cervicyte.web.cases import blinding
@@ -52,7 +52,7 @@ def change(user_id: str) -> Any:
 def reset(user_id: str) -> Any:
     """Let a user in again who lost the password or the authenticator."""
     try:
-        handed = entry.reset_for(current.site(), current.user().email, user_id)
+        handed = registration.reset_for(current.site(), current.user().email, user_id)
     except UsageError as error:
         errors, status = wrong(error)
         return _users(status, errors=errors)
@@ -68,9 +68,9 @@ def invite() -> Any:
     email, role = form.get("email", ""), form.get("role", "")
     try:
         if site.registration == "closed":
-            handed = entry.add_user(site, actor, email, "", role)
+            handed = registration.add_user(site, actor, email, "", role)
         else:
-            handed = entry.invite(site, actor, email, role)
+            handed = registration.invite(site, actor, email, role)
     except CervicyteError as error:
         errors, status = wrong(error, "email")
         return _invite(status, errors=errors, values=values())
@@ -81,7 +81,7 @@ def invite() -> Any:
 def revoke(invitation_id: str) -> Response:
     """Withdraw an invitation."""
     try:
-        entry.withdraw(current.site(), current.user().email, invitation_id)
+        registration.withdraw(current.site(), current.user().email, invitation_id)
     except UsageError as error:
         raise AddressNotFoundError(error.what, error.todo) from error
     tell("done", "The invitation is withdrawn.")
@@ -124,7 +124,7 @@ def _users(status: int = 200, **more: Any) -> Any:
         ]
         invited = [
             {"id": code.id, "email": code.email, "role": code.role, "expires_at": code.expires_at, "by": code.issued_by}
-            for code in entry.invitations(site, session)
+            for code in registration.invitations(site, session)
         ]
     return page("admin_users.html", status, users=rows, invitations=invited, q=q, page=where, **more)
 

@@ -8,7 +8,7 @@ from flask import Blueprint, redirect, request, url_for
 from werkzeug.wrappers import Response
 
 from cervicyte.errors import CervicyteError
-from cervicyte.web.accounts import registration as entry, sessions, users
+from cervicyte.web.accounts import registration, sessions, users
 from cervicyte.web.accounts.sessions import CodeNeeded, SignedIn
 from cervicyte.web.base.schema import Code, User
 from cervicyte.web.errors import AddressNotFoundError, DeniedError
@@ -74,7 +74,9 @@ def set_up(token: str) -> Any:
     if request.method == "POST" and not errors:
         form = request.form
         try:
-            user = entry.set_up(site, token, form.get("email", ""), form.get("name", ""), form.get("password", ""))
+            user = registration.set_up(
+                site, token, form.get("email", ""), form.get("name", ""), form.get("password", "")
+            )
         except CervicyteError as error:
             errors, status = wrong(error, "email", "name", "password")
         else:
@@ -93,12 +95,12 @@ def register() -> Any:
         email = form.get("email", "").strip()
         try:
             if "code" not in form:
-                entry.start_registration(site, email, current.address())
+                registration.start_registration(site, email, current.address())
                 return _register("finish", email=email)
             step, errors = "finish", same_twice()
             if not errors:
                 words = (form.get("code", ""), form.get("name", ""), form.get("password", ""))
-                return _welcome(entry.finish_registration(site, email, *words, current.address()))
+                return _welcome(registration.finish_registration(site, email, *words, current.address()))
         except CervicyteError as error:
             errors, status = wrong(error, *(("email",) if step == "ask" else ("name", "password", "code")))
     return _register(step, status if errors else 200, email=form.get("email", ""), errors=errors, values=values())
@@ -112,7 +114,9 @@ def invitation(token: str) -> Any:
     errors, status = same_twice() if request.method == "POST" else {}, 422
     if request.method == "POST" and not errors:
         try:
-            user = entry.accept_invitation(site, token, request.form.get("name", ""), request.form.get("password", ""))
+            user = registration.accept_invitation(
+                site, token, request.form.get("name", ""), request.form.get("password", "")
+            )
         except CervicyteError as error:
             errors, status = wrong(error, "name", "password")
         else:
@@ -140,11 +144,13 @@ def reset() -> Any:
         email = form.get("email", "").strip()
         try:
             if "code" not in form:
-                entry.ask_reset(site, email, current.address())
+                registration.ask_reset(site, email, current.address())
                 return _reset("finish", email=email)
             step, errors = "finish", same_twice()
             if not errors:
-                entry.reset_by_code(site, email, form.get("code", ""), form.get("password", ""), current.address())
+                registration.reset_by_code(
+                    site, email, form.get("code", ""), form.get("password", ""), current.address()
+                )
                 return _set()
         except CervicyteError as error:
             errors, status = wrong(error, *(("email",) if step == "ask" else ("password", "code")))
@@ -159,7 +165,7 @@ def new_password(token: str) -> Any:
     errors, status = same_twice() if request.method == "POST" else {}, 422
     if request.method == "POST" and not errors:
         try:
-            entry.reset_by_link(site, token, request.form.get("password", ""))
+            registration.reset_by_link(site, token, request.form.get("password", ""))
         except CervicyteError as error:
             errors, status = wrong(error, "password")
         else:
@@ -190,7 +196,7 @@ def _reset(step: str, status: int = 200, **more: Any) -> Any:
 def _opens(purpose: str, token: str) -> Code:
     """The code of a link; one that opens nothing is a page that is not there."""
     try:
-        return entry.check_link(current.site(), purpose, token)
+        return registration.check_link(current.site(), purpose, token)
     except DeniedError as error:
         raise AddressNotFoundError(error.what, error.todo) from error
 
