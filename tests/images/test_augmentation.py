@@ -258,7 +258,7 @@ def test_the_command_writes_copies_that_name_their_originals(data, tmp_path) -> 
     out = tmp_path / "set"
     result = cervicyte("data", "augment", data, "--out", out, "--copies", 3, "--group-from", "(slide[0-9])")
     assert result.returncode == 3, result.stderr
-    assert "24 pictures written, 0 kept" in result.stdout
+    assert "24 images written, 0 kept" in result.stdout
     assert "slide0_9.png: not an image" in result.stderr
     assert list(json.loads((out / "failed.json").read_text())) == [str(data / "normal" / "slide0_9.png")]
     table = rows(out)

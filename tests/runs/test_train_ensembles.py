@@ -187,12 +187,12 @@ _SHARE = st.floats(0, 1)
 _BAND = st.one_of(_SHARE, st.just(0.0), st.just(float("inf")))
 _LIMITS = st.builds(
     DecisionLimits,
-    st.one_of(_SHARE, st.sampled_from([0.0, 1e-12, 0.5, 1.0])),
-    st.just(0.95),
-    _BAND,
-    _BAND,
-    st.just(0.0),
-    st.just(0.05),
+    threshold=st.one_of(_SHARE, st.sampled_from([0.0, 1e-12, 0.5, 1.0])),
+    sensitivity=st.just(0.95),
+    normal_below=_BAND,
+    abnormal_from=_BAND,
+    confidence_from=st.just(0.0),
+    max_risk=st.just(0.05),
 )
 _TEMPERATURES = st.sampled_from([0.05, 0.5, 1.0, 3.0, 20.0])
 
@@ -458,7 +458,7 @@ def test_the_command_line_gives_and_counts_votes(runs, some, tmp_path, monkeypat
     (row,) = csv.DictReader(out.splitlines())
     assert row["vote network"] in CLASSES
     assert 0 <= float(row["disagreement"]) <= 1
-    assert "1 images" in said
+    assert "1 image:" in said
 
 
 def test_a_single_model_is_written_and_answers_as_before(some, tmp_path) -> None:

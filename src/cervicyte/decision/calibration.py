@@ -110,8 +110,9 @@ class DecisionLimits:
         return np.asarray((p_abnormal >= min(self.normal_below, HIGHEST)) & (p_abnormal < self.abnormal_from))
 
     def to_json(self) -> dict[str, float | None]:
-        """A plain form for manifests, with null for "never" and for no promise; `from_json` reads it back."""
-        return {k: None if v is None or np.isinf(v) else float(v) for k, v in vars(self).items()}
+        """A plain form for manifests, with null for "never" and no ``confidence`` without a promise."""
+        limits = {k: None if v is None or np.isinf(v) else float(v) for k, v in vars(self).items()}
+        return limits if self.confidence is not None else {k: v for k, v in limits.items() if k != "confidence"}
 
     @classmethod
     def from_json(cls, value: Mapping[str, float | None]) -> DecisionLimits:

@@ -14,8 +14,9 @@ from cervicyte.base.files import atomic_write, printable, write_json
 from cervicyte.base.plots import data_uri, save_figure
 from cervicyte.data.splits import PROTOCOLS, Protocol
 from cervicyte.errors import ImageError, UsageError
-from cervicyte.evaluation import figures, intervals, metrics
+from cervicyte.evaluation import figures, metrics, wording
 from cervicyte.evaluation.results import DIFFERS, Evaluation, Predictions
+from cervicyte.evaluation.verdict import verdict
 from cervicyte.images import decoding
 
 if TYPE_CHECKING:
@@ -129,74 +130,6 @@ def write_report(
     return folder / "report.html"
 
 
-def verdict(evaluation: Evaluation) -> list[str]:
-    """What the numbers say, as plain sentences: where it was tested, what it finds, misses and does not answer."""
-    p, m = evaluation.predictions, evaluation.metrics
-    binary, native, unsure = m["binary"], m["native"], m["uncertain"]
-    sentences = []
-    where = _where(p)
-    if binary and "sensitivity_as_used" in binary:
-        sentences.append(
-            f"{where}, it calls {_text(binary['sensitivity_as_used'])} of abnormal cells abnormal and "
-            f"{_text(binary['specificity_as_used'])} of normal ones normal; it gives a verdict for "
-            f"{_text(unsure['coverage'])} of cells, and one without a verdict counts as not found."
-        )
-        sentences.append(
-            f"Among the cells with a verdict, {_text(binary['sensitivity_answered'])} of abnormal ones are called "
-            f"abnormal. Its operating point flags {_text(binary['sensitivity'])} of all abnormal cells, answered or "
-            f"not, and leaves {_text(binary['specificity'])} of normal ones."
-        )
-        if binary["ppv"]["value"] is not None:
-            sentences.append(
-                f"Where {_percent(m['prevalence'])} of cells are abnormal, {_text(binary['ppv'])} of the cells it "
-                f"flags would be abnormal."
-            )
-    elif binary:
-        sentences.append(
-            f"{where}, it tells normal from abnormal with an AUROC of {_text(binary['auroc'], '')}; no operating "
-            f"point was set."
-        )
-    if not metrics.is_binary(p):
-        start = "It" if sentences else f"{where}, it"
-        sentences.append(
-            f"{start} names the right one of {len(p.classes)} classes for {_text(native['accuracy'])} of cells."
-        )
-    if not (binary and "sensitivity_as_used" in binary) and (unsure["coverage"]["value"] or 1) < 1:
-        sentences.append(f"It declares itself unsure of {_percent(1 - unsure['coverage']['value'])} of cells.")
-    quality = m.get("quality")
-    if quality and quality["refused"]["value"]:
-        why = ", ".join(f"{count} {reason}" for reason, count in quality["reasons"].items())
-        sentences.append(f"It refuses {_text(quality['refused'])} of these cells, whose images it cannot judge: {why}.")
-    if unsure.get("abnormal"):
-        missed, unmarked = unsure["abnormal_below_threshold"], unsure["abnormal_answered_normal"]
-        sentences.append(
-            f"Of {unsure['abnormal']} abnormal cells, {missed} fall below the threshold, {unmarked} of them without "
-            f"being marked as uncertain."
-        )
-    if (fewest := _fewest_groups(p)) < intervals.FEWEST_GROUPS:
-        sentences.append(
-            f"These cells come from {fewest} group{'s' if fewest > 1 else ''}: how sure the numbers are for further "
-            f"slides cannot be said, so they stand without intervals."
-        )
-    return sentences
-
-
-def _fewest_groups(p: Predictions) -> int:
-    """Groups of cells, or of the kind of cell that comes from fewer."""
-    kinds = [np.ones(len(p), dtype=bool)] if p.abnormal is None else [p.abnormal, ~p.abnormal]
-    return min(len(set(p.groups[rows])) for rows in kinds if rows.any())
-
-
-def _where(p: Predictions) -> str:
-    own = len(set(p.groups)) == len(set(zip(p.paths, p.boxes, strict=True)))
-    if p.protocol == "random":
-        return "On cells whose siblings it was trained on"
-    if p.protocol == "as-published":
-        return "On cells whose copies it was trained on"
-    start = "On another data set" if p.protocol == "external" else "On cells of groups that it had not seen"
-    return "On cells that it had not seen, their slides unknown" if own and p.protocol == "grouped" else start
-
-
 def _named(evaluations: Sequence[Evaluation]) -> dict[str, Evaluation]:
     """Evaluations by protocol; a second one of the same protocol gets a number."""
     named: dict[str, Evaluation] = {}
@@ -274,7 +207,7 @@ def _page(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"metric": _text, "interval": _interval, "breakable": _breakable}
+    environment.filters |= {"metric": wording.text, "interval": wording.interval, "breakable": _breakable}
     protocols = {name: _protocol(e.predictions.protocol) for name, e in named.items()}
     return environment.get_template("report.html").render(
         title=title or " on ".join(x for x in (facts.get("recipe", ""), data) if x) or "Evaluation of a classifier",
@@ -319,14 +252,18 @@ def _lead(named: Mapping[str, Evaluation]) -> str:
     for name, other in others:
         theirs = ((other.metrics[section] or {}).get("accuracy") or {}).get("value")
         if theirs is not None and value is not None:
-            parts.append(f"{_percent(theirs)} under {name}")
+            parts.append(f"{wording.percent(theirs)} under {name}")
     if not parts:
         return ""
     shown = [_protocol(e.predictions.protocol) for e in named.values()]
     whys = [protocol.why for protocol in dict.fromkeys(shown) if protocol.why]
     also = [f"The division is not all that differs: {e.facts[DIFFERS]}." for e in named.values() if DIFFERS in e.facts]
     return " ".join(
-        [f"The same recipe shows an {what} of {' and '.join(parts)}, against {_percent(value)} here.", *whys, *also]
+        [
+            f"The same recipe shows an {what} of {' and '.join(parts)}, against {wording.percent(value)} here.",
+            *whys,
+            *also,
+        ]
     )
 
 
@@ -362,7 +299,7 @@ def _tiles(e: Evaluation) -> list[tuple[str, str, str]]:
     for title, section, name, unit, _ in rows:
         cell = e.metrics[section].get(name)
         if cell and cell["value"] is not None:
-            tiles.append((title, _number(cell["value"], unit), _interval(cell, unit)))
+            tiles.append((title, wording.number(cell["value"], unit), wording.interval(cell, unit)))
     return tiles
 
 
@@ -408,7 +345,7 @@ def _exhibit(p: Predictions, i: int) -> dict[str, Any]:
         "box": p.boxes[i],
         "label": p.labels[i],
         "predicted": p.predicted[i],
-        "probability": _percent(float(p.probabilities[i].max())),
+        "probability": wording.percent(float(p.probabilities[i].max())),
         "p_abnormal": None if p.p_abnormal is None else f"{p.p_abnormal[i]:.3f}",
         "threshold": None if p.operating_point is None else f"{p.operating_point[i]:.3f}",
         "uncertain": bool(p.uncertain[i]),
@@ -429,34 +366,6 @@ def _breakable(name: object) -> str:
     from markupsafe import Markup, escape
 
     return escape(name).replace("_", Markup("_<wbr>"))
-
-
-def _percent(value: float) -> str:
-    """A share as a person writes it: 95.1 %, but 5 %."""
-    return f"{100 * value:.1f}".removesuffix(".0") + "\N{NO-BREAK SPACE}%"
-
-
-def _number(value: float, unit: str, sign: str = "") -> str:
-    text = f"{100 * value:{sign}.1f}" if unit == "%" else f"{value:{sign}.3f}"
-    if not float(text):
-        text = text.lstrip("+-")
-    return text.replace("-", "\N{MINUS SIGN}") + ("\N{NO-BREAK SPACE}%" if unit == "%" and not sign else "")
-
-
-def _interval(cell: Mapping[str, Any] | None, unit: str = "%", sign: str = "") -> str:
-    """The interval of a metric as text, or nothing where there is none."""
-    if not cell or cell["ci95"] is None:
-        return ""
-    low, high = (_number(end, unit, sign).removesuffix("\N{NO-BREAK SPACE}%") for end in cell["ci95"])
-    return f"{low} to {high}"
-
-
-def _text(cell: Mapping[str, Any] | None, unit: str = "%", sign: str = "") -> str:
-    """A metric with its interval in brackets, for sentences and table cells."""
-    if not cell or cell["value"] is None:
-        return "not defined"
-    between = _interval(cell, unit, sign)
-    return _number(cell["value"], unit, sign) + (f" ({between})" if between else "")
 
 
 def _plain(value: Any) -> Any:
