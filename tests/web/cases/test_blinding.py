@@ -448,8 +448,8 @@ def test_an_administrator_who_reads_blinded_finds_no_verdict_in_the_audit_log(si
     with site.database.read() as session:
         untold = tuple(blinding.numbers(session, admin))
         assert untold == (case.number,)
-        assert audit_log_search.count(session, audit_log_search.Wanted("SCC")) == 1
-        assert audit_log_search.count(session, audit_log_search.Wanted("SCC", untold=untold)) == 0
+        assert audit_log_search.count(session, audit_log_search.Wanted(q="SCC")) == 1
+        assert audit_log_search.count(session, audit_log_search.Wanted(q="SCC", untold=untold)) == 0
         wanted = audit_log_search.Wanted(action="review.decided", untold=untold)
         assert [audit_log_search.detail(row, wanted) for row in audit_log_search.rows(session, wanted, 0, 9)] == [
             "blinded until the reading is complete"

@@ -20,7 +20,7 @@ from cervicyte.web.base.schema import AuditRow
 _VERDICTS = "review."
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Wanted:
     """Which rows: words in subject or detail, and who, what and when; what is empty asks for nothing.
 

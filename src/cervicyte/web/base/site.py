@@ -23,7 +23,7 @@ from cervicyte.web.base.mail import Mailer
 from cervicyte.web.base.schema import now
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Site:
     """One installation of the web application; functions of `accounts`, `entry` and the like take it first.
 

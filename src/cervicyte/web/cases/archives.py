@@ -35,7 +35,7 @@ _DAMAGE = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Entry:
     """What an archive says of one entry.
 
@@ -95,7 +95,14 @@ class Archive:
             if not refusal and path in seen:
                 refusal = "another entry of the archive has the same path; give each file its own name"
             seen.add(path)
-            yield Entry(tuple(folders), name, kind, min(info.compress_size, self._size), refusal, info)
+            yield Entry(
+                folders=tuple(folders),
+                name=name,
+                kind=kind,
+                packed=min(info.compress_size, self._size),
+                refusal=refusal,
+                info=info,
+            )
 
     @contextlib.contextmanager
     def open(self, entry: Entry) -> Iterator[IO[bytes]]:

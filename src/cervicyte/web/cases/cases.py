@@ -28,7 +28,7 @@ _NUMBER_LENGTH = 6
 ACCESSION_LENGTH, NOTES_LENGTH = 80, 2000
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CaseSummary:
     """A case and its counts, for one user.
 
@@ -91,17 +91,17 @@ def summaries(session: Session, user: User, cases: Sequence[Case]) -> list[CaseS
         hidden = row.hides_model
         summarised.append(
             CaseSummary(
-                case.id,
-                case.number,
-                case.accession,
-                case.notes,
-                case.owner_id,
-                names[case.owner_id],
-                case.created_at,
-                case.state,
-                case.second_reader_id,
-                names[case.second_reader_id] if case.second_reader_id else None,
-                case.blinded,
+                id=case.id,
+                number=case.number,
+                accession=case.accession,
+                notes=case.notes,
+                owner_id=case.owner_id,
+                owner=names[case.owner_id],
+                created_at=case.created_at,
+                state=case.state,
+                second_reader_id=case.second_reader_id,
+                second_reader=names[case.second_reader_id] if case.second_reader_id else None,
+                blinded=case.blinded,
                 images=row.images,
                 done=row.done,
                 waiting=row.waiting,

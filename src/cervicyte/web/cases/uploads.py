@@ -52,7 +52,7 @@ _FREE = 1 << 20
 _SPOOL = 1 << 20
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class UploadLimits:
     """How much may come in at once.
 
@@ -76,7 +76,7 @@ class UploadLimits:
     total_pixels: int = 2_000_000_000
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Accepted:
     """A picture that can be used: it was decoded once, whole.
 
@@ -297,7 +297,16 @@ def _picture(stream: IO[bytes], name: str, place: str, meter: _Meter, packed: in
     media_type, endings = MEDIA_TYPES[header.format]
     ending = PurePosixPath(name).suffix
     note = f"named {ending}, but its content is {header.format}" if ending and ending.lower() not in endings else ""
-    return Accepted(name, place, data, hashlib.sha256(data).hexdigest(), media_type, width, height, note)
+    return Accepted(
+        name=name,
+        place=place,
+        data=data,
+        sha256=hashlib.sha256(data).hexdigest(),
+        media_type=media_type,
+        width=width,
+        height=height,
+        note=note,
+    )
 
 
 def _content(stream: IO[bytes], meter: _Meter, packed: int | None) -> bytes:

@@ -25,7 +25,7 @@ from cervicyte.web.errors import RETRY_S, BusyError, StoppedError
 Source = bytes | Path | str
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Statistics:
     """Counts since the start, and how much waits now.
 
@@ -75,7 +75,7 @@ class Request:
         self.future: Future[list[Prediction]] = Future()
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, kw_only=True)
 class Item:
     """One picture on its way; ``row`` is what the engine takes, once it is prepared (at ``since``)."""
 
@@ -174,7 +174,7 @@ class Queue:
                         request.future.set_running_or_notify_cancel()
                     if request.over:
                         continue
-                    item = Item(request, request.taken, request.sources[request.taken])
+                    item = Item(request=request, index=request.taken, source=request.sources[request.taken])
                     request.sources[request.taken] = b""
                     request.taken += 1
                     if request.taken < len(request.sources):

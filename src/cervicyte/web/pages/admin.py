@@ -146,7 +146,9 @@ def _audit(check: dict[str, Any] | None = None) -> Any:
     since, until = day_range(chosen["since"], chosen["until"])
     with current.site().database.read() as session:
         untold = tuple(blinding.numbers(session, current.user()))
-        wanted = audit_log_search.Wanted(chosen["q"], chosen["actor"], chosen["action"], since, until, untold)
+        wanted = audit_log_search.Wanted(
+            q=chosen["q"], actor=chosen["actor"], action=chosen["action"], since=since, until=until, untold=untold
+        )
         where = paged(audit_log_search.count(session, wanted))
         rows = [
             {

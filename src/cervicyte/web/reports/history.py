@@ -27,7 +27,7 @@ VERDICTS: tuple[tuple[str, str], ...] = (
 AGREEMENT = ("yes", "no")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Filters:
     """What a list is narrowed to; empty texts narrow nothing.
 
@@ -55,16 +55,16 @@ class Filters:
         datetime.date(2026, 3, 1)
         """
         return cls(
-            "".join(c if c.isprintable() else " " for c in values.get("q", "")[:200]).strip(),
-            values.get("reader", "")[:32].replace("\x00", ""),
-            verdict if (verdict := values.get("verdict", "")) in dict(VERDICTS) else "",
-            answer if (answer := values.get("agreement", "")) in AGREEMENT else "",
-            _day(values.get("since", "")),
-            _day(values.get("until", "")),
+            q="".join(c if c.isprintable() else " " for c in values.get("q", "")[:200]).strip(),
+            reader=values.get("reader", "")[:32].replace("\x00", ""),
+            verdict=verdict if (verdict := values.get("verdict", "")) in dict(VERDICTS) else "",
+            agreement=answer if (answer := values.get("agreement", "")) in AGREEMENT else "",
+            since=_day(values.get("since", "")),
+            until=_day(values.get("until", "")),
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Event:
     """One thing that happened.
 
@@ -72,7 +72,7 @@ class Event:
     ----------
     kind : "verdict", "report" or "upload" (a case was opened)
     case : number
-    cell : name of the picture, or empty
+    cell : name of the image, or empty
     version : of a report, or None
     verdict : as it is shown; empty where the reader took one back
     model : label of the prediction that the verdict was given beside; empty where there was none or it is hidden
@@ -82,14 +82,14 @@ class Event:
     at: datetime
     kind: str
     case: str
-    cell: str
-    image_id: str | None
-    version: int | None
     reader: str
-    verdict: str
-    model: str
-    agrees: bool | None
-    comment: str
+    cell: str = ""
+    image_id: str | None = None
+    version: int | None = None
+    verdict: str = ""
+    model: str = ""
+    agrees: bool | None = None
+    comment: str = ""
 
 
 def listing(session: Session, user: User, filters: Filters, page: int = 1, size: int = 50) -> Listing[Event]:
@@ -181,17 +181,16 @@ def _verdicts(session: Session, user: User, ids: Sequence[int], blind: Sequence[
     events = {}
     for row, cell, number, reader, label, hidden in session.execute(query):
         events["verdict", str(row.id)] = Event(
-            row.created_at,
-            "verdict",
-            number,
-            cell,
-            row.image_id,
-            None,
-            reader,
-            verdicts.shown(row.verdict),
-            "" if hidden else label or "",
-            None if hidden else row.agrees,
-            row.comment if row.verdict else "taken back",
+            at=row.created_at,
+            kind="verdict",
+            case=number,
+            cell=cell,
+            image_id=row.image_id,
+            reader=reader,
+            verdict=verdicts.shown(row.verdict),
+            model="" if hidden else label or "",
+            agrees=None if hidden else row.agrees,
+            comment=row.comment if row.verdict else "taken back",
         )
     return events
 
@@ -204,7 +203,7 @@ def _reports(session: Session, ids: Sequence[str]) -> dict[tuple[str, str], Even
         .where(Report.id.in_(ids))
     )
     return {
-        ("report", key): Event(at, "report", number, "", None, version, name, "", "", None, reason)
+        ("report", key): Event(at=at, kind="report", case=number, version=version, reader=name, comment=reason)
         for key, at, version, reason, number, name in session.execute(query)
     }
 
@@ -212,7 +211,7 @@ def _reports(session: Session, ids: Sequence[str]) -> dict[tuple[str, str], Even
 def _openings(session: Session, ids: Sequence[str]) -> dict[tuple[str, str], Event]:
     query = select(Case.id, Case.created_at, Case.number, User.name).join(User, User.id == Case.owner_id)
     return {
-        ("upload", key): Event(at, "upload", number, "", None, None, name, "", "", None, "")
+        ("upload", key): Event(at=at, kind="upload", case=number, reader=name)
         for key, at, number, name in session.execute(query.where(Case.id.in_(ids)))
     }
 

@@ -31,7 +31,7 @@ _OWN_ALONE = "The other reading is blinded until both readers have decided every
 _NOT_COMPLETE = "This case is read blinded: it can be signed when both readers have decided every cell."
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ReportCase:
     """The case as the report names it; for a signed one, as it was then."""
 
@@ -47,7 +47,7 @@ class ReportCase:
     waiting: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ReportCell:
     """One cell of a report: the model's answer, and the verdict with its reader and comment."""
 
@@ -72,7 +72,7 @@ class ReportCell:
     disputed: bool
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class View:
     """A report as it is shown.
 
