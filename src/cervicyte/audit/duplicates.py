@@ -17,7 +17,7 @@ from cervicyte.audit import keypoints
 from cervicyte.audit.signatures import LENGTH, Match, match, match_within, readable, signature
 from cervicyte.base import progress
 from cervicyte.data.cells import CellTable
-from cervicyte.data.pictures import each_picture
+from cervicyte.data.images import each_picture
 from cervicyte.errors import ImageError
 from cervicyte.images.decoding import Box
 

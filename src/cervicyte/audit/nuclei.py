@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from cervicyte.data.cells import CellTable
-from cervicyte.data.pictures import each_picture
+from cervicyte.data.images import each_picture
 from cervicyte.errors import ImageError
 from cervicyte.images import segmentation
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from cervicyte.audit import artefacts, duplicates, keypoints, signatures
 from cervicyte.data.cells import CellTable
-from cervicyte.data.pictures import each_picture
+from cervicyte.data.images import each_picture
 from cervicyte.errors import ImageError
 from cervicyte.images import decoding
 
