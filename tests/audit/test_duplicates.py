@@ -66,7 +66,7 @@ def test_signatures_have_a_fixed_size_and_mark_unreadable_cells(tmp_path: Path) 
     assert readable(marks).tolist() == [True, False, True]
 
 
-def test_blank_and_unreadable_pictures_match_nothing(tmp_path: Path) -> None:
+def test_blank_and_unreadable_images_match_nothing(tmp_path: Path) -> None:
     marks = np.stack(
         [signature(np.full((50, 50, 3), v, np.uint8)) for v in (200, 201, 202)] + [np.zeros(LENGTH, np.uint8)] * 2
     )
@@ -94,7 +94,7 @@ def test_all_kinds_are_found_in_one_table(tmp_path: Path) -> None:
 
 
 def test_augmented_copies_are_found_by_their_geometry(tmp_path: Path) -> None:
-    """Rotation by up to 45 degrees, shift and zoom with smeared borders, on pictures rich enough to tell."""
+    """Rotation by up to 45 degrees, shift and zoom with smeared borders, on images rich enough to tell."""
     fields = []
     for i in range(12):
         cells = [make_cell(1000 + 9 * i + k, 100) for k in range(9)]

@@ -26,8 +26,8 @@ def planted(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("planted") / "cells"
     cells = synthetic.generate(folder, n_per_class=14, seed=5, size=96, system="binary")
     source = cells.cells[0]
-    with Image.open(source.path) as picture:
-        picture.resize((90, 90)).convert("RGB").save(folder / source.label / "other-slide.jpg", quality=88)
+    with Image.open(source.path) as image:
+        image.resize((90, 90)).convert("RGB").save(folder / source.label / "other-slide.jpg", quality=88)
     for other in sorted({c.group for c in cells.cells if c.label == source.label} - {source.group}):
         table = demo_groups(cells, f"{source.label}/other-slide.jpg,{other}")
         (folder / "groups.csv").write_text(table)
@@ -57,8 +57,8 @@ def _same_cells(cells: CellTable, folder: Path, change) -> CellTable:
     for i, cell in enumerate(cells.cells[::3]):
         place = folder / cell.label / f"new{i}.png"
         place.parent.mkdir(parents=True, exist_ok=True)
-        with Image.open(cell.path) as picture:
-            change(picture.convert("RGB")).save(place)
+        with Image.open(cell.path) as image:
+            change(image.convert("RGB")).save(place)
         rows.append(replace(cell, path=str(place), group=f"other{i % 9}", source="elsewhere"))
     return CellTable(cells=tuple(rows), system=cells.system, name="again")
 
@@ -112,9 +112,9 @@ def test_the_training_cells_themselves_are_refused(trained, tmp_path) -> None:
 
 
 CHANGES = {
-    "re-encoded": lambda picture: picture.resize((100, 100), Image.Resampling.BICUBIC),
-    "flipped": lambda picture: picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT),
-    "turned": lambda picture: picture.transpose(Image.Transpose.ROTATE_90),
+    "re-encoded": lambda image: image.resize((100, 100), Image.Resampling.BICUBIC),
+    "flipped": lambda image: image.transpose(Image.Transpose.FLIP_LEFT_RIGHT),
+    "turned": lambda image: image.transpose(Image.Transpose.ROTATE_90),
 }
 
 
@@ -137,7 +137,7 @@ def test_one_known_cell_among_new_ones_is_enough(trained, demo_cells, unknown_ce
     assert one.path in raised.value.received
 
 
-def test_new_pictures_of_a_known_slide_are_refused(trained, demo_cells, unknown_cells, tmp_path) -> None:
+def test_new_images_of_a_known_slide_are_refused(trained, demo_cells, unknown_cells, tmp_path) -> None:
     known = demo_cells.cells[0]
     cells = tuple(replace(c, group=known.group, source=known.source) for c in unknown_cells.cells[:3])
     with pytest.raises(LeakageError) as raised:

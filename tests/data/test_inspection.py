@@ -74,7 +74,7 @@ def test_the_sheet_shows_each_class_and_marks_what_is_unreadable(table: CellTabl
     assert Image.open(path).format == "PNG"
     sheet = np.asarray(Image.open(path))
     tile = 96 * 96
-    # Five readable red pictures and three green ones, each about 0.6 to 0.8 of its tile wide.
+    # Five readable red images and three green ones, each about 0.6 to 0.8 of its tile wide.
     assert 5 * 0.5 < count(sheet, RED) / tile < 5 * 0.85
     assert 3 * 0.5 < count(sheet, GREEN) / tile < 3 * 0.85
     # Two frames of one pixel each, and the words in them.

@@ -1,4 +1,4 @@
-"""What a picture shows besides the cell: borders, padding and file properties, and whether they give the label away.
+"""What an image shows besides the cell: borders, padding and file properties, and whether they give the label away.
 
 The probe is trained on such measurements alone. Where it can tell the classes apart on groups it has not
 seen, a classifier can too, and its score says nothing of cells.
@@ -90,7 +90,7 @@ class Probe:
 
 
 def measure(data: bytes, image: np.ndarray) -> np.ndarray:
-    """The measurements of one picture in the order of `FEATURES`, float64.
+    """The measurements of one image in the order of `FEATURES`, float64.
 
     Parameters
     ----------
@@ -110,7 +110,7 @@ def measure(data: bytes, image: np.ndarray) -> np.ndarray:
 
 
 def smeared(features: np.ndarray, truth: np.ndarray) -> bool:
-    """Whether the borders of a target's pictures, or of the others', have stripes that their insides have not.
+    """Whether the borders of a target's images, or of the others', have stripes that their insides have not.
 
     Noise and texture give stripes everywhere, and how strong they are tells one camera from another: no smear.
 

@@ -28,7 +28,7 @@ __all__ = ["SEVERITIES", "Audit", "Finding", "Leak", "Survey", "audit", "join_du
 #: with x and y swapped a quarter has less.
 MIN_DARKNESS = 13.0
 
-#: Share of the pixels in the six commonest of 32,768 colours from which a picture is a drawing or mask.
+#: Share of the pixels in the six commonest of 32,768 colours from which an image is a drawing or mask.
 #: Herlev cells reach 0.85 (with their padding), LBC fields 0.76; segmentation masks have 1.
 MASK_FLATNESS = 0.97
 

@@ -17,7 +17,7 @@ from cervicyte.audit import keypoints
 from cervicyte.audit.signatures import LENGTH, Match, match, match_within, readable, signature
 from cervicyte.base import progress
 from cervicyte.data.cells import CellTable
-from cervicyte.data.images import each_picture
+from cervicyte.data.images import each_image
 from cervicyte.errors import ImageError
 from cervicyte.images.decoding import Box
 
@@ -61,7 +61,7 @@ class DuplicatePair:
     """Rows ``first`` < ``second`` that show the same; ``kind`` is one of `KINDS`.
 
     ``score`` is in 0..1: 1 for exact, the correlation after alignment for near, rotated and flipped
-    pictures, intersection over union for boxes of one field, the common share of the view otherwise.
+    images, intersection over union for boxes of one field, the common share of the view otherwise.
     """
 
     first: int
@@ -72,13 +72,13 @@ class DuplicatePair:
 
 @dataclass(frozen=True)
 class Gallery:
-    """What the search needs of every picture; keypoints lie in temporary files, not in memory.
+    """What the search needs of every image; keypoints lie in temporary files, not in memory.
 
     Attributes
     ----------
-    signatures : uint8 (n, 2307), all zero where there is no picture
+    signatures : uint8 (n, 2307), all zero where there is no image
     histograms : float32 (n, 2048); points : float32 (n, 200, 2); descriptors : uint8 (n, 200, 128)
-    counts : keypoints of each picture, int64 (n,)
+    counts : keypoints of each image, int64 (n,)
     """
 
     signatures: np.ndarray
@@ -89,7 +89,7 @@ class Gallery:
 
     @classmethod
     def empty(cls, n: int) -> Gallery:
-        """Room for n pictures."""
+        """Room for n images."""
         return cls(
             np.zeros((n, LENGTH), np.uint8),
             _on_disk((n, keypoints.HISTOGRAM), np.float32),
@@ -99,7 +99,7 @@ class Gallery:
         )
 
     def add(self, row: int, mark: np.ndarray, look: keypoints.Look) -> None:
-        """Keep the signature and the look of the picture of one row."""
+        """Keep the signature and the look of the image of one row."""
         k = len(look.points)
         self.signatures[row], self.histograms[row], self.counts[row] = mark, look.histogram, k
         self.points[row, :k], self.descriptors[row, :k] = look.points, look.descriptors
@@ -114,7 +114,7 @@ def _on_disk(shape: tuple[int, ...], dtype: type) -> np.ndarray:
 def signatures(cells: CellTable) -> np.ndarray:
     """One signature per cell, uint8 (n, 2307); all zero where the cell could not be read (see `readable`)."""
     marks = np.zeros((len(cells), LENGTH), np.uint8)
-    for row, mark in each_picture(cells, lambda _, image: signature(image), "signatures"):
+    for row, mark in each_image(cells, lambda _, image: signature(image), "signatures"):
         if not isinstance(mark, ImageError):
             marks[row] = mark
     return marks
@@ -123,7 +123,7 @@ def signatures(cells: CellTable) -> np.ndarray:
 def gallery(cells: CellTable) -> Gallery:
     """Signature and keypoints of every readable cell."""
     looks = Gallery.empty(len(cells))
-    work = each_picture(cells, lambda _, image: (signature(image), keypoints.look(image)), "looking for duplicates")
+    work = each_image(cells, lambda _, image: (signature(image), keypoints.look(image)), "looking for duplicates")
     for row, look in work:
         if not isinstance(look, ImageError):
             looks.add(row, *look)
@@ -141,7 +141,7 @@ def find_duplicates(cells: CellTable, looks: Gallery | None = None) -> list[Dupl
     -----
     File names take no part, but what the table says of its copies (``Cell.original``) does. Two boxes
     of one field are a pair only where they mostly overlap. Of several identical files the first stands
-    for all in the search; blank pictures match nothing unless they are the same bytes. Unreadable rows
+    for all in the search; blank images match nothing unless they are the same bytes. Unreadable rows
     are left out (`cervicyte data audit` lists them), unless the table calls them copies.
     """
     looks = gallery(cells) if looks is None else looks

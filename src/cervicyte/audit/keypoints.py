@@ -1,4 +1,4 @@
-"""Augmented copies and overlapping views: pictures that share content under rotation, shift and smeared borders.
+"""Augmented copies and overlapping views: images that share content under rotation, shift and smeared borders.
 
 Candidates come from colour histograms of the central disc (which rotation and flips leave as they are
 and shifts nearly so) and from bags of visual words; a pair is accepted only on geometry: SIFT keypoints (Lowe 2004,
@@ -14,7 +14,7 @@ import numpy as np
 
 from cervicyte.images import decoding
 
-#: Pictures are brought to this side first; keypoints of one picture at most.
+#: Images are brought to this side first; keypoints of one image at most.
 SIDE = 256
 MAX_POINTS = 200
 
@@ -22,7 +22,7 @@ MAX_POINTS = 200
 _BINS = (8, 16, 16)
 HISTOGRAM = _BINS[0] * _BINS[1] * _BINS[2]
 
-#: Candidates per picture, by colour and (with half the weight) by visual words. On the 2,246 LBC fields
+#: Candidates per image, by colour and (with half the weight) by visual words. On the 2,246 LBC fields
 #: 20 of them link 97 % of the families of variants; colour alone links 89 %, words alone 87 %. With 24
 #: and the geometry checked, 98 % of the families come out whole and all files but one have a sibling.
 NEIGHBOURS = 24
@@ -33,14 +33,14 @@ _WORD_WEIGHT = 0.5
 #: are neighbouring fields of a slide that overlap, so from 10 on the geometry can be relied on.
 MIN_INLIERS = 10
 
-#: Two nearest descriptors must differ by this much (Lowe's ratio), in the picture's own scale.
+#: Two nearest descriptors must differ by this much (Lowe's ratio), in the image's own scale.
 _RATIO = 0.8
 _TOLERANCE = 3.0
 
 
 @dataclass(frozen=True)
 class Look:
-    """What the search keeps of one picture.
+    """What the search keeps of one image.
 
     histogram : float32 (2048,), unit length; points : float32 (k, 2), x and y in a 256 px frame;
     descriptors : uint8 (k, 128)
@@ -53,7 +53,7 @@ class Look:
 
 @dataclass(frozen=True)
 class Agreement:
-    """Keypoints of two pictures that agree on one affine map.
+    """Keypoints of two images that agree on one affine map.
 
     inliers : how many; mirrored : whether one is a mirror image; matrix : float64 (2, 3), from
     points of the first to points of the second in the 256 px frame; overlap : share of the
@@ -67,7 +67,7 @@ class Agreement:
 
 
 def look(image: np.ndarray) -> Look:
-    """Histogram and keypoints of one picture, uint8 (h, w, 3) RGB."""
+    """Histogram and keypoints of one image, uint8 (h, w, 3) RGB."""
     import cv2
 
     small = decoding.resize(image, SIDE)
@@ -117,7 +117,7 @@ def candidates(histograms: np.ndarray, descriptors: np.ndarray, counts: np.ndarr
 
 
 def _words(descriptors: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Bag of visual words of each picture, weighted by rarity, the same for its mirror image: float32 (n, w).
+    """Bag of visual words of each image, weighted by rarity, the same for its mirror image: float32 (n, w).
 
     Sivic and Zisserman 2003, 10.1109/ICCV.2003.1238663; the words are descriptors drawn at random.
     """
@@ -139,7 +139,7 @@ def _words(descriptors: np.ndarray, counts: np.ndarray) -> np.ndarray:
 def agree(
     points_a: np.ndarray, descriptors_a: np.ndarray, points_b: np.ndarray, descriptors_b: np.ndarray
 ) -> Agreement | None:
-    """The best map between two pictures' keypoints, plain or mirrored; None where too few agree."""
+    """The best map between two images' keypoints, plain or mirrored; None where too few agree."""
     plain = _fit(points_a, descriptors_a, points_b, descriptors_b, mirrored=False)
     if plain is not None and plain.inliers >= 2 * MIN_INLIERS:
         return plain
@@ -161,7 +161,7 @@ def _fit(
 
     if len(points_a) < 4 or len(points_b) < 4:
         return None
-    # OpenCV's matcher takes 0.8 ms for two pictures in float32, 5.9 ms in uint8.
+    # OpenCV's matcher takes 0.8 ms for two images in float32, 5.9 ms in uint8.
     a, b = descriptors_a.astype(np.float32), descriptors_b.astype(np.float32)
     matches = cv2.BFMatcher(cv2.NORM_L2).knnMatch(a, b, k=2)
     pairs = [(m.queryIdx, m.trainIdx) for m, other in matches if m.distance < _RATIO * other.distance]

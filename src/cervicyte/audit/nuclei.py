@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from cervicyte.data.cells import CellTable
-from cervicyte.data.images import each_picture
+from cervicyte.data.images import each_image
 from cervicyte.errors import ImageError
 from cervicyte.images import segmentation
 
@@ -40,7 +40,7 @@ def nuclei_seen(cells: CellTable) -> NucleiSeen:
     chosen = np.sort(np.random.default_rng(0).permutation(rows)[:_SAMPLE])
     table = replace(cells, cells=tuple(cells.cells[row] for row in chosen.tolist()))
     without, seen = [], 0
-    for index, covered in each_picture(table, _in_the_middle, "looking for nuclei"):
+    for index, covered in each_image(table, _in_the_middle, "looking for nuclei"):
         if isinstance(covered, ImageError):
             continue
         seen += covered

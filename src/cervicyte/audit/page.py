@@ -18,7 +18,7 @@ from cervicyte.data.cells import CellTable
 from cervicyte.errors import ImageError
 from cervicyte.images import decoding
 
-#: Examples shown of each finding, and the side of a picture on the page.
+#: Examples shown of each finding, and the side of an image on the page.
 _SHOWN = 12
 _SIDE = 132
 
@@ -29,7 +29,7 @@ def write_audit(audit: Audit, cells: CellTable, folder: Path | str) -> None:
     """Write ``findings.csv``, ``audit.json`` and ``audit.html`` into a folder.
 
     The table has one line for each row concerned (the lines of a pair share the number of their
-    example); the JSON has no NaN; the page holds its pictures and needs nothing else.
+    example); the JSON has no NaN; the page holds its images and needs nothing else.
 
     Raises
     ------
@@ -114,7 +114,7 @@ def page(audit: Audit, cells: CellTable) -> str:
 def _example(cells: CellTable, rows: Iterable[int]) -> list[dict[str, str]]:
     return [
         {
-            "picture": _picture(cells, row),
+            "image": _image(cells, row),
             "name": Path(cells.cells[row].path).name,
             "label": cells.cells[row].label,
             "group": cells.cells[row].group,
@@ -123,8 +123,8 @@ def _example(cells: CellTable, rows: Iterable[int]) -> list[dict[str, str]]:
     ]
 
 
-def _picture(cells: CellTable, row: int) -> str:
-    """A small JPEG as a data URI, or nothing where there is no picture."""
+def _image(cells: CellTable, row: int) -> str:
+    """A small JPEG as a data URI, or nothing where there is no image."""
     from PIL import Image
 
     cell = cells.cells[row]

@@ -1,8 +1,8 @@
-"""Small signatures of pictures, and the search for near, rotated and flipped copies among them.
+"""Small signatures of images, and the search for near, rotated and flipped copies among them.
 
 A signature is all that a stored model needs to keep of its training cells to recognise them
-later: 2,307 bytes from which no picture of use can be made again, but against which another
-picture can be aligned and compared.
+later: 2,307 bytes from which no image of use can be made again, but against which another
+image can be aligned and compared.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _MAX_COLOUR = 20  # difference of the mean colours in any channel: 2 %
 _MIN_PEAK = 0.65  # best correlation of high-pass 24 px thumbnails over all shifts: 0.04 %
 _MIN_START = 0.72  # score at the best whole-pixel shift: 0.03 %
 
-#: Correlation of the aligned high-pass thumbnails from which two pictures are one.
+#: Correlation of the aligned high-pass thumbnails from which two images are one.
 MIN_SCORE = 0.955
 
 _LOW = 16
@@ -69,7 +69,7 @@ class Match:
 
 
 def signature(image: np.ndarray) -> np.ndarray:
-    """The signature of one picture, so that it can be recognised without being kept.
+    """The signature of one image, so that it can be recognised without being kept.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ def signature(image: np.ndarray) -> np.ndarray:
     Returns
     -------
     uint8 (2307,): a grey 48 x 48 thumbnail, row by row, then the mean red, green and blue. It is
-    never all zero: that stands for a picture that could not be read.
+    never all zero: that stands for an image that could not be read.
     """
     small = decoding.resize(image, SIDE).astype(np.float32)
     grey = small @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
@@ -89,12 +89,12 @@ def signature(image: np.ndarray) -> np.ndarray:
 
 
 def readable(signatures: np.ndarray) -> np.ndarray:
-    """Which rows (uint8 (n, 2307)) are signatures of pictures that could be read: bool (n,)."""
+    """Which rows (uint8 (n, 2307)) are signatures of images that could be read: bool (n,)."""
     return np.asarray(np.asarray(signatures).any(axis=1), dtype=bool)
 
 
 def match(a: np.ndarray, b: np.ndarray) -> list[Match]:
-    """Pairs in which a picture of b is a copy of one of a, at most one entry per pair.
+    """Pairs in which an image of b is a copy of one of a, at most one entry per pair.
 
     Parameters
     ----------
@@ -201,7 +201,7 @@ def aligned_score(a: np.ndarray, b: np.ndarray, start: np.ndarray | None = None,
         criteria = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 40, 1e-4)
         # Its annotations forget that there may be no mask.
         _, refined = cv2.findTransformECC(x, y, matrix.copy(), cv2.MOTION_AFFINE, criteria, None, 5)  # type: ignore[call-overload]
-    except cv2.error:  # no convergence: the pictures are not alike
+    except cv2.error:  # no convergence: the images are not alike
         return score
     return max(score, _score(x, y, refined, loose))
 

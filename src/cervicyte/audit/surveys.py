@@ -8,14 +8,14 @@ import numpy as np
 
 from cervicyte.audit import artefacts, duplicates, keypoints, signatures
 from cervicyte.data.cells import CellTable
-from cervicyte.data.images import each_picture
+from cervicyte.data.images import each_image
 from cervicyte.errors import ImageError
 from cervicyte.images import decoding
 
 
 @dataclass(frozen=True, kw_only=True)
 class Survey:
-    """Measurements of every picture of a table; rows that could not be read hold nan.
+    """Measurements of every image of a table; rows that could not be read hold nan.
 
     ``features`` float64 (n, 20) as `artefacts.FEATURES`; ``darkness``, ``flatness``, ``contrast``
     float64 (n,); ``problems`` row -> reason; ``looks`` what the search for duplicates needs
@@ -30,7 +30,7 @@ class Survey:
 
 
 def survey(cells: CellTable) -> Survey:
-    """Read every picture once and keep what the checks need of it."""
+    """Read every image once and keep what the checks need of it."""
     n = len(cells)
     nan = np.full(n, np.nan)
     seen = Survey(
@@ -41,7 +41,7 @@ def survey(cells: CellTable) -> Survey:
         contrast=nan.copy(),
         problems={},
     )
-    for row, measured in each_picture(cells, _measure, "audit"):
+    for row, measured in each_image(cells, _measure, "audit"):
         if isinstance(measured, ImageError):
             seen.problems[row] = measured.one_line
             continue

@@ -44,7 +44,7 @@ class AugmentedSet:
     table : the CSV file of all its cells, written last
     written, reused : image files made now, and taken over from an earlier run
     failed : file that could not be used -> why
-    strangers : picture files in the class folders that the table does not name
+    strangers : image files in the class folders that the table does not name
     """
 
     table: Path
@@ -56,7 +56,7 @@ class AugmentedSet:
 
 @dataclass(frozen=True)
 class _Copy:
-    """One picture of the set: its row of the table, and whether it was there already."""
+    """One image of the set: its row of the table, and whether it was there already."""
 
     row: tuple[str, ...]
     reused: bool
@@ -78,7 +78,7 @@ def write_set(
     (of which file a row is a copy; empty for originals), variant, augmentation, seed and augmented_from (the
     data set, whose groups these still are). A copy keeps the label, group and split of its original. It has the
     pixels that the as-published protocol gives the same variant with the same seed; the views that fine-tuning makes
-    for itself are others, since they are named by the picture after its filters. What an earlier run with the same
+    for itself are others, since they are named by the image after its filters. What an earlier run with the same
     options finished is kept.
 
     Parameters
@@ -116,21 +116,21 @@ def write_set(
     if not copies_of:
         first = next(iter(failed.items()), ("a table without cells", "0 cells"))
         raise DataError("no cell could be used", ": ".join(first), "see `cervicyte data inspect`")
-    pictures = [copy for row in sorted(copies_of) for copy in copies_of[row]]
+    images = [copy for row in sorted(copies_of) for copy in copies_of[row]]
     with files.atomic_write(out / AUGMENTED_TABLE) as stream:
         table = files.csv_writer(stream)
         table.writerow(writer.columns)
-        table.writerows(copy.row for copy in pictures)
+        table.writerows(copy.row for copy in images)
     if failed:
         files.write_json(out / FAILED, failed)
     else:
         (out / FAILED).unlink(missing_ok=True)
-    reused = sum(copy.reused for copy in pictures)
-    named = {copy.row[0] for copy in pictures}
+    reused = sum(copy.reused for copy in images)
+    named = {copy.row[0] for copy in images}
     strangers = sorted({p.relative_to(out).as_posix() for p in out.glob("*/*.png")} - named)
     return AugmentedSet(
         table=out / AUGMENTED_TABLE,
-        written=len(pictures) - reused,
+        written=len(images) - reused,
         reused=reused,
         failed=failed,
         strangers=tuple(map(printable, strangers)),
@@ -178,7 +178,7 @@ def _root(cells: CellTable, data: Path | str | None) -> str:
 
 
 class _Writer:
-    """Writes the pictures of a table's cells, each file read once, in several threads."""
+    """Writes the images of a table's cells, each file read once, in several threads."""
 
     def __init__(self, cells: CellTable, root: str, out: Path, variants: range, augmentation: str, seed: int) -> None:
         self.cells, self.root, self.out, self.variants, self.seed = cells.cells, root, out, variants, seed
@@ -188,7 +188,7 @@ class _Writer:
         self.columns = ("path", "label", *where, "original", "variant", "augmentation", "seed", AUGMENTED_FROM)
 
     def each(self) -> Iterator[tuple[int, list[_Copy] | CervicyteError]]:
-        """Each row's pictures, or the reason why there are none."""
+        """Each row's images, or the reason why there are none."""
         rows: dict[str, list[int]] = {}
         for row, cell in enumerate(self.cells):
             rows.setdefault(cell.path, []).append(row)
@@ -202,24 +202,25 @@ class _Writer:
         path, rows = file
         try:
             content = decoding.read_bytes(path)
-            picture = decoding.decode(content, path)
+            image = decoding.decode(content, path)
         except CervicyteError as error:
             return [(row, error) for row in rows]
         digest = hashlib.sha256(content).hexdigest()
         results: list[tuple[int, list[_Copy] | CervicyteError]] = []
         for row in rows:
             try:
-                results.append((row, self._cell(self.cells[row], picture, digest)))
+                results.append((row, self._cell(self.cells[row], image, digest)))
             except ImageError as error:
                 results.append((row, error))
             except (cv2.error, MemoryError) as error:
                 fault = f"no copy could be made of the cell ({type(error).__name__}: {error})"
-                results.append((row, ImageError(fault, path, "look at the picture")))
+                results.append((row, ImageError(fault, path, "look at the image")))
         return results
 
-    def _cell(self, cell: Cell, picture: np.ndarray, digest: str) -> list[_Copy]:
-        """Write what is not there yet of one cell's pictures."""
-        image = picture if cell.box is None else decoding.crop(picture, cell.box)
+    def _cell(self, cell: Cell, image: np.ndarray, digest: str) -> list[_Copy]:
+        """Write what is not there yet of one cell's images."""
+        if cell.box is not None:
+            image = decoding.crop(image, cell.box)
         folder = _safe(cell.label)
         # Files of one name lie in many folders, and one field holds many cells.
         mark = hashlib.sha256(f"{_place(cell.path, self.root)}|{cell.box}|{digest}".encode()).hexdigest()[:10]
@@ -264,5 +265,5 @@ def _png(image: np.ndarray) -> bytes:
 
     whole, data = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     if not whole:
-        raise ImageError("the copy could not be written as PNG", image.shape, "leave the picture out")
+        raise ImageError("the copy could not be written as PNG", image.shape, "leave the image out")
     return data.tobytes()

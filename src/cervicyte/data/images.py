@@ -1,4 +1,4 @@
-"""Reading every picture of a table once, in parallel, in flat memory, one bad file never stopping the rest."""
+"""Reading every image of a table once, in parallel, in flat memory, one bad file never stopping the rest."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from cervicyte.images import decoding
 T = TypeVar("T")
 
 
-def each_picture(
+def each_image(
     cells: CellTable, work: Callable[[bytes, np.ndarray], T], label: str
 ) -> Iterator[tuple[int, T | ImageError]]:
-    """Apply ``work`` to every stored picture and yield (row, its result or the reason why not).
+    """Apply ``work`` to every stored image and yield (row, its result or the reason why not).
 
     Each file is decoded once, however many boxes it holds; its rows follow each other. Rows that are
-    augmented on the fly (variant >= 1) have no picture of their own and are passed over.
+    augmented on the fly (variant >= 1) have no image of their own and are passed over.
 
     Parameters
     ----------
@@ -38,14 +38,14 @@ def each_picture(
     def one(path: str) -> list[tuple[int, T | ImageError]]:
         try:
             data = decoding.read_bytes(path)
-            picture = decoding.decode(data, path)
+            image = decoding.decode(data, path)
         except ImageError as error:
             return [(row, error) for row in files[path]]
         results: list[tuple[int, T | ImageError]] = []
         for row in files[path]:
             box = cells.cells[row].box
             try:
-                results.append((row, work(data, picture if box is None else decoding.crop(picture, box))))
+                results.append((row, work(data, image if box is None else decoding.crop(image, box))))
             except ImageError as error:
                 results.append((row, error))
         return results

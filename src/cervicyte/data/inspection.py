@@ -1,4 +1,4 @@
-"""What a data set looks like before anything is trained on it: counts, sizes, formats, pictures.
+"""What a data set looks like before anything is trained on it: counts, sizes, formats, images.
 
 One pass over the files' headers gives the numbers; a contact sheet shows the eye what the
 numbers cannot.
@@ -112,7 +112,7 @@ def inspect(cells: CellTable, folder: Path | None = None) -> Inspection:
     )
 
 
-#: Pixels of one picture of the contact sheet, of the gap between two, and of the margin.
+#: Pixels of one image of the contact sheet, of the gap between two, and of the margin.
 _TILE, _GAP, _MARGIN = 96, 6, 24
 
 #: Height of the title, and width of the column with the names of the classes.
@@ -128,7 +128,7 @@ def contact_sheet(cells: CellTable, path: Path | str, per_class: int = 12, seed:
     ----------
     cells : a table with at least one cell
     path : the PNG file to write
-    per_class : pictures of each class, at least 1
+    per_class : images of each class, at least 1
     seed : another seed chooses other cells
 
     Returns
@@ -168,11 +168,11 @@ def contact_sheet(cells: CellTable, path: Path | str, per_class: int = 12, seed:
 
 
 def _tile(cell: Cell) -> Image.Image:
-    """One picture of the sheet, its proportions kept; of an unreadable cell, the word."""
+    """One image of the sheet, its proportions kept; of an unreadable cell, the word."""
 
     tile = Image.new("RGB", (_TILE, _TILE), _BLANK)
     try:
-        picture = Image.fromarray(decoding.load(cell.path, cell.box))
+        image = Image.fromarray(decoding.load(cell.path, cell.box))
     except CervicyteError:
         draw = ImageDraw.Draw(tile)
         draw.rectangle((0, 0, _TILE - 1, _TILE - 1), outline=_ALARM)
@@ -180,9 +180,9 @@ def _tile(cell: Cell) -> Image.Image:
         draw.line((0, _TILE - 1, _TILE - 1, 0), fill=(228, 200, 200))
         draw.text((_TILE // 2, _TILE // 2), "unreadable", _ALARM, _font(13), anchor="mm")
         return tile
-    scale = _TILE / max(picture.size)
-    size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
-    tile.paste(picture.resize(size, Image.Resampling.LANCZOS), ((_TILE - size[0]) // 2, (_TILE - size[1]) // 2))
+    scale = _TILE / max(image.size)
+    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    tile.paste(image.resize(size, Image.Resampling.LANCZOS), ((_TILE - size[0]) // 2, (_TILE - size[1]) // 2))
     return tile
 
 

@@ -1,4 +1,4 @@
-"""What a chain of filters does to pictures, drawn step by step, with histograms and the time of each step."""
+"""What a chain of filters does to images, drawn step by step, with histograms and the time of each step."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-#: Pictures of one figure; more would be too small to judge.
+#: Images of one figure; more would be too small to judge.
 MOST = 12
-#: Longest side of a picture as drawn, in pixels; filters and histograms see all of them.
+#: Longest side of an image as drawn, in pixels; filters and histograms see all of them.
 _DRAWN = 480
 #: Inches of one panel.
 _WIDE, _HIGH = 2.2, 2.2
@@ -36,22 +36,22 @@ _EDGES = np.linspace(0, 256, 65)
 
 @dataclass(frozen=True, kw_only=True)
 class Filtered:
-    """One picture on its way through a chain.
+    """One image on its way through a chain.
 
     Attributes
     ----------
     name : of the file
     size : width and height in pixels
-    pictures : as it is, then after each step; uint8 (h, w, 3) each, no larger than they are drawn
+    images : as it is, then after each step; uint8 (h, w, 3) each, no larger than they are drawn
     before, after : histograms of lightness (CIE L, stretched to 0..255), red, green and blue, as shares of
         the pixels, float (4, 64)
     milliseconds : what each step took, computed anew whatever is kept
-    remarks : which parameters of each step change nothing in this picture, in words; empty texts where all matter
+    remarks : which parameters of each step change nothing in this image, in words; empty texts where all matter
     """
 
     name: str
     size: tuple[int, int]
-    pictures: tuple[np.ndarray, ...]
+    images: tuple[np.ndarray, ...]
     before: np.ndarray
     after: np.ndarray
     milliseconds: tuple[float, ...]
@@ -68,7 +68,7 @@ class Preview:
     chain : the steps, as texts
     rows : a row of the figure each
     failed : input -> why it was not drawn
-    left_out : pictures beyond the `MOST` that a figure holds
+    left_out : images beyond the `MOST` that a figure holds
     """
 
     path: Path
@@ -85,22 +85,22 @@ class Preview:
 
     @property
     def remarks(self) -> list[str]:
-        """Which parameters change nothing, in words: each step's first picture where that is so, and in how many."""
+        """Which parameters change nothing, in words: each step's first image where that is so, and in how many."""
         lines = []
         for i, text in enumerate(self.chain):
             idle = [row for row in self.rows if row.remarks[i]]
             if idle:
-                count = f"in {len(idle)} of {len(self.rows)} picture(s), for example {idle[0].name}"
+                count = f"in {len(idle)} of {len(self.rows)} image(s), for example {idle[0].name}"
                 lines.append(f"{text}, {count}: {idle[0].remarks[i]}")
         return lines
 
 
 def preview(inputs: Iterable[Path | str], chain: tuple[str, ...], path: Path | str) -> Preview:
-    """Draw pictures before and after each step of a chain of filters.
+    """Draw images before and after each step of a chain of filters.
 
     Parameters
     ----------
-    inputs : files, folders and glob patterns; the first `MOST` pictures that can be read are drawn
+    inputs : files, folders and glob patterns; the first `MOST` images that can be read are drawn
     chain : texts of filters, at least one
     path : the PNG file to write
 
@@ -113,7 +113,7 @@ def preview(inputs: Iterable[Path | str], chain: tuple[str, ...], path: Path | s
     if not chain:
         raise UsageError("there is no filter to show", "--filters ''", "for example --filters normalise,clahe")
     steps = [parse_step(text) for text in chain]
-    for step in steps:  # what is imported and set up once is no cost of a picture
+    for step in steps:  # what is imported and set up once is no cost of an image
         step(np.zeros((8, 8, 3), np.uint8))
     if Path(path).suffix.lower() != ".png":
         raise UsageError("the figure is a PNG file", f"--out {printable(path)}", "give it a name that ends in .png")
@@ -134,23 +134,23 @@ def preview(inputs: Iterable[Path | str], chain: tuple[str, ...], path: Path | s
             failed[printable(entry.path)] = error.one_line
     if not rows:
         first = next(iter(failed.items()), ("no input", "0 files"))
-        raise DataError("no picture could be drawn", ": ".join(first), "name images that can be read")
+        raise DataError("no image could be drawn", ": ".join(first), "name images that can be read")
     save_figure(draw(rows, chain), path)
     return Preview(path=Path(path), chain=chain, rows=tuple(rows), failed=failed, left_out=left_out)
 
 
 def _row(name: str, image: np.ndarray, steps: Sequence[Any]) -> Filtered:
     size, before = (image.shape[1], image.shape[0]), _histogram(image)
-    pictures, times = [_small(image)], list[float]()
+    images, times = [_small(image)], list[float]()
     for step in steps:
         start = time.perf_counter()
         image = step(image)
         times.append((time.perf_counter() - start) * 1000)
-        pictures.append(_small(image))
+        images.append(_small(image))
     return Filtered(
         name=name,
         size=size,
-        pictures=tuple(pictures),
+        images=tuple(images),
         before=before,
         after=_histogram(image),
         milliseconds=tuple(times),
@@ -159,7 +159,7 @@ def _row(name: str, image: np.ndarray, steps: Sequence[Any]) -> Filtered:
 
 
 def draw(rows: Sequence[Filtered], chain: Sequence[str]) -> Figure:
-    """The figure: a row for each picture, a column for each step, then the histograms before and after."""
+    """The figure: a row for each image, a column for each step, then the histograms before and after."""
     from matplotlib.figure import Figure
 
     columns = len(chain) + 3
@@ -170,8 +170,8 @@ def draw(rows: Sequence[Filtered], chain: Sequence[str]) -> Figure:
     for axes, title in zip(every[0], titles, strict=True):
         axes.set_title(title, fontsize=9, color=INK)
     for line, row in zip(every, rows, strict=True):
-        for axes, picture in zip(line, row.pictures, strict=False):
-            axes.imshow(picture, interpolation="nearest")
+        for axes, image in zip(line, row.images, strict=False):
+            axes.imshow(image, interpolation="nearest")
             axes.set_xticks([])
             axes.set_yticks([])
             axes.spines[:].set_visible(False)
@@ -212,7 +212,7 @@ def _histogram(image: np.ndarray) -> np.ndarray:
 
 
 def _small(image: np.ndarray) -> np.ndarray:
-    """The picture no larger than it is drawn, its proportions kept."""
+    """The image no larger than it is drawn, its proportions kept."""
     import cv2
 
     scale = _DRAWN / max(image.shape[:2])

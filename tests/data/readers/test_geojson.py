@@ -18,7 +18,7 @@ from cervicyte.errors import DataError
 DIAMOND = [[100, 60], [130, 80.5], [100, 100.2], [70, 80.5], [100, 60]]
 
 
-def picture(path: Path, width: int = 300, height: int = 200) -> Path:
+def write_image(path: Path, width: int = 300, height: int = 200) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", (width, height), (200, 180, 200)).save(path)
     return path
@@ -39,7 +39,7 @@ def collection(rows):
 
 
 def field(folder: Path, *features, name: str = "field", whole=collection):
-    picture(folder / f"{name}.png")
+    write_image(folder / f"{name}.png")
     (folder / f"{name}.geojson").write_text(json.dumps(whole(list(features))), encoding="utf-8")
     return folder
 
@@ -141,7 +141,7 @@ def test_an_outline_on_the_edge_is_inside(tmp_path):
 
 @pytest.mark.parametrize("place", ["export/field.geojson", "field.png.geojson", "annotations/field.png.geojson"])
 def test_the_file_of_an_image_by_name(tmp_path, place):
-    picture(tmp_path / "images" / "field.png")
+    write_image(tmp_path / "images" / "field.png")
     file = tmp_path / place
     file.parent.mkdir(exist_ok=True)
     file.write_text(json.dumps([feature([DIAMOND])]), encoding="utf-8")
@@ -160,7 +160,7 @@ def test_files_that_cannot_be_read_are_named_and_stop_nothing(tmp_path):
     field(tmp_path, feature([DIAMOND]))
     field(tmp_path, name="broken")
     (tmp_path / "broken.geojson").write_text("{", encoding="utf-8")
-    picture(tmp_path / "bare.png")
+    write_image(tmp_path / "bare.png")
     cells = readers.load(tmp_path, normal=["HSIL"])
     assert cells.system.abnormal == frozenset()
     assert "not JSON" in note(cells, "annotations of broken")

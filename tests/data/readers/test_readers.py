@@ -30,7 +30,7 @@ def touch(*paths, content=b"not decoded by a reader"):
         path.write_bytes(content)
 
 
-def picture(path, width=300, height=200):
+def write_image(path, width=300, height=200):
     path.parent.mkdir(parents=True, exist_ok=True)
     image = Image.new("RGB", (width, height), (200, 180, 200))
     image.putpixel((0, 0), (90, 60, 130))
@@ -243,8 +243,8 @@ CRIC_COLUMNS = ("image_id", "image_filename", "cell_id", "bethesda_system", "nuc
 
 
 def cric_fields(root):
-    picture(root / "images" / "aaa.png")
-    picture(root / "images" / "bbb.png")
+    write_image(root / "images" / "aaa.png")
+    write_image(root / "images" / "bbb.png")
 
 
 def nested(cric_rows):
@@ -284,7 +284,7 @@ def test_cric_original(tmp_path, shape):
 
 def test_cric_rows_that_cannot_be_used_are_counted(tmp_path):
     cric_fields(tmp_path)
-    picture(tmp_path / "images" / "bare.png")
+    write_image(tmp_path / "images" / "bare.png")
     write_csv(
         tmp_path / "classifications.csv",
         CRIC_COLUMNS,
@@ -363,7 +363,7 @@ def test_cric_geojson_boxes_cut_by_the_edge_still_give_the_nucleus():
 
 @pytest.mark.parametrize("ending", [".webp", ".tif", ".jpg"])
 def test_cric_geojson_beside_fields(tmp_path, ending):
-    picture(tmp_path / f"field{ending}")
+    write_image(tmp_path / f"field{ending}")
     touch(tmp_path / f"broken{ending}", tmp_path / "lonely.geojson")
     ring = [[100, 50], [164, 50], [164, 114], [100, 114]]
     geometry = {"type": "Polygon", "coordinates": [ring]}

@@ -11,11 +11,11 @@ from cervicyte.data.labels import BETHESDA
 from cervicyte.data.readers.base import Dataset, Listing, class_folders, counted_note, left_out, list_files, passed_over
 from cervicyte.errors import DataError
 
-#: "NL_39_ (7)", "HSIL_1 (1)": slide, picture.
+#: "NL_39_ (7)", "HSIL_1 (1)": slide, image.
 _ORIGINAL = re.compile(r"[A-Za-z]+_(\d+)_?\s*\((\d+)\)")
 #: "NL_39_7": the same without its brackets.
 _PLAIN = re.compile(r"NL_(\d+)_(\d+)", re.IGNORECASE)
-#: "HSIL_1010_0_4446": slide and picture run together, then the mark of an augmented variant.
+#: "HSIL_1010_0_4446": slide and image run together, then the mark of an augmented variant.
 _AUGMENTED = re.compile(r"([A-Za-z]+_(\d+))_0_\d+")
 
 #: Source of its cells, which are whole fields.
@@ -35,8 +35,8 @@ def read(path: Path) -> CellTable:
     """Read the original folders, or the copy whose files are augmented variants.
 
     In that copy ``Cell.original`` is the stem that all variants of a field share, and they
-    share a group. Its names ran slide and picture together ("HSIL_1010" was "HSIL_10 (10)");
-    pictures have no leading zero and slides go up to 10, so the slide can be told.
+    share a group. Its names ran slide and image together ("HSIL_1010" was "HSIL_10 (10)");
+    images have no leading zero and slides go up to 10, so the slide can be told.
 
     Raises
     ------
@@ -101,7 +101,7 @@ def _place(stem: str) -> tuple[str, str] | None:
 
 
 def _slide(digits: str) -> str:
-    """The slide in slide-and-picture run together: "115" is picture 15 of slide 1, "1010" and "101" are of slide 10."""
+    """The slide in slide-and-image run together: "115" is image 15 of slide 1, "1010" and "101" are of slide 10."""
     return "10" if digits.startswith("10") and len(digits) > 2 else digits[0]
 
 
