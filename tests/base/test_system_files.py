@@ -14,6 +14,7 @@ from cervicyte.base.system_files import is_system_file, is_system_folder, own_en
         *("__MACOSX", ".AppleDouble", ".Trashes", ".Trash-1000", ".Spotlight-V100", "Temporary Items"),
         *("$RECYCLE.BIN", "System Volume Information", "RECYCLER", "found.000", "lost+found", ".thumbnails"),
         *("@eaDir", "#recycle", "#snapshot", "@Recycle", ".@__thumb", "~snapshot", ".ipynb_checkpoints", "__pycache__"),
+        *(".cache", ".SynologyWorkingDirectory"),
     ],
 )
 def test_folders_that_systems_make(name):
@@ -31,7 +32,16 @@ def test_folders_that_people_make(name):
 
 @pytest.mark.parametrize(
     "name",
-    [".DS_Store", "Thumbs.db", "desktop.ini", "ehthumbs.db", "Icon\r", "._cell.png", "~$report.docx", ".~lock.a.csv#"],
+    [
+        *(".DS_Store", "Thumbs.db", "desktop.ini", "ehthumbs.db", "Icon\r", "._cell.png", "~$report.docx"),
+        *(
+            ".~lock.a.csv#",
+            "manifest.json:Zone.Identifier",
+            "model.onnx\uf03aZone.Identifier",
+            ".gitattributes",
+            ".dropbox",
+        ),
+    ],
 )
 def test_files_that_systems_make(name):
     assert is_system_file(name)

@@ -90,6 +90,9 @@ def test_a_camera_of_12_bits_in_16_is_scaled_where_the_file_says_so() -> None:
     same(tiff(shallow, 2, tags={281: [4095] * 3}), RGB)
     same(tiff(4095 - deep(GREY, 12), 0, tags={281: 4095}), THREE)
     same(tiff(shallow, 2, tags={270: b'<OME><Pixels SignificantBits="12"/></OME>\0'}), RGB)
+    twice = tiff(shallow, 2, tags={270: b'<OME><Pixels SignificantBits="12"/></OME>\0', 271: b'{"shape": [6, 7, 3]}\0'})
+    assert twice.count(b"\x0f\x01\x02\x00") + twice.count(b"\x0f\x01\x07\x00") == 1
+    same(twice.replace(b"\x0f\x01", b"\x0e\x01"), RGB)  # as tifffile adds a description of its own to the user's
     refused(tiff(shallow, 2, tags={281: [4001] * 3}), "nearly black")  # the largest value that is there is no depth
     same(tiff(deep(RGB), 2, tags={281: [4095] * 3}), RGB)  # a statement that is not true
     hot = shallow.copy()

@@ -19,7 +19,8 @@ _FOLDERS = frozenset(
         "lost+found", ".thumbnails", ".xvpics", ".sharedthumbnails", "#recycle", "#snapshot", "@eadir", "@tmp",
         "@sharebin", "@recycle", "@recently-snapshot", ".@__thumb", ".snapshot", "~snapshot", ".snapshots", ".zfs",
         ".git", ".svn", ".hg", ".dvc", "__pycache__", ".ipynb_checkpoints", ".venv", "node_modules", ".idea", ".vscode",
-        ".stfolder", ".stversions", ".dropbox.cache", ".tmp.drivedownload", ".tmp.driveupload",
+        ".stfolder", ".stversions", ".synologyworkingdirectory", ".cache", ".dropbox.cache", ".tmp.drivedownload",
+        ".tmp.driveupload",
     }
 )  # fmt: skip
 _NUMBERED_FOLDER = re.compile(r"\.trash-\d+|found\.\d{3}")
@@ -28,11 +29,14 @@ _FILES = frozenset(
     {
         ".ds_store", ".localized", ".apdisk", ".volumeicon.icns", "icon\r", "thumbs.db", "thumbs.db:encryptable",
         "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", ".directory", "picasa.ini", ".picasa.ini",
-        "zbthumbnail.info",
+        "zbthumbnail.info", ".gitattributes", ".gitignore", ".gitkeep", ".dropbox", ".dropbox.attr",
     }
 )  # fmt: skip
-#: Extended attributes of a Mac; locks of Word and LibreOffice; files deleted while open, of FUSE and NFS.
-_MARKED_FILE = re.compile(r"\._.+|~\$.+|\.~lock\..+#|\.fuse_hidden[0-9a-f]+|\.nfs[0-9a-f]+", re.DOTALL)
+#: Extended attributes of a Mac, and of Windows where another system copied them; locks of Word and LibreOffice; files
+#: deleted while open, of FUSE and NFS.
+_MARKED_FILE = re.compile(
+    r"\._.+|.+[:\uf03a]zone\.identifier|~\$.+|\.~lock\..+#|\.fuse_hidden[0-9a-f]+|\.nfs[0-9a-f]+", re.DOTALL
+)
 
 
 def is_system_folder(name: str) -> bool:

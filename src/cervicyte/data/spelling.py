@@ -20,10 +20,13 @@ ERRORS = frozenset({"#n/a", "#ref!", "#name?", "#value!", "#div/0!", "#null!", "
 
 
 def spelling_key(name: str) -> str:
-    """What two spellings of one name share: case, outer spaces, kinds of dashes, zeros before and after a number.
+    """What two spellings of one name share: case, spaces, kinds of dashes, zeros before and after a number.
 
-    >>> len({spelling_key(n) for n in ("P012", "p12", " P12 ", "P 12", "P_12")})
-    2
+    A space or underscore says nothing at an end and between a letter and a number; between two letters or two numbers
+    it does.
+
+    >>> {spelling_key(n) for n in ("P012", "p12", " P12 ", "P 12", "P_12")}
+    {'p12'}
     >>> {spelling_key(n) for n in ("12", "012", "12.0", "12,00")}
     {'12'}
     >>> spelling_key("HSIL?") == spelling_key("HSIL") or spelling_key("1.1") == spelling_key("1.10")
@@ -32,6 +35,7 @@ def spelling_key(name: str) -> str:
     text = unicodedata.normalize("NFKC", name).upper().translate(_LOOKALIKES).casefold()
     text = "".join(_plain_dash(ch) for ch in text if unicodedata.category(ch) != "Cf")
     text = re.sub(r"(?<=\w)[\s_]+(?=\w)", "_", text.strip())
+    text = re.sub(r"(?<=[^\W\d_])_(?=\d)|(?<=\d)_(?=[^\W\d_])", "", text)
     if whole := _WHOLE_NUMBER.fullmatch(text):
         return whole[1]
     return _ZEROS.sub("", text)

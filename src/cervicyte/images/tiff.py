@@ -242,7 +242,7 @@ def _directories(data: bytes, name: object) -> list[Directory]:
                     if tag >= _FIRST_PRIVATE:
                         continue
                     raise ImageError(f"the image is damaged or truncated (tag {tag} is cut off)", name, "copy it again")
-            entries[tag] = (kind, number, place)
+            entries.setdefault(tag, (kind, number, place))  # of a tag that stands twice, libtiff too takes the first
         directories[at] = Directory(data, order, at, entries)
         at = struct.unpack_from(order + word, data, start + count * size)[0]
     if not directories:

@@ -63,6 +63,30 @@ def test_a_division_below_the_classes_is_told_and_kept(tmp_path):
     assert Counter(c.split for c in cells.cells) == {"train": 2, "test": 2}
 
 
+@pytest.mark.parametrize(
+    "tops",
+    [
+        ("seg_train/seg_train", "seg_test/seg_test"), ("cervix_train", "cervix_test"), ("train_augmented", "test"),
+        ("train", "external_test"), ("train/images", "test/images"), ("train/data/crops", "test/data/crops"),
+        ("images/my_train", "images/my_test"),
+    ],
+)  # fmt: skip
+def test_a_division_with_other_words_or_folders_between_is_told(tmp_path, tops):
+    touch(tmp_path, *(f"{top}/{c}/1.png" for top in tops for c in ("reactive", "atypical")))
+    touch(tmp_path, *(["images/loose.png"] if tops[0].startswith("images") else []))
+    cells = readers.load(tmp_path)
+    assert cells.present == ("atypical", "reactive")
+    assert Counter(c.split for c in cells.cells) == {"train": 2, "test": 2}
+    assert "are no classes" in note(cells, "split: by the folders")
+
+
+def test_classes_with_words_of_a_division_and_other_folders_inside_are_classes(tmp_path):
+    touch(tmp_path, "pretest/a/1.png", "pretest/b/1.png", "posttest/a/1.png", "posttest/b/1.png")
+    assert readers.load(tmp_path).present == ("posttest", "pretest")
+    touch(tmp_path / "2", "eye test/P1/1.png", "eye training/P2/1.png")
+    assert readers.load(tmp_path / "2").present == ("eye test", "eye training")
+
+
 def test_a_division_beside_a_folder_of_something_else(tmp_path):
     touch(tmp_path, *(f"{s}/{c}/1.png" for s in ("training_set", "test_set") for c in ("cats", "dogs")))
     touch(tmp_path, "single_prediction/1.jpg")

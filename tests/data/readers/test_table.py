@@ -86,6 +86,9 @@ def test_tables_of_spreadsheets_and_laboratory_systems(tmp_path, text, encoding,
         ("path,label,is_test\nimg/1.png,a,1\nimg/2.png,b,0\n", "may divide", "'is_test'"),
         ("path,label,fold\nimg/1.png,a,1\nimg/2.png,b,2\n", "came divided", "fold1 1, fold2 1"),
         ("path,label,split\nimg/1.png,a,test\nimg/2.png,b,\n", "came divided", "unmarked 1, test 1"),
+        ("path,label,split\nimg/1.png,a,test\nimg/2.png,b,NaN\n", "came divided", "unmarked 1, test 1"),
+        ("path,label,set\nimg/1.png,a,test\nimg/2.png,b,train\nimg/3.png,b,#N/A\n", "came divided", "test 1, train 1"),
+        ("path,label,fold\nimg/1.png,a,1.0\nimg/2.png,b,2.0\n", "came divided", "fold1 1, fold2 1"),
         ("path,label,split\nimg/1.png,a,train\nimg/2.png,b,train\n", "is no division", "train 2"),
     ],
 )  # fmt: skip
@@ -99,6 +102,14 @@ def test_what_was_made_of_a_peculiar_table_is_told(tmp_path, text, word, words):
 def test_boxes_with_decimal_commas(tmp_path, sides):
     cells = readers.load(table(tmp_path, f"path;label;left;top;right;bottom\nimg/1.png;a;{sides}\n"))
     assert cells.cells[0].box == (10, 10, 150, 150)
+
+
+def test_boxes_that_are_fractions_of_the_image_are_refused(tmp_path):
+    rows = "path,label,left,top,right,bottom\nimg/1.png,a,0.1,0.2,0.5,0.95\nimg/1.png,a,0.5,0.5,1,1\n"
+    with pytest.raises(DataError, match="fractions of the image"):
+        readers.load(table(tmp_path, rows))
+    cells = readers.load(table(tmp_path, rows + "img/2.png,b,0,0,2,1\n"))
+    assert cells.cells[-1].box == (0, 0, 2, 1)
 
 
 def test_boxes_with_marks_between_thousands_are_read_and_told(tmp_path):

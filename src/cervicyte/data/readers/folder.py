@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from cervicyte.base.files import printable
@@ -25,7 +25,7 @@ from cervicyte.data.readers.base import (
     passed_over,
     under_system,
 )
-from cervicyte.data.readers.folder_names import is_image_folder, split_name
+from cervicyte.data.readers.folder_names import division, is_image_folder, split_name
 from cervicyte.data.readers.rows import SUFFIXES
 from cervicyte.errors import DataError
 
@@ -41,7 +41,8 @@ def read(
 ) -> CellTable:
     """Read ``<root>/<class>/...``, ``<root>/<split>/<class>/...`` or ``<root>/<class>/<split>/...``; a table as such.
 
-    Splits are told by the names of their folders (`folder_names.split_name`), segmentation masks by theirs.
+    Splits are told by the names of their folders (`folder_names.split_name`, `folder_names.division`), segmentation
+    masks by theirs.
 
     Parameters
     ----------
@@ -90,15 +91,25 @@ def recognise(listing: Listing) -> str:
 
 @dataclass(frozen=True)
 class _Layout:
-    """Which of the folders above an image, counted from the root, names its class, and which its split (or None)."""
+    """Which of the folders above an image, counted from the root, names its class, and which its split (or None).
+
+    ``parts`` is the split that each of these folders names.
+    """
 
     label: int
     split: int | None = None
+    parts: Mapping[str, str] = field(default_factory=dict)
+
+
+def _folders(listing: Listing, image: Path) -> tuple[str, ...]:
+    """Names of the folders above an image; one inside a folder of the same name, as archives unpack, is that folder."""
+    folders = listing.folders(image)
+    return tuple(name for k, name in enumerate(folders) if k == 0 or name != folders[k - 1])
 
 
 def _layout(listing: Listing) -> _Layout:
     """See where the classes lie: below the folders of a division, above them, or below one folder "images"."""
-    chains = [folders for image in listing.images if (folders := listing.folders(image))]
+    chains = [folders for image in listing.images if (folders := _folders(listing, image))]
     top = 0
     if chains and any(len(c) > 1 for c in chains):
         images = all(is_image_folder(c[0]) for c in chains)
@@ -106,14 +117,21 @@ def _layout(listing: Listing) -> _Layout:
         about = len({c[0] for c in chains}) == 1 and all(len(c) > 2 and split_name(c[1]) for c in chains)
         top = int(images or about)
     names = {c[top] for c in chains if len(c) > top}
-    above = {c[top]: split for c in chains if len(c) > top + 1 and (split := split_name(c[top]))}
-    below = [split_name(c[top + 1]) if len(c) > top + 1 else "" for c in chains]
-    if names and all(map(split_name, names)):
-        return _Layout(label=top + 1, split=top)
-    if len(set(above.values())) > 1:  # "train" and "test" with classes in them, beside folders of something else
-        return _Layout(label=top + 1, split=top)
-    if chains and (all(below) or len({split for split in below if split}) > 1):
-        return _Layout(label=top, split=top + 1)
+    parts = division(c[top:] for c in chains if len(c) > top) or {
+        name: split for name in names if (split := split_name(name))
+    }
+    above = {parts[c[top]] for c in chains if len(c) > top + 1 and c[top] in parts}
+    below = {c[top + 1]: split_name(c[top + 1]) for c in chains if len(c) > top + 1}
+    # "train" and "test" with classes in them may stand beside folders of something else.
+    if names and (len(parts) == len(names) or len(above) > 1):
+        label = top + 1
+        while all(len(c) > label + 1 and is_image_folder(c[label]) for c in chains):
+            label += 1
+        return _Layout(label=label, split=top, parts=parts)
+    if chains and (
+        (all(len(c) > top + 1 for c in chains) and all(below.values())) or len({s for s in below.values() if s}) > 1
+    ):
+        return _Layout(label=top, split=top + 1, parts=below)
     return _Layout(label=top)
 
 
@@ -126,14 +144,14 @@ def _label(folders: tuple[str, ...], layout: _Layout) -> str:
 
 def _split(folders: tuple[str, ...], layout: _Layout) -> str:
     """The split that an image's folders name, or ""."""
-    return "" if layout.split is None or len(folders) <= layout.split else split_name(folders[layout.split])
+    return "" if layout.split is None or len(folders) <= layout.split else layout.parts.get(folders[layout.split], "")
 
 
 def _cells(listing: Listing, layout: _Layout) -> tuple[list[Cell], list[Path]]:
     """Cells with their folders' names as labels and their paths as groups; images without a class."""
     cells, rootless = [], []
     for image in listing.images:
-        folders = listing.folders(image)
+        folders = _folders(listing, image)
         label = "" if herlev.is_mask(image) else _label(folders, layout)
         if not label:
             rootless.append(image)
@@ -173,7 +191,7 @@ def classless(listing: Listing) -> DataError:
 def _layout_notes(listing: Listing, layout: _Layout, cells: list[Cell]) -> list[str]:
     """What was made of the folders' names, where something else might have been meant."""
     notes = []
-    chains = [listing.folders(Path(c.path)) for c in cells]
+    chains = [_folders(listing, Path(c.path)) for c in cells]
     if min(layout.label, layout.label if layout.split is None else layout.split):
         notes.append(f"classes: the folders inside {chains[0][0]!r}, which is no class by its name")
     if layout.split is not None:

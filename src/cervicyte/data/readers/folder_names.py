@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 _SPLIT_WORDS = {
@@ -41,18 +41,42 @@ def split_name(name: str) -> str:
     >>> [split_name(n) for n in ("Train", "training_set", "TestData", "valid", "fold-03", "test_2", "attest", "set")]
     ['train', 'train', 'test', 'val', 'fold3', 'test', '', '']
     """
-    words = [word.lower() for word in _WORDS.findall(name)]
+    words = _words(name)
     if fold := _FOLD.fullmatch("".join(words)):
         return f"fold{fold[1]}"
-    words = " ".join(_GLUED.sub(r"\1 \2", word) for word in words).split()
-    if "".join(words[:2]) in ("holdout", "heldout"):
-        words[:2] = ["holdout"]
     rest = [word for word in words if word not in _FILLERS and not word.isdigit()]
-    parts = {part for part, names in _SPLIT_WORDS.items() for word in rest if word in names}
+    parts = _parts(rest)
     known = all(any(word in names for names in _SPLIT_WORDS.values()) for word in rest)
     if parts == {"train", "val"} and len(rest) == 2:  # "train_val": both, and so what is trained on
         return "train"
     return parts.pop() if known and len(parts) == 1 else ""
+
+
+def division(chains: Iterable[Sequence[str]]) -> dict[str, str]:
+    """Which part each outermost folder is, where all together are a division whatever else their names say; or none.
+
+    They are one where each name has a word of one part, the parts differ, and all have two folders or more in common.
+
+    >>> division([(top, c) for top in ("cervix_train", "external_test") for c in ("NILM", "HSIL")])
+    {'cervix_train': 'train', 'external_test': 'test'}
+    """
+    inside: defaultdict[str, set[str]] = defaultdict(set)
+    for folders in chains:
+        inside[folders[0]].update(folders[1:2])
+    parts = {name: _parts(_words(name)) for name in inside}
+    if not parts or any(len(part) != 1 for part in parts.values()) or len(set[str]().union(*parts.values())) < 2:
+        return {}
+    return {name: part.pop() for name, part in parts.items()} if len(set.intersection(*inside.values())) > 1 else {}
+
+
+def _words(name: str) -> list[str]:
+    """Words of a name in lower case; those that are written together with a filler are two."""
+    words = " ".join(_GLUED.sub(r"\1 \2", word.lower()) for word in _WORDS.findall(name)).split()
+    return ["holdout", *words[2:]] if "".join(words[:2]) in ("holdout", "heldout") else words
+
+
+def _parts(words: Iterable[str]) -> set[str]:
+    return {part for part, names in _SPLIT_WORDS.items() for word in words if word in names}
 
 
 def is_image_folder(name: str) -> bool:

@@ -19,7 +19,7 @@ from cervicyte.data.readers.folder_names import split_name
 from cervicyte.data.readers.numbers import NumberFormat
 from cervicyte.data.readers.places import Places
 from cervicyte.data.readers.rows import SUFFIXES, Rows, read_notes, read_rows, require, rows_note
-from cervicyte.data.spelling import ERRORS
+from cervicyte.data.spelling import ERRORS, MISSING
 from cervicyte.errors import DataError
 from cervicyte.images.decoding import Box, named_as_image
 
@@ -32,6 +32,8 @@ AUGMENTED_TABLE, AUGMENTED_NOTE = "cells.csv", "augmented_set.json"
 AUGMENTED_FROM, OWN_GROUP = "augmented_from", "own_group"
 #: Names of columns that may hold splits, where there is no column "split".
 _DIVIDING = ("subset", "set", "partition", "usage", "phase", "fold")
+#: Numbers of folds; with a point where a program took a column with gaps for numbers.
+_FOLD_NUMBER = re.compile(r"(\d+)(\.0)?")
 #: How an original names its box in a field: "field.png#10,20,100,110".
 _BOX_MARK = re.compile(r"#-?\d+(,-?\d+){3}$")
 
@@ -49,7 +51,8 @@ def read(
 
     Raises
     ------
-    DataError : a column is missing, no row can be used, a cell has two labels, some groups are empty
+    DataError : a column is missing, no row can be used, a cell has two labels, some groups are empty, boxes are
+        fractions of the image
     """
     path = find_table(Path(path))
     table = read_rows(path)
@@ -156,7 +159,9 @@ def _cells(table: Rows, path: Path, boxed: bool) -> tuple[list[Cell], list[str]]
     absent: list[str] = []
     contrary: list[str] = []
     places = Places(path.parent)
-    numbers = NumberFormat(row[name] for _, row in table.rows for name in BOX if boxed)
+    sides = [row[name].strip() for _, row in table.rows for name in BOX if boxed]
+    numbers = NumberFormat(sides)
+    _refuse_fractions([side for side in sides if side], numbers, path)
     split_column, split_notes = _split_column(table)
     unused = [c for c in table.columns if c != split_column and (c in _DIVIDING or split_name(c.removeprefix("is_")))]
     if unused:
@@ -232,14 +237,21 @@ def _split_column(table: Rows) -> tuple[str, list[str]]:
     if "split" in table.columns:
         return "split", []
     for column in _DIVIDING:
-        values = {row.get(column, "").strip() for _, row in table.rows} - {""}
+        values = {_filled(row.get(column, "")) for _, row in table.rows} - {""}
         if len(values) > 1 and all(_split_value(value, column) for value in values):
             return column, [f"split: from the column {column!r}"]
     return "split", []
 
 
 def _split_value(text: str, column: str) -> str:
-    return split_name(f"fold{text}" if column == "fold" and text.isdigit() else text)
+    number = _FOLD_NUMBER.fullmatch(text) if column == "fold" else None
+    return split_name(f"fold{number[1]}" if number else text)
+
+
+def _filled(text: str) -> str:
+    """A split as a row gives it; "" for what programs write where there is none."""
+    text = text.strip()
+    return "" if text.casefold() in MISSING | ERRORS else text
 
 
 def _original(place: str, file: str, places: Places) -> str:
@@ -268,8 +280,22 @@ def _box(row: dict[str, str], numbers: NumberFormat) -> Box | None:
     return left, top, right, bottom
 
 
+def _refuse_fractions(sides: Sequence[str], numbers: NumberFormat, path: Path) -> None:
+    """Raise a DataError where all sides of boxes are shares of the image, as of YOLO: they would be single pixels."""
+    try:
+        values = [numbers.number(side) for side in sides]
+    except ValueError:
+        return  # rows that are no box are kept out, and counted
+    if all(0 <= value <= 1 for value in values) and not all(map(float.is_integer, values)):
+        raise DataError(
+            "the boxes are fractions of the image, not pixels",
+            f"{printable(path.name)}, {examples(sides)}",
+            "multiply left and right by the image's width, top and bottom by its height",
+        )
+
+
 def _split(text: str, number: int, path: Path, column: str) -> str:
-    text = text.strip()
+    text = _filled(text)
     split = _split_value(text, column)
     if text and not split:
         raise DataError(
