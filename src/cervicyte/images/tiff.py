@@ -229,7 +229,7 @@ def _directories(data: bytes, name: object) -> list[Directory]:
             raise ImageError("the image is damaged (its list of pages leads back to itself)", name, "copy it again")
         count = struct.unpack_from(order + head, data, at)[0]
         start = at + struct.calcsize(order + head)
-        entries = {}
+        entries: dict[int, tuple[int, int, int]] = {}
         if start + count * size > len(data):
             raise ImageError("the image is damaged or truncated (its list of tags is cut off)", name, "copy it again")
         for entry in range(start, start + count * size, size):
