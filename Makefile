@@ -20,9 +20,9 @@ PYTEST = $(BIN)/python -m pytest -n 2 --dist worksteal
 check: lint
 	$(PYTEST) -m "not browser and not database and not slow"
 
-# As continuous integration runs it: everything, of each family of networks the smallest.
+# As continuous integration runs it: everything.
 test: lint
-	$(PYTEST) -m "not deep"
+	$(PYTEST)
 
 # Everything, with the share of lines and branches that ran, in child processes too.
 coverage: $(VENV)/.dev

@@ -57,10 +57,6 @@ ROWS = (
 UNNAMED = re.compile(r"(conv2d|batch_normalization|activation|add|custom_scale_layer)(_\d+)?|out_relu|post_relu|relu")
 
 
-#: Networks that differ from a smaller one of their family in depth only, which the cut leaves in front.
-DEEPER = ("ResNet101", "ResNet152", "DenseNet169")
-
-
 def each_network(test):
     return pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)(test)
 
@@ -121,11 +117,7 @@ def test_the_cut_lies_before_the_last_two_blocks_and_the_tail_answers_as_keras_d
     assert ours == theirs - statistics
 
 
-@pytest.mark.parametrize(
-    "row",
-    [pytest.param(row, marks=pytest.mark.deep if row.name in DEEPER else ()) for row in ROWS],
-    ids=lambda row: row.name,
-)
+@each_network
 def test_train_join_and_predict_from_a_bundle(row, tmp_path) -> None:
     network, weights = registered(row), find_weights(registered(row), "random")
     prefix = export.export_backbone(network, weights, layer=export.BEFORE_TAIL)
