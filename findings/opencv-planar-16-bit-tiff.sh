@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # OpenCV 5.0.0.93: a TIFF whose 16-bit colour planes lie one after the other (PlanarConfiguration 2) is read without an
 # error and with wrong pixels; the same planes with 8 bits are right. tifffile reads both.
-# Our way round it: each plane is read by itself (cervicyte.images.tiff).
+# Our way round it: each plane is read by itself.
 set -euo pipefail
 folder=$(mktemp -d); trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/venv"

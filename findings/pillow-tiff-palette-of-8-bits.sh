@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Pillow 13.0.0: a palette TIFF whose colour map holds 0 to 255, as old programs wrote it, is black; OpenCV 5.0.0.93 and
 # every other reader upon libtiff look at the largest value and read the colours.
-# Our way round it: the map is read by the same rule (cervicyte.images.tiff).
+# Our way round it: the map is read by the same rule.
 set -euo pipefail
 folder=$(mktemp -d); trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/venv"

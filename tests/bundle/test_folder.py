@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings as hypothesis_settings, strategies as st
 
+from cervicyte import shipped
 from cervicyte.base.files import sha256_file
 from cervicyte.bundle.folder import Bundle, InputSpec, Manifest, save_bundle
 from cervicyte.bundle.graph import measurements_graph
@@ -27,6 +28,7 @@ from cervicyte.training.fitting import fit_model
 from cervicyte.training.members import LinearMember
 from cervicyte.training.recipes import load_recipe
 from support.commands import cervicyte, inside, read, three_parts
+from support.graphs import read_by_the_oldest_runtime
 
 FILES = ("manifest.json", "model.onnx", "training_cells.npz", "MODEL_CARD.md", "SHA256SUMS")
 LIMITS = DecisionLimits(
@@ -406,3 +408,10 @@ def test_what_is_kept_is_never_a_stale_answer(trained, monkeypatch) -> None:
     assert Bundle.load(trained.bundle).extractor().key == key
     monkeypatch.setattr(module.extraction, "morphology_code", lambda: b"other measurements")
     assert Bundle.load(trained.bundle).extractor().key != key
+
+
+def test_graphs_of_bundles_state_versions_that_the_oldest_runtime_reads(trained) -> None:
+    folders = (trained.bundle, *(shipped.bundle_folder(name) for name in shipped.FOLDERS))
+    graphs = [graph for folder in folders for graph in folder.glob("*.onnx")]
+    assert len(graphs) >= 3
+    assert all(map(read_by_the_oldest_runtime, graphs))

@@ -16,6 +16,7 @@ from cervicyte.networks.keras import export
 from cervicyte.networks.quantisation import quantisation_error, quantise
 from cervicyte.networks.registry import find_weights, get_backbone
 from cervicyte.networks.runtime import Engine
+from support.graphs import read_by_the_oldest_runtime
 from support.paths import SHARED
 from support.sharing import shared_folder
 
@@ -93,6 +94,7 @@ def test_export_answers_as_keras_does(exported, name, size) -> None:
     assert record["dimension"] == get_backbone(name).dimension
     if runtime.has_bfloat16():
         assert record["parity"]["bfloat16"]["relative_error"] < export.PARITY_BFLOAT16
+    assert read_by_the_oldest_runtime(path)
     model = onnx.load(path)
     assert sum(node.op_type == "Transpose" for node in model.graph.node) <= 4, "transposes were not sunk"
     assert not any(node.op_type == "BatchNormalization" for node in model.graph.node)
@@ -325,6 +327,7 @@ def test_importing_the_package_is_light() -> None:
 def test_quantising_gives_a_graph_that_runs_in_int8_and_its_error_is_told(exported, tmp_path) -> None:
     path = exported("ResNet50", 64)
     out = quantise(path, (pixels(4, 64, seed) for seed in range(3)), tmp_path / "int8.onnx")
+    assert read_by_the_oldest_runtime(out)
     engine = Engine(out)
     assert engine.precision == "int8"
     # Several streams gave other answers than one in OpenVINO 2026.4: the engines must agree.

@@ -21,7 +21,7 @@ from cervicyte.bundle.inference import GraphExtractor
 from cervicyte.errors import DataError, UsageError
 from cervicyte.images import decoding
 from cervicyte.networks import runtime
-from cervicyte.networks.quantisation import WEIGHT_BITS, quantise
+from cervicyte.networks.quantisation import quantise, weight_bits
 
 #: Images that set the ranges of the integers, and further ones on which the change is measured.
 CALIBRATION, COMPARISON = 64, 256
@@ -95,7 +95,7 @@ def compress(model: Bundle, inputs: Iterable[Path | str], out: Path | str) -> tu
                 **asdict(change),
                 "from": model.graph_sha256,
                 "precision": manifest.precision,
-                "weight_bits": WEIGHT_BITS,
+                "weight_bits": weight_bits(small),
             },
         }
         smaller = replace(manifest, name=f"{manifest.name}, int8", precision="int8", training=training)

@@ -83,15 +83,15 @@ class Combiner:
         Every class is kept, none at 0, and each row sums to 1. Raises DataError where the votes are not
         distributions, or not those of the members that the combiner was fitted on.
         """
-        found = checked(votes)
-        _, m, k = found.shape
+        valid = checked(votes)
+        _, m, k = valid.shape
         if not self.fits(m, k):
             raise DataError(
                 "votes that are not those of the members which the ensemble was fitted on",
                 f"{m} members with {k} classes",
                 "give one vote of every member, in the order of training",
             )
-        return _distributions(get_rule(self.rule).pool(_distributions(found), self))
+        return _distributions(get_rule(self.rule).pool(_distributions(valid), self))
 
     def fits(self, members: int, classes: int) -> bool:
         """Whether its parameters are those of so many members with so many classes."""
@@ -333,14 +333,14 @@ def abnormal_votes(votes: np.ndarray, abnormal_classes: np.ndarray | None, thres
     abnormal_classes : bool (k,), or None where normal and abnormal are not defined: no member does then
     threshold : the operating point, or None where there is none
     """
-    found = checked(votes)
+    valid = checked(votes)
     if abnormal_classes is None or threshold is None:
-        return np.zeros(found.shape[:2], dtype=bool)
+        return np.zeros(valid.shape[:2], dtype=bool)
     mask = np.asarray(abnormal_classes, dtype=bool)
-    if mask.shape != found.shape[2:]:
-        raise DataError("abnormal classes for another number of classes", mask.shape, f"give {found.shape[2]}")
+    if mask.shape != valid.shape[2:]:
+        raise DataError("abnormal classes for another number of classes", mask.shape, f"give {valid.shape[2]}")
     # Not "below" rather than "at or above": a threshold that is not a number must alarm.
-    return np.asarray(~(found[:, :, mask].sum(axis=2) < threshold - _ROUNDING))
+    return np.asarray(~(valid[:, :, mask].sum(axis=2) < threshold - _ROUNDING))
 
 
 def alarmed(votes: np.ndarray, abnormal_classes: np.ndarray | None, threshold: float | None) -> np.ndarray:
@@ -364,14 +364,14 @@ def uncertain_by_disagreement(
     votes : calibrated probabilities of its members, (n, m, k)
     abnormal_classes : bool (k,), or None
     """
-    found, answers = checked(votes), np.asarray(probabilities)
-    if answers.shape != (found.shape[0], found.shape[2]):
-        received = f"probabilities {answers.shape}, votes {found.shape}"
+    valid, answers = checked(votes), np.asarray(probabilities)
+    if answers.shape != (valid.shape[0], valid.shape[2]):
+        received = f"probabilities {answers.shape}, votes {valid.shape}"
         raise DataError("answers and votes of different shapes", received, "give one answer per cell")
     if abnormal_classes is None:
-        agree = found.argmax(axis=2) == answers.argmax(axis=1)[:, None]
+        agree = valid.argmax(axis=2) == answers.argmax(axis=1)[:, None]
         return np.asarray(agree.mean(axis=1) < 0.5)
-    alarm = alarmed(found, abnormal_classes, limits.threshold)
+    alarm = alarmed(valid, abnormal_classes, limits.threshold)
     mask = np.asarray(abnormal_classes, dtype=bool)
     flagged = limits.flagged(answers[:, mask].sum(axis=1) - _ROUNDING)
     # A flagged cell gets an abnormal label, if there is one to give.
@@ -412,19 +412,20 @@ def disagreement(votes: np.ndarray) -> np.ndarray:
 
 def checked(votes: np.ndarray) -> np.ndarray:
     """Votes as float64 (n, m, k), m >= 1, k >= 2, each a distribution; raises DataError otherwise."""
-    found = np.asarray(votes, dtype=np.float64)
-    if found.ndim != 3 or found.shape[1] < 1 or found.shape[2] < 2:
-        raise DataError("votes of the wrong shape", found.shape, "give an array of cells, members and classes")
+    distributions = np.asarray(votes, dtype=np.float64)
+    if distributions.ndim != 3 or distributions.shape[1] < 1 or distributions.shape[2] < 2:
+        raise DataError("votes of the wrong shape", distributions.shape, "give an array of cells, members and classes")
     # Graphs answer in float32 and lower; a comparison with NaN is never true.
-    good = (found >= -1e-6).all(axis=2) & (np.abs(found.sum(axis=2) - 1) <= 1e-3)
+    good = (distributions >= -1e-6).all(axis=2) & (np.abs(distributions.sum(axis=2) - 1) <= 1e-3)
     if not good.all():
         cell, member = np.argwhere(~good)[0]
+        first = f"the first is of member {member} for cell {cell}: {distributions[cell, member]}"
         raise DataError(
             "a vote that is not a distribution over the classes",
-            f"{int((~good).sum())} vote(s); the first is of member {member} for cell {cell}: {found[cell, member]}",
+            f"{int((~good).sum())} vote(s); {first}",
             "give probabilities that are not negative and sum to 1",
         )
-    return found
+    return distributions
 
 
 def _distributions(values: np.ndarray) -> np.ndarray:

@@ -107,19 +107,19 @@ class QualityModel:
             if value["names"] != list(NAMES):
                 raise ValueError("other descriptors than this version makes; train it again with this version")
             limits = ("contrast_from", "focus_from", "distance_to", "far_from")
-            found = cls(
+            model = cls(
                 _vector(value["centre"]),
                 _vector(value["scale"]),
                 _vector(value["mean"]),
                 tuple(_vector(row) for row in value["whitening"]),
                 *(_number(value[name]) for name in limits),
             )
-            found = replace(found, framed="framed" in value)
+            model = replace(model, framed="framed" in value)
             if value.get("framed", True) is not True:
                 raise ValueError("framed is not true")
-            if len(found.whitening) != len(NAMES):
-                raise ValueError(f"{len(found.whitening)} rows of the whitening for {len(NAMES)} descriptors")
-            if not min(found.scale) > 0 or not 0 < found.distance_to <= found.far_from:
+            if len(model.whitening) != len(NAMES):
+                raise ValueError(f"{len(model.whitening)} rows of the whitening for {len(NAMES)} descriptors")
+            if not min(model.scale) > 0 or not 0 < model.distance_to <= model.far_from:
                 raise ValueError("a spread or a limit of distance that is not above 0")
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise BundleError(
@@ -127,7 +127,7 @@ class QualityModel:
                 str(error) if isinstance(error, ValueError) else repr(error),
                 "copy the bundle again from its source",
             ) from error
-        return found
+        return model
 
 
 def fit_quality(descriptors: np.ndarray, groups: np.ndarray) -> tuple[QualityModel | None, str]:
@@ -151,14 +151,14 @@ def fit_quality(descriptors: np.ndarray, groups: np.ndarray) -> tuple[QualityMod
     known = np.isfinite(descriptors).all(axis=1)
     descriptors, groups = np.asarray(descriptors, dtype=np.float64)[known], np.asarray(groups, dtype=str)[known]
     beyond, descriptors = _beyond(descriptors), descriptors[:, : len(NAMES)]
-    found = len(np.unique(groups))
-    if len(descriptors) < FEWEST or found < 2:
+    n_groups = len(np.unique(groups))
+    if len(descriptors) < FEWEST or n_groups < 2:
         return None, (
-            f"IMAGE QUALITY IS NOT CHECKED: {len(descriptors)} cells of {found} group(s) are too few to say what a "
+            f"IMAGE QUALITY IS NOT CHECKED: {len(descriptors)} cells of {n_groups} group(s) are too few to say what a "
             f"cell looks like (at least {FEWEST} of 2 groups are needed), so the model will answer for any picture."
         )
     held = np.empty(len(descriptors))
-    for train, test in GroupKFold(min(_FOLDS, found)).split(descriptors, groups=groups):
+    for train, test in GroupKFold(min(_FOLDS, n_groups)).split(descriptors, groups=groups):
         held[test] = _Shape.fit(descriptors[train]).distance(descriptors[test])
     distance_to = _limit(held, REFUSED * (1 - _BLURRED))
     contrast_from = _BLANK * float(np.percentile(contrast(descriptors), 1))
@@ -185,10 +185,10 @@ def verdicts(model: QualityModel, descriptors: np.ndarray) -> np.ndarray:
         ~(distance <= model.far_from),  # so that what cannot be described is refused too
         distance > model.distance_to,
     )
-    found = np.full(len(descriptors), "", dtype=object)
+    reasons = np.full(len(descriptors), "", dtype=object)
     for reason, sign in zip(reversed(REASONS), reversed(signs), strict=True):
-        found[sign] = reason
-    return found
+        reasons[sign] = reason
+    return reasons
 
 
 def _beyond(descriptors: np.ndarray) -> np.ndarray:

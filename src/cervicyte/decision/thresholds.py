@@ -96,8 +96,8 @@ def _tolerance_rank(p: np.ndarray, abnormal: np.ndarray, groups: np.ndarray | No
         nominal = np.sort(scores)[min(n - 1, int((1 - sensitivity) * n + 1e-9))]
         size = int(effective_size(scores < nominal, np.asarray(groups)[abnormal]))
     ranks = np.arange(1, size + 1)
-    kept = binom.sf(ranks - 1, size, 1 - sensitivity) >= CONFIDENCE
-    return int(ranks[kept].max() * n // size) if kept.any() else 0
+    bounds = ranks[binom.sf(ranks - 1, size, 1 - sensitivity) >= CONFIDENCE]
+    return int(bounds.max() * n // size) if len(bounds) else 0
 
 
 def _between(normal: np.ndarray, abnormal: np.ndarray, highest: np.float32) -> float:

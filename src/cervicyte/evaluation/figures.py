@@ -109,8 +109,8 @@ def roc(p: Predictions, seed: int = 0) -> Figure:
         axes.plot(x, y, color=BLUE, linewidth=2, label=f"P(abnormal), AUROC {area:.3f}")
         if p.operating_point is not None and p.called_abnormal is not None:
             alarms = metrics.mean(p.called_abnormal, ~p.abnormal)
-            found = metrics.mean(p.called_abnormal, p.abnormal)
-            axes.plot(alarms, found, **_marker(ORANGE), label="operating point")
+            sensitivity = metrics.mean(p.called_abnormal, p.abnormal)
+            axes.plot(alarms, sensitivity, **_marker(ORANGE), label="operating point")
     _unit(axes, "1 - specificity (normal cells called abnormal)", "sensitivity (abnormal cells found)")
     _legend(axes, loc="lower right")
     return figure
@@ -130,9 +130,9 @@ def precision_recall(p: Predictions, seed: int = 0) -> Figure:
         area = metrics.average_precision(p.abnormal, p.p_abnormal)
         axes.plot(x, y, color=BLUE, linewidth=2, label=f"P(abnormal), AP {area:.3f}")
         if p.operating_point is not None and p.called_abnormal is not None and p.called_abnormal.any():
-            found = metrics.mean(p.called_abnormal, p.abnormal)
+            recall = metrics.mean(p.called_abnormal, p.abnormal)
             right = metrics.mean(p.abnormal, p.called_abnormal)
-            axes.plot(found, right, **_marker(ORANGE), label="operating point")
+            axes.plot(recall, right, **_marker(ORANGE), label="operating point")
     _unit(axes, "recall (abnormal cells found)", "precision (abnormal among cells called abnormal)")
     _legend(axes, loc="lower left")
     return figure
@@ -224,8 +224,8 @@ def training_curves(curves: Mapping[str, Sequence[Sequence[Mapping[str, float | 
                 continue
             epochs, losses = (np.array([r[n] for r in judged], dtype=float) for n in ("epoch", "validation_loss"))
             axes.plot(epochs, losses, color=BLUE, linewidth=1, label="held-out groups, calibrated" if first else None)
-            kept = min(range(len(judged)), key=lambda i: judged[i]["brier"] or 0.0)
-            axes.plot(epochs[kept], losses[kept], "o", color=BLUE, markersize=4)
+            best = min(range(len(judged)), key=lambda i: judged[i]["brier"] or 0.0)
+            axes.plot(epochs[best], losses[best], "o", color=BLUE, markersize=4)
         axes.set_title(name, fontsize=9, color=INK, loc="left")
         axes.set_ylabel("loss")
         axes.locator_params(axis="x", integer=True)
@@ -240,9 +240,9 @@ def protocols(results: Mapping[str, Mapping[str, Any]], shown: Sequence[tuple[st
     rows = [row for row in shown if any(_value(m, row) is not None for m in results.values())]
     figure, axes = canvas(6.6, 1.3 + len(rows) * (0.24 + 0.19 * len(results)))
     lowest = 1.0
-    for k, (protocol, found) in enumerate(results.items()):
-        at = [i for i, row in enumerate(rows) if _value(found, row) is not None]
-        cells = [found[rows[i][1]][rows[i][2]] for i in at]
+    for k, (protocol, scores) in enumerate(results.items()):
+        at = [i for i, row in enumerate(rows) if _value(scores, row) is not None]
+        cells = [scores[rows[i][1]][rows[i][2]] for i in at]
         x = np.array([c["value"] for c in cells])
         arms = _arms(cells)
         places = np.array(at) + (k - (len(results) - 1) / 2) * (0.62 / max(1, len(results)))
@@ -286,8 +286,8 @@ def _percent(axes: Axes, x: bool = False, y: bool = True) -> None:
             axis.set_major_formatter(PercentFormatter(1, decimals=0))
 
 
-def _value(found: Mapping[str, Any], row: tuple[str, str, str]) -> float | None:
-    value = ((found.get(row[1]) or {}).get(row[2]) or {}).get("value")
+def _value(scores: Mapping[str, Any], row: tuple[str, str, str]) -> float | None:
+    value = ((scores.get(row[1]) or {}).get(row[2]) or {}).get("value")
     return None if value is None else float(value)
 
 
@@ -325,22 +325,22 @@ def _pr_on_grid(hits: np.ndarray, alarms: np.ndarray) -> np.ndarray:
 
 def _band(p: Predictions, curve: Callable[..., np.ndarray], seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Pointwise 95 % band of a curve of P(abnormal) over resampled groups."""
-    found = [
+    curves = [
         curve(*pair)
         for weights in intervals.resamples(p.groups, _BAND_RESAMPLES, seed)
         for pair in zip(*metrics.ranked(p.abnormal, p.p_abnormal, weights), strict=True)  # type: ignore[arg-type]
         if pair[0][-1] > 0 and pair[1][-1] > 0
     ]
-    if not found:
+    if not curves:
         return np.zeros_like(_GRID), np.zeros_like(_GRID)
-    low, high = np.percentile(np.array(found), (2.5, 97.5), axis=0)
+    low, high = np.percentile(np.array(curves), (2.5, 97.5), axis=0)
     return low, high
 
 
 def _each_class(axes: Axes, p: Predictions, points: Callable[..., tuple[np.ndarray, np.ndarray]]) -> None:
     styles = ("-", "--", "-.", ":")
     for i, name in enumerate(p.classes):
-        mine = p.labels == name
-        if mine.any() and not mine.all():
-            x, y = points(*metrics.ranked(mine, p.probabilities[:, i]))
+        of_class = p.labels == name
+        if of_class.any() and not of_class.all():
+            x, y = points(*metrics.ranked(of_class, p.probabilities[:, i]))
             axes.plot(x, y, linewidth=1.6, linestyle=styles[(i // 7) % 4], label=class_label(name))

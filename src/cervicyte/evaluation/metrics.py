@@ -175,9 +175,9 @@ def ece(correct: np.ndarray, confidence: np.ndarray, bins: np.ndarray, weights: 
 
 def predictive_values(sensitivity: Array, specificity: Array, prevalence: float) -> tuple[Array, Array]:
     """PPV and NPV where a share ``prevalence`` of cells is abnormal (Bayes' theorem)."""
-    found, alarms = sensitivity * prevalence, (1 - specificity) * (1 - prevalence)
+    hits, alarms = sensitivity * prevalence, (1 - specificity) * (1 - prevalence)
     passed, missed = specificity * (1 - prevalence), (1 - sensitivity) * prevalence
-    return _ratio(found, found + alarms), _ratio(passed, passed + missed)
+    return _ratio(hits, hits + alarms), _ratio(passed, passed + missed)
 
 
 def risk_coverage(correct: np.ndarray, confidence: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -198,30 +198,30 @@ def measure(p: Predictions, weights: np.ndarray, prevalence: float = PREVALENCE)
     names, truth, predicted = _codes(p)
     correct, answered = truth == predicted, weights * ~p.uncertain
     table = confusion(truth, predicted, len(names), weights)
-    found: Measures = {("native", k): v for k, v in _native(p, weights, table, correct).items()}
+    measures: Measures = {("native", k): v for k, v in _native(p, weights, table, correct).items()}
     for i, name in enumerate(names):
         rows = {"precision": precision(table)[..., i], "recall": recall(table)[..., i], "f1": f1(table)[..., i]}
         if name in p.classes:
             curve = ranked(p.labels == name, p.probabilities[:, p.classes.index(name)], weights)
             rows |= {"auroc": auroc_from(*curve), "average_precision": average_precision_from(*curve)}
-        found |= {("per_class", name, k): v for k, v in rows.items()}
+        measures |= {("per_class", name, k): v for k, v in rows.items()}
     for name in ("auroc", "average_precision"):
-        each = np.array([v for k, v in found.items() if k[0] == "per_class" and k[2] == name])
-        found["native", name] = _ratio(np.nansum(each, axis=0), np.isfinite(each).sum(axis=0))
-    found["uncertain", "coverage"] = mean(~p.uncertain, weights)
-    found["uncertain", "error"] = 1 - mean(correct, answered)
+        each = np.array([v for k, v in measures.items() if k[0] == "per_class" and k[2] == name])
+        measures["native", name] = _ratio(np.nansum(each, axis=0), np.isfinite(each).sum(axis=0))
+    measures["uncertain", "coverage"] = mean(~p.uncertain, weights)
+    measures["uncertain", "error"] = 1 - mean(correct, answered)
     if p.quality is not None:
-        found["quality", "refused"] = mean(p.quality != "", weights)
+        measures["quality", "refused"] = mean(p.quality != "", weights)
     called = p.called_abnormal
     if p.abnormal is not None and p.p_abnormal is not None and called is not None:
         binary = _binary(p.abnormal, p.p_abnormal, called, weights, prevalence, p.operating_point is not None)
         if p.operating_point is not None:
             binary |= _as_used(p.abnormal, called, ~p.uncertain, weights)
-        found |= {("binary", k): v for k, v in binary.items()}
-        found["uncertain", "binary_error"] = 1 - mean(called == p.abnormal, answered)
+        measures |= {("binary", k): v for k, v in binary.items()}
+        measures["uncertain", "binary_error"] = 1 - mean(called == p.abnormal, answered)
         if is_binary(p):
-            found |= {("native", k): v for k, v in binary.items()}
-    return found
+            measures |= {("native", k): v for k, v in binary.items()}
+    return measures
 
 
 def score(p: Predictions, prevalence: float = PREVALENCE, n_boot: int = 1000, seed: int = 0) -> dict[str, Any]:
@@ -288,18 +288,18 @@ def gaps(first: Predictions, other: Predictions, n_boot: int = 500, seed: int = 
     points = [measure(p, np.ones((1, len(p)))) for p in (first, other)]
     paired = set(first.groups) == set(other.groups) and len(set(first.groups)) > 1
     drawn = [bootstrap(p, n_boot=n_boot, seed=seed) if paired else {} for p in (first, other)]
-    found: dict[tuple[str, str], Any] = {}
+    differences: dict[tuple[str, str], Any] = {}
     for key in points[0]:
         if key[0] in ("native", "binary") and key in points[1]:
             value = float(points[1][key][0] - points[0][key][0])
             known = paired and np.isfinite(value)
             size = min(intervals.effective_groups(first.groups[rows]) for rows in _counted(first, key))
             spread = drawn[1][key] - drawn[0][key] if known else np.empty(0)
-            found[key[0], key[1]] = {
+            differences[key[0], key[1]] = {
                 "value": value if np.isfinite(value) else None,
                 "ci95": intervals.interval(value, spread, size, (-np.inf, np.inf)) if known else None,
             }
-    return found
+    return differences
 
 
 def is_binary(p: Predictions) -> bool:
@@ -319,7 +319,7 @@ def _native(p: Predictions, weights: np.ndarray, table: np.ndarray, correct: np.
     unknown = ~is_true.any(axis=1)
     of_true = (p.probabilities * is_true).sum(axis=1)
     surest = p.probabilities.max(axis=1)
-    found = {
+    values = {
         "accuracy": accuracy(table),
         "balanced_accuracy": macro(recall(table), table),
         "precision_macro": macro(precision(table), table),
@@ -331,8 +331,8 @@ def _native(p: Predictions, weights: np.ndarray, table: np.ndarray, correct: np.
     }
     if p.system.graded:
         grades = np.array([p.system.classes.index(c) for c in _codes(p)[0]])
-        found["kappa_quadratic"] = kappa_quadratic(table, grades)
-    return found
+        values["kappa_quadratic"] = kappa_quadratic(table, grades)
+    return values
 
 
 def _binary(
@@ -341,7 +341,7 @@ def _binary(
     half = confusion(truth.astype(int), (p >= 0.5).astype(int), 2, weights)
     curve = ranked(truth, p, weights)
     of_true = np.where(truth, p, 1 - p)
-    found = {
+    values = {
         "accuracy": accuracy(half),
         "balanced_accuracy": macro(recall(half), half),
         "f1_macro": macro(f1(half), half),
@@ -358,9 +358,9 @@ def _binary(
         at = confusion(truth.astype(int), called.astype(int), 2, weights)
         sensitivity, specificity = recall(at)[..., 1], recall(at)[..., 0]
         ppv, npv = predictive_values(sensitivity, specificity, prevalence)
-        found |= {"accuracy_at_operating_point": accuracy(at), "sensitivity": sensitivity, "specificity": specificity}
-        found |= {"ppv": ppv, "npv": npv}
-    return found
+        values |= {"accuracy_at_operating_point": accuracy(at), "sensitivity": sensitivity, "specificity": specificity}
+        values |= {"ppv": ppv, "npv": npv}
+    return values
 
 
 def _as_used(truth: np.ndarray, called: np.ndarray, answered: np.ndarray, weights: np.ndarray) -> dict[str, Array]:
@@ -429,15 +429,15 @@ def _folds(p: Predictions, prevalence: float) -> dict[str, Any]:
     """Mean and standard deviation (n - 1) over folds of the main metrics, with each fold's value."""
     parts = [p.subset(p.folds == fold) for fold in np.unique(p.folds)]
     each = [measure(part, np.ones((1, len(part))), prevalence) for part in parts]
-    found: dict[str, Any] = {"count": len(parts), "n": [len(part) for part in parts]}
+    summary: dict[str, Any] = {"count": len(parts), "n": [len(part) for part in parts]}
     for section, name in _FOLD_METRICS:
         if (section, name) not in each[0]:
             continue
         values = np.array([float(e[section, name][0]) for e in each])
         good = values[np.isfinite(values)]
-        found.setdefault(section, {})[name] = {
+        summary.setdefault(section, {})[name] = {
             "mean": float(good.mean()) if len(good) else None,
             "sd": float(good.std(ddof=1)) if len(good) > 1 else None,
             "values": [float(v) if np.isfinite(v) else None for v in values],
         }
-    return found
+    return summary

@@ -73,20 +73,23 @@ def _gap(columns: Sequence[Mapping[str, Any]], section: str, name: str) -> str:
     return "" if first is None or last is None else f"{last - first:+.3f}"
 
 
-def inspection_table(found: Mapping[str, Any]) -> str:
+def inspection_table(inspection: Mapping[str, Any]) -> str:
     """What `data inspect` prints: counts per class, sizes, formats, and what could not be read."""
-    counts = {name: (row["cells"], row["groups"]) for name, row in found["counts"].items()}
+    counts = {name: (row["cells"], row["groups"]) for name, row in inspection["counts"].items()}
     width = max(len(name) for name in ("class", *counts))
-    lines = [f"{found['name']}: {found['n']} cells in {found['files']} files", f"{'class':{width}}  cells  groups"]
+    lines = [
+        f"{inspection['name']}: {inspection['n']} cells in {inspection['files']} files",
+        f"{'class':{width}}  cells  groups",
+    ]
     lines += [f"{name:{width}}  {cells:5}  {groups:6}" for name, (cells, groups) in counts.items()]
     for name, unit in (("cells_per_group", ""), ("width", " px"), ("height", " px")):
-        row = found[name]
+        row = inspection[name]
         if row:
             values = ", ".join(f"{words} {number:g}{unit}" for words, number in row.items())
             lines.append(f"{name.replace('_', ' ')}: {values}")
-    lines += [f"format {name}: {files} files" for name, files in found["formats"].items()]
-    lines += [f"unreadable: {row['path']}: {row['problem']}" for row in found["unreadable"]]
-    lines += [f"not in the table: {path}" for path in found["unlisted"][:20]]
-    if len(found["unlisted"]) > 20:
-        lines.append(f"and {len(found['unlisted']) - 20} more images that are not in the table")
-    return "\n".join([*lines, *found["notes"]])
+    lines += [f"format {name}: {files} files" for name, files in inspection["formats"].items()]
+    lines += [f"unreadable: {row['path']}: {row['problem']}" for row in inspection["unreadable"]]
+    lines += [f"not in the table: {path}" for path in inspection["unlisted"][:20]]
+    if len(inspection["unlisted"]) > 20:
+        lines.append(f"and {len(inspection['unlisted']) - 20} more images that are not in the table")
+    return "\n".join([*lines, *inspection["notes"]])

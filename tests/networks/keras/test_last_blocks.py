@@ -22,6 +22,7 @@ from cervicyte.networks.runtime import Engine
 from cervicyte.training.fine_tuning import TailTrainer
 from cervicyte.training.schedule import Schedule
 from support.generated_cells import make_cell, save
+from support.graphs import read_by_the_oldest_runtime
 from support.sharing import needs
 
 pytestmark = needs("torch")
@@ -143,6 +144,7 @@ def test_train_join_and_predict_from_a_bundle(row, tmp_path) -> None:
     # Both versions behind one prefix, with the contract of every graph here.
     joined = tmp_path / "joined.onnx"
     last_blocks.join(prefix, trainer.tail, [trainer.initial, moved], joined)
+    assert read_by_the_oldest_runtime(joined)
     found = Engine(joined, ("features", "feature_map"), precision="float32").run(pixels)
     expected = []
     for arrays in (trainer.initial, moved):

@@ -129,9 +129,8 @@ class Predictor:
         StoppedError : the predictor is closed, or its threads have died
         """
         self._queue.check()
-        start = time.perf_counter()
         explanation, from_cache = self._explanations.get(_bytes(source), target)
-        self._queue.count_explanation(from_cache, time.perf_counter() - start)
+        self._queue.count_explanation(from_cache)
         return explanation
 
     def statistics(self) -> Statistics:

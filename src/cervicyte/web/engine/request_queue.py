@@ -39,8 +39,7 @@ class Statistics:
     errors : runs and requests that failed
     prepare_s, engine_s, waited_s : seconds of all workers, of all engine runs, and from request to answer of all
         pictures
-    explanations, explained_from_cache, explain_s : explanations given, those among them that were kept from before,
-        and seconds that the others took
+    explanations, explained_from_cache : explanations given, and those among them that were made before
     """
 
     queued: int = 0
@@ -59,7 +58,6 @@ class Statistics:
     waited_s: float = 0.0
     explanations: int = 0
     explained_from_cache: int = 0
-    explain_s: float = 0.0
 
 
 class Request:
@@ -293,12 +291,11 @@ class Queue:
             self._rows.notify_all()
             return drained
 
-    def count_explanation(self, from_cache: bool, seconds: float) -> None:
+    def count_explanation(self, from_cache: bool) -> None:
         """One more explanation was given."""
         with self._lock:
             self._counted.explanations += 1
             self._counted.explained_from_cache += from_cache
-            self._counted.explain_s += 0.0 if from_cache else seconds
 
     def statistics(self) -> Statistics:
         """Counts, as they are now."""

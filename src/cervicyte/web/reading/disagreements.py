@@ -15,9 +15,6 @@ from cervicyte.web.errors import DeniedError
 from cervicyte.web.paging import Listing, place
 from cervicyte.web.reading import agreement, verdicts
 
-#: What a list can be narrowed to.
-SHOWN = ("open", "all")
-
 
 @dataclass(frozen=True)
 class Row:
